@@ -1,0 +1,216 @@
+package config
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"text/template"
+)
+
+// Agent is agent.toml: all that one device needs to join its fleet. The file
+// holds a credential, so it is written with mode 0600.
+type Agent struct {
+	Fleet  string `toml:"fleet"`  // fleet id; required
+	Device string `toml:"device"` // device id; required
+
+	Broker   string `toml:"broker"`   // tcp://host:port or tls://host:port; required
+	Username string `toml:"username"` // broker user name; d.DEVICE by default
+	Token    string `toml:"token"`    // broker password; required, secret
+
+	// Root is the signed root document, the device's trust anchor; required.
+	Root Base64 `toml:"root"`
+
+	// DataDir holds the model cache and agent.sock. A relative path is taken
+	// from the folder of agent.toml; LoadAgent makes it absolute. Required.
+	DataDir string `toml:"data_dir"`
+
+	LogLevel slog.Level `toml:"log_level"` // debug, info (default), warn or error
+
+	Limits AgentLimits `toml:"limits"`
+}
+
+// AgentLimits bounds what an agent uses. A zero takes the agent's default.
+type AgentLimits struct {
+	QuotaBytes int64    `toml:"quota_bytes"` // size of the model cache on disk, bytes
+	QueueLen   int      `toml:"queue_len"`   // prediction requests that may wait
+	Trial      Duration `toml:"trial"`       // how long a new version is on trial
+}
+
+// LoadAgent reads agent.toml at path. Mistakes in it are of type *Error; a file
+// that cannot be read wraps the error of the operating system.
+func LoadAgent(path string) (Agent, error) {
+	var a Agent
+	doc, err := decode(path, &a)
+	if err != nil {
+		return Agent{}, err
+	}
+	if a.Username == "" && a.Device != "" {
+		a.Username = "d." + a.Device
+	}
+	if err := a.check(doc); err != nil {
+		return Agent{}, err
+	}
+	if !filepath.IsAbs(a.DataDir) {
+		a.DataDir = filepath.Join(filepath.Dir(path), a.DataDir)
+	}
+	if a.DataDir, err = filepath.Abs(a.DataDir); err != nil {
+		return Agent{}, fmt.Errorf("data folder of %s: %w", path, err)
+	}
+	return a, nil
+}
+
+// check reports the first key that is missing or outside its range.
+func (a *Agent) check(doc *document) error {
+	required := []struct {
+		key     string
+		missing bool
+	}{
+		{"fleet", a.Fleet == ""},
+		{"device", a.Device == ""},
+		{"broker", a.Broker == ""},
+		{"token", a.Token == ""},
+		{"root", len(a.Root) == 0},
+		{"data_dir", a.DataDir == ""},
+	}
+	for _, r := range required {
+		if r.missing {
+			return doc.errorf(r.key, "missing; a device cannot start without it: write the file again with `sandpiper fleet add DEVICE --out agent.toml`")
+		}
+	}
+	if err := checkID(doc, "fleet", a.Fleet, 32); err != nil {
+		return err
+	}
+	if err := checkID(doc, "device", a.Device, 48); err != nil {
+		return err
+	}
+	if err := checkBroker(doc, "broker", a.Broker); err != nil {
+		return err
+	}
+	switch l := a.Limits; {
+	case l.QuotaBytes < 0 || l.QuotaBytes > 0 && l.QuotaBytes < 1<<20:
+		return doc.errorf("limits.quota_bytes", "%d is too small for a model cache; write at least 1048576 (1 MiB), or 0 for the default", l.QuotaBytes)
+	case l.QueueLen < 0 || l.QueueLen > 1<<16:
+		return doc.errorf("limits.queue_len", "%d is outside 1 to 65536; 0 takes the default", l.QueueLen)
+	case l.Trial < 0:
+		return doc.errorf("limits.trial", "%s is negative; write a duration such as \"10s\", or leave it out for the default", l.Trial)
+	}
+	return nil
+}
+
+// checkID reports an id outside the protocol's alphabet or longer than limit.
+func checkID(doc *document, key, id string, limit int) error {
+	if len(id) > limit {
+		return doc.errorf(key, "%d characters, and an id has at most %d; choose a shorter one", len(id), limit)
+	}
+	for i := range len(id) {
+		if c := id[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' && c != '-' {
+			return doc.errorf(key, "%q has %q at byte %d, and an id is made of a-z, 0-9, _ and -; write it without", id, c, i+1)
+		}
+	}
+	return nil
+}
+
+// checkBroker reports a URL that no MQTT client here can dial.
+func checkBroker(doc *document, key, raw string) error {
+	u, err := url.Parse(raw)
+	if err != nil || (u.Scheme != "tcp" && u.Scheme != "tls") || u.Hostname() == "" {
+		return doc.errorf(key, "not a broker address; write tcp://host:port, or tls://host:port for an encrypted connection")
+	}
+	if n, err := strconv.Atoi(u.Port()); err != nil || n < 1 || n > 65535 {
+		return doc.errorf(key, "no port from 1 to 65535; write %s://%s:1883, or the port your broker listens on", u.Scheme, u.Hostname())
+	}
+	if u.User != nil {
+		return doc.errorf(key, "carries a user name; write it under username and token instead, so that no log shows it")
+	}
+	if u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
+		return doc.errorf(key, "has something after the port; write %s://%s alone", u.Scheme, u.Host)
+	}
+	return nil
+}
+
+var agentFile = template.Must(template.New("agent.toml").Funcs(quoting).Parse(`# Sandpiper agent. This file is all that device {{.Device}} needs, and it holds the
+# device's credential: keep it readable by the agent only (mode 0600).
+
+fleet = {{q .Fleet}}
+device = {{q .Device}}
+
+# The MQTT broker, tcp://host:port or tls://host:port, and the identity there.
+broker = {{q .Broker}}
+username = {{q .Username}}
+token = {{q .Token}}
+
+# Models and agent.sock. A relative path is taken from the folder of this file.
+data_dir = {{q .DataDir}}
+
+# debug, info, warn or error.
+log_level = {{q (level .LogLevel)}}
+
+# The signed root document: the keys this device trusts for releases and rollouts.
+root = {{q (base64 .Root)}}
+{{if or .Limits.QuotaBytes .Limits.QueueLen .Limits.Trial}}
+[limits]
+{{- with .Limits.QuotaBytes}}
+quota_bytes = {{.}}
+{{- end}}
+{{- with .Limits.QueueLen}}
+queue_len = {{.}}
+{{- end}}
+{{- with .Limits.Trial}}
+trial = {{q .String}}
+{{- end}}
+{{else}}
+# [limits]
+# quota_bytes = 67108864   # model cache on disk
+# queue_len = 64           # prediction requests that may wait; one more answers busy
+# trial = "10s"            # how long a new version is on trial before it is kept
+{{end}}`))
+
+// Encode writes the file to w, with a comment for each key.
+func (a Agent) Encode(w io.Writer) error {
+	if a.Username == "" {
+		a.Username = "d." + a.Device
+	}
+	var b bytes.Buffer
+	if err := agentFile.Execute(&b, a); err != nil {
+		return fmt.Errorf("write agent configuration: %w", err)
+	}
+	if _, err := w.Write(b.Bytes()); err != nil {
+		return fmt.Errorf("write agent configuration: %w", err)
+	}
+	return nil
+}
+
+// Write writes the file to path with mode 0600, complete or not at all.
+func (a Agent) Write(path string) error { return writeFile(path, a.Encode) }
+
+// writeFile writes a private file through a synced temporary one beside it.
+func writeFile(path string, encode func(io.Writer) error) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // CreateTemp uses mode 0600
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+		}
+	}()
+	if err := encode(f); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,252 @@
+// Package config reads and writes the two TOML files of the product:
+// sandpiper.toml of the control plane (Server) and agent.toml of a device
+// (Agent).
+//
+// Reading is strict. A key that is not known, a value of the wrong type and a
+// value outside its range are errors of type *Error, which name the file, the
+// line and the column, and say what is wrong and what to write instead. No
+// error repeats the value of a secret.
+package config
+
+import (
+	"bytes"
+	"encoding"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// MaxFile is the largest configuration file read, in bytes.
+const MaxFile = 1 << 20
+
+// An Error is one mistake in a configuration file. Line and Column count from
+// 1 and are in bytes; both are 0 when the mistake is something missing.
+type Error struct {
+	File         string
+	Line, Column int
+	Message      string // what is wrong, why, and what to write instead
+}
+
+func (e *Error) Error() string {
+	if e.Line == 0 {
+		return e.File + ": " + e.Message
+	}
+	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Column, e.Message)
+}
+
+// A Duration is a time.Duration written as "1m30s".
+type Duration time.Duration
+
+// UnmarshalText reads a duration with its unit, as time.ParseDuration does.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	if err != nil {
+		return fmt.Errorf("%q is not a duration; write a number with its unit, such as \"10s\" or \"5m\"", b)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// MarshalText writes the duration as String does.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// Base64 is a byte string written in standard base64 with padding.
+type Base64 []byte
+
+// UnmarshalText decodes standard base64.
+func (b *Base64) UnmarshalText(text []byte) error {
+	v, err := base64.StdEncoding.DecodeString(string(text))
+	if err != nil {
+		return errors.New("not valid base64; copy the value again from the file that `sandpiper fleet add` wrote")
+	}
+	*b = v
+	return nil
+}
+
+// MarshalText encodes in standard base64.
+func (b Base64) MarshalText() ([]byte, error) {
+	return []byte(base64.StdEncoding.EncodeToString(b)), nil
+}
+
+var _ encoding.TextUnmarshaler = (*Base64)(nil)
+
+// A position is where a key stands in a file.
+type position struct{ line, column int }
+
+// A document is one configuration file with the place of each of its keys.
+type document struct {
+	file string
+	keys map[string]position // dotted key to the start of the key
+}
+
+// decode reads the file at path into v, which holds the defaults.
+func decode(path string, v any) (*document, error) {
+	b, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	d := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return nil, explain(path, err, keysOf(reflect.TypeOf(v).Elem(), ""))
+	}
+	return &document{file: path, keys: positions(b)}, nil
+}
+
+// read returns the bytes of a regular file of at most MaxFile bytes.
+func read(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	if info.IsDir() {
+		return nil, fmt.Errorf("read configuration: %w", &fs.PathError{Op: "open", Path: path, Err: errors.New("is a directory; name the .toml file in it")})
+	}
+	if info.Size() > MaxFile {
+		return nil, &Error{File: path, Message: fmt.Sprintf("%d bytes, and a configuration has at most %d; is this the right file?", info.Size(), MaxFile)}
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	return b, nil
+}
+
+// explain turns an error of the TOML library into an *Error.
+func explain(path string, err error, known []string) error {
+	var strict *toml.StrictMissingError
+	if errors.As(err, &strict) && len(strict.Errors) > 0 {
+		all := make([]error, len(strict.Errors))
+		for i := range strict.Errors {
+			e := &strict.Errors[i]
+			line, column := e.Position()
+			all[i] = &Error{File: path, Line: line, Column: column, Message: unknownKey(strings.Join(e.Key(), "."), known)}
+		}
+		return errors.Join(all...)
+	}
+	var de *toml.DecodeError
+	if errors.As(err, &de) {
+		line, column := de.Position()
+		return &Error{File: path, Line: line, Column: column, Message: strings.TrimPrefix(de.Error(), "toml: ")}
+	}
+	return &Error{File: path, Message: strings.TrimPrefix(err.Error(), "toml: ")}
+}
+
+// unknownKey says that key is unknown and which known one is nearest.
+func unknownKey(key string, known []string) string {
+	if near := Nearest(key, known); near != "" {
+		return fmt.Sprintf("unknown key %q; did you mean %q?", key, near)
+	}
+	return fmt.Sprintf("unknown key %q; the keys are %s", key, strings.Join(known, ", "))
+}
+
+// keysOf returns the dotted keys that a struct of type t accepts.
+func keysOf(t reflect.Type, prefix string) []string {
+	var keys []string
+	for f := range fields(t) {
+		name := prefix + f.Tag.Get("toml")
+		if f.Type.Kind() == reflect.Struct && !reflect.PointerTo(f.Type).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+			keys = append(keys, keysOf(f.Type, name+".")...)
+			continue
+		}
+		keys = append(keys, name)
+	}
+	return keys
+}
+
+// fields yields the fields of a struct type that a file may set.
+func fields(t reflect.Type) func(yield func(reflect.StructField) bool) {
+	return func(yield func(reflect.StructField) bool) {
+		for i := range t.NumField() {
+			if f := t.Field(i); f.Tag.Get("toml") != "-" && !yield(f) {
+				return
+			}
+		}
+	}
+}
+
+// positions returns the place of every key of a document that parses.
+func positions(b []byte) map[string]position {
+	keys := map[string]position{}
+	var p unstable.Parser
+	p.Reset(b)
+	prefix := ""
+	for p.NextExpression() {
+		e := p.Expression()
+		name, at, ok := dotted(&p, e.Key())
+		if !ok {
+			continue
+		}
+		switch e.Kind {
+		case unstable.Table, unstable.ArrayTable:
+			prefix = name + "."
+			keys[name] = at
+		case unstable.KeyValue:
+			keys[prefix+name] = at
+		}
+	}
+	return keys
+}
+
+// dotted returns the key that it walks and the place of its first part.
+func dotted(p *unstable.Parser, it unstable.Iterator) (name string, at position, ok bool) {
+	for it.Next() {
+		n := it.Node()
+		if !ok {
+			s := p.Shape(n.Raw).Start
+			at, ok = position{s.Line, s.Column}, true
+		} else {
+			name += "."
+		}
+		name += string(n.Data)
+	}
+	return name, at, ok
+}
+
+// errorf returns an *Error at key, or without a place where key is missing.
+func (d *document) errorf(key, format string, args ...any) error {
+	at := d.keys[key]
+	return &Error{File: d.file, Line: at.line, Column: at.column, Message: key + ": " + fmt.Sprintf(format, args...)}
+}
+
+// Nearest returns the candidate with the smallest edit distance to word, when
+// that is at most half the word's length and at most 3; otherwise "".
+func Nearest(word string, candidates []string) string {
+	best, limit := "", min(3, max(1, len(word)/2))
+	for _, c := range candidates {
+		if d := distance(word, c); d <= limit {
+			best, limit = c, d-1
+		}
+	}
+	return best
+}
+
+// distance is the Levenshtein distance between a and b in bytes.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, diagonal+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
+}

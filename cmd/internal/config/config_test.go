@@ -1,0 +1,187 @@
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const goodAgent = `fleet = "default"
+device = "pump1"
+broker = "tcp://127.0.0.1:1883"
+token = "secret-token"
+data_dir = "cache"
+root = "aGVsbG8="
+`
+
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestAgentWritesWhatItReads(t *testing.T) {
+	want := Agent{
+		Fleet: "default", Device: "pump1", Broker: "tls://broker.example:8883", Username: "d.pump1",
+		Token: `quote " and \ and é`, Root: Base64{0, 1, 254, 255}, DataDir: filepath.Join(t.TempDir(), "cache"),
+		LogLevel: slog.LevelDebug,
+		Limits:   AgentLimits{QuotaBytes: 8 << 20, QueueLen: 16, Trial: Duration(90 * time.Second)},
+	}
+	for _, limits := range []AgentLimits{want.Limits, {}} {
+		want.Limits = limits
+		path := filepath.Join(t.TempDir(), "agent.toml")
+		if err := want.Write(path); err != nil {
+			t.Fatal(err)
+		}
+		got, err := LoadAgent(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("LoadAgent(Write(a)) differs (-want +got):\n%s", diff)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("mode of agent.toml = %v, want 0600", info.Mode().Perm())
+		}
+	}
+}
+
+func TestAgentTakesDataDirFromItsOwnFolder(t *testing.T) {
+	path := write(t, "agent.toml", goodAgent)
+	a, err := LoadAgent(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := filepath.Join(filepath.Dir(path), "cache"); a.DataDir != want {
+		t.Errorf("DataDir = %q, want %q", a.DataDir, want)
+	}
+	if a.Username != "d.pump1" {
+		t.Errorf("Username = %q, want d.pump1", a.Username)
+	}
+}
+
+func TestServerWritesWhatItReads(t *testing.T) {
+	want := DefaultServer()
+	want.Fleet, want.Broker.Advertise, want.HTTP.Listen = "north", "tls://broker.example:8883", "[::1]:0"
+	path := filepath.Join(t.TempDir(), "sandpiper.toml")
+	if err := want.Write(path); err != nil {
+		t.Fatal(err)
+	}
+	got, err := LoadServer(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("LoadServer(Write(s)) differs (-want +got):\n%s", diff)
+	}
+}
+
+func TestServerFileThatIsMissingOrEmptyMeansDefaults(t *testing.T) {
+	for _, path := range []string{filepath.Join(t.TempDir(), "sandpiper.toml"), write(t, "sandpiper.toml", "")} {
+		got, err := LoadServer(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(DefaultServer(), got); diff != "" {
+			t.Errorf("LoadServer(%s) differs from the defaults:\n%s", path, diff)
+		}
+	}
+}
+
+func TestErrorsNameTheirPlace(t *testing.T) {
+	loadServer := func(path string) error { _, err := LoadServer(path); return err }
+	loadAgent := func(path string) error { _, err := LoadAgent(path); return err }
+	edit := func(old, new string) string { return strings.Replace(goodAgent, old, new, 1) }
+	tests := []struct {
+		name string
+		load func(string) error
+		text string
+		want string // after the file's path
+	}{
+		{"unknown key", loadServer, "fleet = \"a\"\n[broker]\n  listn = \"127.0.0.1:1\"\n", ":3:3: unknown key \"broker.listn\"; did you mean \"broker.listen\"?"},
+		{"unknown table", loadServer, "[metrics]\nx = 1\n", ":1:2: unknown key \"metrics\"; the keys are fleet"},
+		{"syntax", loadServer, "fleet = \"a\"\nlog_level \"info\"\n", ":2:11: "},
+		{"wrong type", loadServer, "fleet = 3\n", ":1:9: "},
+		{"key twice", loadServer, "fleet = \"a\"\nfleet = \"b\"\n", ":2:1: "},
+		{"level", loadServer, "log_level = \"loud\"\n", ":1:13: "},
+		{"fleet alphabet", loadServer, "# c\nfleet = \"North\"\n", ":2:1: fleet: \"North\" has 'N' at byte 1"},
+		{"fleet empty", loadServer, "fleet = \"\"\n", ":1:1: fleet: empty"},
+		{"address", loadServer, "[broker]\nlisten = \"1883\"\n", ":2:1: broker.listen: \"1883\" is not an address"},
+		{"port", loadServer, "http.listen = \"127.0.0.1:99999\"\n", ":1:1: http.listen: \"99999\" is not a port"},
+		{"not loopback", loadServer, "[http]\nlisten = \"0.0.0.0:8080\"\n", ":2:1: http.listen: \"0.0.0.0:8080\" is reachable from other machines"},
+		{"no broker", loadServer, "[broker]\nlisten = \"\"\n", ":2:1: broker.listen: empty"},
+		{"clients", loadServer, "limits = {max_clients = 0}\n", ": limits.max_clients: 0 is outside"},
+		{"upload", loadServer, "[limits]\nmax_upload_bytes = 3\n", ":2:1: limits.max_upload_bytes: 3 is outside"},
+		{"missing token", loadAgent, edit("token = \"secret-token\"\n", ""), ": token: missing"},
+		{"device alphabet", loadAgent, edit("pump1", "pump 1"), ":2:1: device: \"pump 1\" has ' ' at byte 5"},
+		{"device length", loadAgent, edit("pump1", strings.Repeat("a", 49)), ":2:1: device: 49 characters"},
+		{"broker scheme", loadAgent, edit("tcp://", "http://"), ":3:1: broker: not a broker address"},
+		{"broker port", loadAgent, edit(":1883", ""), ":3:1: broker: no port"},
+		{"broker user", loadAgent, edit("127.0.0.1", "me:pw@127.0.0.1"), ":3:1: broker: carries a user name"},
+		{"broker path", loadAgent, edit(":1883", ":1883/mqtt"), ":3:1: broker: has something after the port"},
+		{"base64", loadAgent, edit("aGVsbG8=", "***"), ":6:8: not valid base64"},
+		{"duration", loadAgent, goodAgent + "[limits]\ntrial = \"10\"\n", ":8:9: \"10\" is not a duration"},
+		{"negative trial", loadAgent, goodAgent + "[limits]\ntrial = \"-1s\"\n", ":8:1: limits.trial: -1s is negative"},
+		{"quota", loadAgent, goodAgent + "[limits]\nquota_bytes = 100\n", ":8:1: limits.quota_bytes: 100 is too small"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			path := write(t, "x.toml", tt.text)
+			err := tt.load(path)
+			if err == nil || !strings.HasPrefix(err.Error(), path+tt.want) {
+				t.Fatalf("error = %v, want prefix %s%s", err, path, tt.want)
+			}
+			var e *Error
+			if !errors.As(err, &e) {
+				t.Errorf("error %T is no *config.Error", err)
+			}
+			if strings.Contains(err.Error(), "secret-token") || strings.Contains(err.Error(), "me:pw") {
+				t.Errorf("error repeats a secret: %v", err)
+			}
+		})
+	}
+}
+
+func TestEveryUnknownKeyIsReported(t *testing.T) {
+	_, err := LoadServer(write(t, "x.toml", "flet = \"a\"\n[http]\nlisen = \"b\"\n"))
+	for _, want := range []string{`:1:1: unknown key "flet"; did you mean "fleet"?`, `:3:1: unknown key "http.lisen"; did you mean "http.listen"?`} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error = %v, want it to contain %s", err, want)
+		}
+	}
+}
+
+func TestUnreadableFiles(t *testing.T) {
+	if _, err := LoadAgent(filepath.Join(t.TempDir(), "agent.toml")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("LoadAgent(missing) = %v, want fs.ErrNotExist", err)
+	}
+	if _, err := LoadAgent(t.TempDir()); err == nil || !strings.Contains(err.Error(), "is a directory") {
+		t.Errorf("LoadAgent(folder) = %v, want it to say so", err)
+	}
+	if _, err := LoadAgent(write(t, "big.toml", strings.Repeat("#", MaxFile+1))); err == nil || !strings.Contains(err.Error(), "right file") {
+		t.Errorf("LoadAgent(1 MiB of comment) = %v, want it refused", err)
+	}
+}
+
+func TestNearest(t *testing.T) {
+	words := []string{"rollout", "fleet", "model", "train"}
+	for word, want := range map[string]string{"rolout": "rollout", "modle": "model", "trian": "train", "x": "", "predict": ""} {
+		if got := Nearest(word, words); got != want {
+			t.Errorf("Nearest(%q) = %q, want %q", word, got, want)
+		}
+	}
+}
