@@ -1,0 +1,71 @@
+// Package bptt trains the graphs of package kernel by backpropagation through
+// time (Werbos 1990), with the names, defaults and arithmetic of Keras.
+//
+// A batch is cut into a fixed number of shards of whole windows. Each shard
+// runs forward and backward by itself:
+//
+//	Z      = X·W + b             one product over all steps
+//	Z[t]  += h[t−1]·U            one product and one gate loop per step
+//	dh[t−1] += dZ[t]·Uᵀ          one product and one gate loop per step, backward
+//	dU = h[:T−1]ᵀ·dZ[1:]         one product over all steps
+//	dW = Xᵀ·dZ                   likewise; the first layer needs no dX
+//
+// and the shards' gradients are added in shard order, so the bits of the result
+// depend on the seed and the configuration and not on the number of cores.
+//
+// The matrix products go through gonum's blas32, so that blas32.Use replaces
+// them. Buffers are made once per Fit: a batch allocates nothing.
+package bptt
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/sandpiper-edge/sandpiper/kernel"
+)
+
+// A Source is a set of windows of equal length with their targets, both scaled.
+//
+// Its methods are called from several goroutines at once.
+type Source interface {
+	Len() int   // windows
+	Steps() int // rows of a window
+	// Window fills x with window i, Steps rows of Features values, oldest
+	// first, and y with its target, Graph.OutputLen(Steps) values.
+	Window(i int, x, y []float32)
+}
+
+var (
+	// ErrConfig: a Config that cannot be trained with.
+	ErrConfig = errors.New("training configuration")
+	// ErrDiverged: the loss or a weight became NaN or infinite.
+	ErrDiverged = errors.New("training diverged")
+)
+
+// A DivergedError says where the loss became NaN or infinite. It matches
+// ErrDiverged.
+type DivergedError struct {
+	Epoch int // from 1
+	// Batch is that of the loss, from 1. It is 0 when the training losses were
+	// finite and the epoch's validation loss or a weight was not.
+	Batch int
+	Loss  float64
+}
+
+func (e *DivergedError) Error() string {
+	if e.Batch == 0 {
+		return fmt.Sprintf("epoch %d ended with validation loss %v or a weight that is not finite: try a smaller learning rate or clipnorm", e.Epoch, e.Loss)
+	}
+	return fmt.Sprintf("epoch %d batch %d: loss is %v: try a smaller learning rate or clipnorm, and look for extreme values in the data", e.Epoch, e.Batch, e.Loss)
+}
+
+// Is makes errors.Is(err, ErrDiverged) true.
+func (e *DivergedError) Is(target error) bool { return target == ErrDiverged }
+
+// checkSource refuses what cannot be batched.
+func checkSource(name string, s Source) error {
+	if s.Len() < 1 || s.Steps() < 1 {
+		return fmt.Errorf("%s: %d windows of %d steps, want at least 1 of 1: %w", name, s.Len(), s.Steps(), kernel.ErrShape)
+	}
+	return nil
+}

@@ -1,0 +1,162 @@
+package bptt
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"runtime"
+
+	"github.com/sandpiper-edge/sandpiper/kernel"
+)
+
+// rangeSize is how many parameters are reduced and updated at a time.
+const rangeSize = 8 << 10
+
+// An engine computes losses, gradients and updates of one set of weights,
+// batch by batch, on as many cores as there are, up to one a shard.
+type engine struct {
+	cfg    Config
+	graph  kernel.Graph
+	layers []tensors
+	w      weights
+	shards []*shard
+	adam   *adam
+	pool   *pool
+
+	// The batch at hand, read by the tasks.
+	src   Source
+	batch []int
+	terms int // 0: no gradient
+	used  int // shards with windows
+
+	// Method values, made once because making one allocates.
+	tasks struct{ shard, transpose, reduce, update func(int) }
+}
+
+// startEngine makes an engine for windows of the given steps; the caller stops
+// its pool. cfg is complete and w valid.
+func startEngine(cfg Config, w *kernel.Weights, steps, windows int) (*engine, error) {
+	e := &engine{cfg: cfg, graph: w.Graph}
+	var size int
+	e.layers, size = layout(w)
+	e.cfg.BatchSize = min(cfg.BatchSize, windows)
+	e.cfg.Shards = min(cfg.Shards, e.cfg.BatchSize)
+	rows := ceilDiv(e.cfg.BatchSize, e.cfg.Shards)
+	if err := checkMemory(w.Graph, steps, e.cfg.BatchSize); err != nil {
+		return nil, err
+	}
+	e.w = weights{make([]float32, size), make([]float32, size)}
+	load(e.w.flat, e.layers, w)
+	for range e.cfg.Shards {
+		e.shards = append(e.shards, newShard(&e.cfg, w.Graph, e.layers, size, steps, rows))
+	}
+	e.adam = newAdam(cfg, size)
+	e.tasks.shard, e.tasks.transpose, e.tasks.reduce, e.tasks.update = e.runShard, e.transpose, e.reduce, e.update
+	e.pool = startPool(min(runtime.GOMAXPROCS(0), e.cfg.Shards) - 1)
+	return e, nil
+}
+
+// checkMemory refuses a batch whose activations, at 4 bytes each, do not fit
+// in an int with room to spare.
+func checkMemory(g kernel.Graph, steps, batch int) error {
+	width := g.Features
+	for _, l := range g.Layers {
+		width += 8 * l.Units
+	}
+	if total := float64(width) * float64(steps) * float64(batch); total > math.MaxInt/16 {
+		return fmt.Errorf("batch of %d windows of %d steps needs %.0f values: %w", batch, steps, total, kernel.ErrShape)
+	}
+	return nil
+}
+
+// loss is the mean loss over the windows of src, run batch by batch. Its error
+// is the cause of ctx's end.
+func (e *engine) loss(ctx context.Context, src Source, order []int) (float64, error) {
+	var sum float64
+	for lo := 0; lo < len(order); lo += e.cfg.BatchSize {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+		sum += e.run(src, order[lo:min(lo+e.cfg.BatchSize, len(order))], 0)
+	}
+	return sum / float64(len(order)*e.termsPerWindow()), nil
+}
+
+func (e *engine) termsPerWindow() int {
+	s := e.shards[0]
+	return lossTerms(e.cfg.Loss, len(s.target), s.outputs)
+}
+
+// train runs one batch forward and backward, updates the weights and returns
+// the mean loss before the update. A loss that is not finite updates nothing.
+func (e *engine) train(src Source, batch []int) float64 {
+	e.pool.run(2*len(e.layers), e.tasks.transpose)
+	terms := len(batch) * e.termsPerWindow()
+	mean := e.run(src, batch, terms) / float64(terms)
+	if !isFinite(mean) {
+		return mean
+	}
+	ranges := ceilDiv(len(e.w.flat), rangeSize)
+	e.pool.run(ranges, e.tasks.reduce)
+	clipGradients(e.cfg, e.layers, e.gradient())
+	e.adam.begin()
+	e.pool.run(ranges, e.tasks.update)
+	return mean
+}
+
+// run runs a batch through the shards and returns the loss, undivided.
+func (e *engine) run(src Source, batch []int, terms int) float64 {
+	e.src, e.batch, e.terms = src, batch, terms
+	e.used = ceilDiv(len(batch), e.perShard())
+	e.pool.run(e.used, e.tasks.shard)
+	var sum float64
+	for _, s := range e.shards[:e.used] {
+		sum += s.loss
+	}
+	return sum
+}
+
+// perShard is how many windows of the batch a shard gets; the last has the rest.
+func (e *engine) perShard() int { return ceilDiv(len(e.batch), len(e.shards)) }
+
+func (e *engine) runShard(i int) {
+	n := e.perShard()
+	e.shards[i].evaluate(&e.w, e.src, e.batch[i*n:min((i+1)*n, len(e.batch))], e.terms)
+}
+
+// gradient is that of the whole batch once reduced.
+func (e *engine) gradient() []float32 { return e.shards[0].grad }
+
+// reduce adds the shards' gradients in a range of parameters, in shard order.
+func (e *engine) reduce(i int) {
+	r := e.parameters(i)
+	sum := r.of(e.gradient())
+	for _, s := range e.shards[1:e.used] {
+		for k, v := range r.of(s.grad)[:len(sum)] {
+			sum[k] += v
+		}
+	}
+}
+
+func (e *engine) update(i int) { e.adam.update(e.parameters(i), e.w.flat, e.gradient()) }
+
+func (e *engine) parameters(i int) span {
+	return span{i * rangeSize, min((i+1)*rangeSize, len(e.w.flat))}
+}
+
+// transpose renews w.transposed: kernels are the even tasks, recurrent kernels
+// the odd ones.
+func (e *engine) transpose(task int) {
+	i := task / 2
+	s, rows := e.layers[i].kernel, e.graph.In(i)
+	if task%2 == 1 {
+		s, rows = e.layers[i].recurrent, e.graph.Layers[i].Units
+	}
+	if s.lo == s.hi || task == 0 { // no recurrent kernel, or that of the input
+		return
+	}
+	cols := (s.hi - s.lo) / rows
+	transpose(mat(cols, rows, s.of(e.w.transposed)), mat(rows, cols, s.of(e.w.flat)))
+}
+
+func ceilDiv(a, b int) int { return (a + b - 1) / b }
