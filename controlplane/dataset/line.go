@@ -1,0 +1,140 @@
+package dataset
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// Limits of what is read. They bound the memory that a hostile or broken file
+// can take, whatever its compressed size.
+const (
+	MaxLine    = 1 << 20 // bytes in one line
+	MaxColumns = 4096    // columns in the header
+	MaxValues  = 1 << 27 // float32 values kept: 512 MiB
+)
+
+// A lineReader gives the lines of a plain or gzip-compressed text, without
+// line ends, blank lines left out.
+type lineReader struct {
+	s    *bufio.Scanner
+	line int // of the line last given, from 1
+}
+
+// newLineReader looks at the first two bytes of r: 1f 8b is gzip (RFC 1952 §2.3.1).
+func newLineReader(r io.Reader) (*lineReader, error) {
+	br := bufio.NewReaderSize(r, 64<<10)
+	if magic, _ := br.Peek(2); len(magic) == 2 && magic[0] == 0x1f && magic[1] == 0x8b {
+		zr, err := gzip.NewReader(br)
+		if err != nil {
+			return nil, fmt.Errorf("gzip header: %w: %w", ErrMalformed, err)
+		}
+		r = zr
+	} else {
+		r = br
+	}
+	s := bufio.NewScanner(r)
+	s.Buffer(make([]byte, 64<<10), MaxLine)
+	return &lineReader{s: s}, nil
+}
+
+// next returns the next line that is not blank, valid until the following
+// call, or io.EOF.
+func (l *lineReader) next() ([]byte, error) {
+	for l.s.Scan() {
+		l.line++
+		b := bytes.TrimSuffix(l.s.Bytes(), []byte{'\r'})
+		if l.line == 1 {
+			b = bytes.TrimPrefix(b, []byte("\xef\xbb\xbf")) // byte order mark
+		}
+		if len(bytes.TrimSpace(b)) > 0 {
+			return b, nil
+		}
+	}
+	switch err := l.s.Err(); {
+	case err == nil:
+		return nil, io.EOF
+	case errors.Is(err, bufio.ErrTooLong):
+		return nil, fmt.Errorf("line %d: %w: longer than %d bytes; is this a CSV file?", l.line+1, ErrTooLarge, MaxLine)
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, gzip.ErrChecksum), errors.Is(err, gzip.ErrHeader):
+		return nil, fmt.Errorf("after line %d: %w: the compressed file is cut short or damaged: %w", l.line, ErrMalformed, err)
+	default:
+		return nil, fmt.Errorf("after line %d: %w", l.line, err)
+	}
+}
+
+// separatorOf returns the separator that occurs most in the header: comma,
+// semicolon or tab, the first of them at a tie.
+func separatorOf(header []byte) byte {
+	best, most := byte(','), 0
+	for _, sep := range []byte{',', ';', '\t'} {
+		n, quoted := 0, false
+		for _, c := range header {
+			switch {
+			case c == '"':
+				quoted = !quoted
+			case c == sep && !quoted:
+				n++
+			}
+		}
+		if n > most {
+			best, most = sep, n
+		}
+	}
+	return best
+}
+
+// splitFields cuts line at sep into dst[:0]. The fields point into line, which
+// is changed in place where a field is quoted (RFC 4180 §2.5–2.7, except that
+// a quoted field ends on its line). ok is false for a quote that does not close
+// or that has text behind it.
+func splitFields(dst [][]byte, line []byte, sep byte) (_ [][]byte, ok bool) {
+	dst = dst[:0]
+	for {
+		if trimmed := bytes.TrimLeft(line, " "); len(trimmed) > 0 && trimmed[0] == '"' {
+			field, rest, closed := unquote(trimmed[1:])
+			if !closed || (len(rest) > 0 && rest[0] != sep) {
+				return dst, false
+			}
+			dst = append(dst, field)
+			if len(rest) == 0 {
+				return dst, true
+			}
+			line = rest[1:]
+			continue
+		}
+		i := bytes.IndexByte(line, sep)
+		if i < 0 {
+			return append(dst, trim(line)), true
+		}
+		dst = append(dst, trim(line[:i]))
+		line = line[i+1:]
+	}
+}
+
+// unquote reads b from behind an opening quote, turning "" into " in place,
+// and returns what follows the closing quote and its spaces.
+func unquote(b []byte) (field, rest []byte, closed bool) {
+	n := 0
+	for i := 0; i < len(b); i++ {
+		if b[i] == '"' {
+			if i+1 == len(b) || b[i+1] != '"' {
+				return b[:n], bytes.TrimLeft(b[i+1:], " "), true
+			}
+			i++
+		}
+		b[n] = b[i]
+		n++
+	}
+	return nil, nil, false
+}
+
+func trim(b []byte) []byte {
+	if len(b) > 0 && b[0] > ' ' && b[len(b)-1] > ' ' {
+		return b // the usual case
+	}
+	return bytes.TrimSpace(b)
+}
