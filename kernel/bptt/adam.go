@@ -4,7 +4,8 @@ import "math"
 
 // adam is the optimizer's state for a flat vector of parameters.
 type adam struct {
-	rate, beta1, beta2, epsilon float32
+	rate, beta1, beta2 float64
+	epsilon            float32
 
 	m, v []float32 // first and second moments
 	t    int       // updates begun
@@ -13,7 +14,7 @@ type adam struct {
 
 func newAdam(c Config, size int) *adam {
 	return &adam{
-		rate: c.LearningRate, beta1: c.Beta1, beta2: c.Beta2, epsilon: c.Epsilon,
+		rate: c.LearningRate, beta1: c.Beta1, beta2: c.Beta2, epsilon: float32(c.Epsilon),
 		m: make([]float32, size), v: make([]float32, size),
 	}
 }
@@ -22,14 +23,14 @@ func newAdam(c Config, size int) *adam {
 func (a *adam) begin() {
 	a.t++
 	t := float64(a.t)
-	a.step = float32(float64(a.rate) * math.Sqrt(1-math.Pow(float64(a.beta2), t)) / (1 - math.Pow(float64(a.beta1), t)))
+	a.step = float32(a.rate * math.Sqrt(1-math.Pow(a.beta2, t)) / (1 - math.Pow(a.beta1, t)))
 }
 
 // update moves the parameters in s by their gradients.
 func (a *adam) update(s span, parameters, gradients []float32) {
 	p, g := s.of(parameters), s.of(gradients)
 	m, v := s.of(a.m)[:len(p)], s.of(a.v)[:len(p)]
-	b1, b2 := 1-a.beta1, 1-a.beta2
+	b1, b2 := float32(1-a.beta1), float32(1-a.beta2)
 	for k, d := range g[:len(p)] {
 		m[k] += (d - m[k]) * b1
 		v[k] += (d*d - v[k]) * b2

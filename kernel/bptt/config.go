@@ -22,10 +22,10 @@ type Config struct {
 	// Adam (Kingma and Ba 2015) as in keras-team/keras
 	// keras/src/optimizers/adam.py: Epsilon is added after the square root of
 	// the uncorrected second moment.
-	LearningRate float32 // 0.001
-	Beta1        float32 // 0.9
-	Beta2        float32 // 0.999
-	Epsilon      float32 // 1e-7
+	LearningRate float64 // 0.001
+	Beta1        float64 // 0.9
+	Beta2        float64 // 0.999
+	Epsilon      float64 // 1e-7
 
 	Loss string // MSE
 
@@ -71,10 +71,10 @@ func (c Config) withDefaults(g kernel.Graph) (Config, error) {
 	}{
 		{"epochs", float64(c.Epochs), c.Epochs > 0},
 		{"batch size", float64(c.BatchSize), c.BatchSize > 0},
-		{"learning rate", float64(c.LearningRate), positive(c.LearningRate)},
-		{"beta1", float64(c.Beta1), c.Beta1 > 0 && c.Beta1 < 1},
-		{"beta2", float64(c.Beta2), c.Beta2 > 0 && c.Beta2 < 1},
-		{"epsilon", float64(c.Epsilon), positive(c.Epsilon)},
+		{"learning rate", c.LearningRate, positive(c.LearningRate)},
+		{"beta1", c.Beta1, c.Beta1 > 0 && c.Beta1 < 1},
+		{"beta2", c.Beta2, c.Beta2 > 0 && c.Beta2 < 1},
+		{"epsilon", c.Epsilon, positive(c.Epsilon)},
 		{"clipvalue", float64(c.ClipValue), c.ClipValue == 0 || positive(c.ClipValue)},
 		{"clipnorm", float64(c.ClipNorm), c.ClipNorm == 0 || positive(c.ClipNorm)},
 		{"global clipnorm", float64(c.GlobalClipNorm), c.GlobalClipNorm == 0 || positive(c.GlobalClipNorm)},
@@ -129,4 +129,4 @@ func setDefault[T comparable](p *T, v T) {
 	}
 }
 
-func positive(v float32) bool { return v > 0 && !math.IsInf(float64(v), 0) }
+func positive[T float32 | float64](v T) bool { return v > 0 && !math.IsInf(float64(v), 0) }
