@@ -1,0 +1,36 @@
+package bptt
+
+import (
+	"math"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+func TestClippingBoundsGradients(t *testing.T) {
+	// Two layers: kernel (3, 4), recurrent (0.3), bias (12); kernel (−0.1, 0.2), bias (0).
+	layers := []tensors{
+		{span{0, 2}, span{2, 3}, span{3, 4}},
+		{span{4, 6}, span{6, 6}, span{6, 7}},
+	}
+	gradient := []float32{3, 4, 0.3, 12, -0.1, 0.2, 0}
+	global := float32(2 / math.Sqrt(9+16+0.09+144+0.01+0.04))
+	for _, c := range []struct {
+		name string
+		cfg  Config
+		want []float32
+	}{
+		{"off", Config{}, gradient},
+		{"clipvalue", Config{ClipValue: 0.15}, []float32{0.15, 0.15, 0.15, 0.15, -0.1, 0.15, 0}},
+		{"clipnorm", Config{ClipNorm: 2.5}, []float32{1.5, 2, 0.3, 2.5, -0.1, 0.2, 0}},
+		{"global clipnorm", Config{GlobalClipNorm: 2}, []float32{3 * global, 4 * global, 0.3 * global, 12 * global, -0.1 * global, 0.2 * global, 0}},
+		{"global clipnorm not reached", Config{GlobalClipNorm: 13.1}, gradient},
+	} {
+		got := append([]float32(nil), gradient...)
+		clipGradients(c.cfg, layers, got)
+		if diff := cmp.Diff(c.want, got, cmpopts.EquateApprox(1e-6, 0)); diff != "" {
+			t.Errorf("%s: %s", c.name, diff)
+		}
+	}
+}

@@ -1,0 +1,124 @@
+package kernel
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0)) }
+
+// uniform fills v from [-limit, limit].
+func uniform(r *rand.Rand, v []float32, limit float32) {
+	for i := range v {
+		v[i] = float32((2*r.Float32() - 1) * limit)
+	}
+}
+
+// lstmGraph is LSTM(hidden) → Dense(1).
+func lstmGraph(hidden, features int) Graph {
+	return Graph{features, []Layer{{Kind: LSTM, Units: hidden}, {Kind: Dense, Units: 1}}}
+}
+
+// randomWeights are of the sizes Keras starts from.
+func randomWeights(t testing.TB, g Graph, seed uint64) *Weights {
+	t.Helper()
+	w, err := NewWeights(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRand(seed)
+	for i, l := range w.Layers {
+		in, n := float64(g.In(i)), float64(g.Layers[i].Units)
+		uniform(r, l.Kernel, float32(math.Sqrt(6/(in+n))))
+		uniform(r, l.Recurrent, float32(math.Sqrt(6/(2*n))))
+		uniform(r, l.Bias, 0.5)
+	}
+	return w
+}
+
+func quantized(t testing.TB, w *Weights) *QuantWeights {
+	t.Helper()
+	q, err := Quantize(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+func int8Model(t testing.TB, q *QuantWeights) *Model {
+	t.Helper()
+	m, err := NewInt8(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func float32Model(t testing.TB, w *Weights) *Model {
+	t.Helper()
+	m, err := NewFloat32(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func randomWindow(seed uint64, steps, features int) []float32 {
+	x := make([]float32, steps*features)
+	uniform(newRand(seed), x, 3)
+	return x
+}
+
+// equalBits fails unless got and want are the same float32 bits.
+func equalBits(t testing.TB, what string, got, want []float32) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d values, want %d", what, len(got), len(want))
+	}
+	for i := range got {
+		if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
+			t.Fatalf("%s: value %d is %v (%#08x), want %v (%#08x)",
+				what, i, got[i], math.Float32bits(got[i]), want[i], math.Float32bits(want[i]))
+		}
+	}
+}
+
+func BenchmarkStep(b *testing.B) {
+	for _, hidden := range []int{32, 64, 128, 256} {
+		w := randomWeights(b, lstmGraph(hidden, 8), 1)
+		for _, m := range []*Model{int8Model(b, quantized(b, w)), float32Model(b, w)} {
+			b.Run(fmt.Sprintf("%s/H=%d", typeName(m), hidden), func(b *testing.B) {
+				s, y, x := m.NewState(), make([]float32, 1), randomWindow(2, 1, 8)
+				b.ReportAllocs()
+				for b.Loop() {
+					if err := m.Step(s, y, x); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkWindow(b *testing.B) {
+	w := randomWeights(b, lstmGraph(128, 8), 1)
+	for _, m := range []*Model{int8Model(b, quantized(b, w)), float32Model(b, w)} {
+		b.Run(typeName(m), func(b *testing.B) {
+			s, y, x := m.NewState(), make([]float32, 1), randomWindow(2, 50, 8)
+			for b.Loop() {
+				if err := m.Predict(s, y, x); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func typeName(m *Model) string {
+	if m.Int8() {
+		return "int8"
+	}
+	return "float32"
+}

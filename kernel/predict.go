@@ -1,0 +1,144 @@
+package kernel
+
+import "fmt"
+
+// Step advances s by one scaled input row x of Graph.Features values and
+// writes the outputs after it, Graph.Outputs values, to y. It allocates
+// nothing.
+//
+// A wrong length is a *ShapeError, a value that is not finite or beyond
+// ±MaxInput is ErrNonFinite or ErrRange, a state of another model ErrState;
+// s and y are then as they were.
+func (m *Model) Step(s *State, y, x []float32) error {
+	if err := m.check(s, x, 1); err != nil {
+		return err
+	}
+	if len(x) != m.graph.Features {
+		return &ShapeError{"input row", m.graph.Features, len(x)}
+	}
+	if len(y) != m.outputs {
+		return &ShapeError{"output row", m.outputs, len(y)}
+	}
+	m.advance(s, x)
+	m.head(s, y)
+	return nil
+}
+
+// Predict resets s, runs the window, one or more scaled rows, and writes
+// Graph.OutputLen values to y: the same bits as stepping through it. s is left
+// at the window's end, so that Step can go on from there. It allocates
+// nothing; errors are those of Step.
+func (m *Model) Predict(s *State, y, window []float32) error {
+	if err := m.check(s, window, 1); err != nil {
+		return err
+	}
+	return m.predict(s, y, window)
+}
+
+// PredictBatch predicts n windows of equal length, one after the other in
+// windows, and writes their outputs one after the other to y: the same bits as
+// Predict for each. s is left at the end of the last. It allocates nothing;
+// errors are those of Step.
+func (m *Model) PredictBatch(s *State, y, windows []float32, n int) error {
+	if n < 1 || len(windows)%n != 0 {
+		return fmt.Errorf("%d values in %d windows: %w", len(windows), n, ErrShape)
+	}
+	if err := m.check(s, windows, n); err != nil {
+		return err
+	}
+	in := len(windows) / n
+	out := m.graph.OutputLen(in / m.graph.Features)
+	if len(y)%n != 0 || len(y)/n != out {
+		return &ShapeError{"outputs of the batch", n * out, len(y)}
+	}
+	for i := range n {
+		if err := m.predict(s, y[i*out:][:out], windows[i*in:][:in]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// check is what all calls demand of their state and their n inputs of rows.
+func (m *Model) check(s *State, x []float32, n int) error {
+	if s.model != m {
+		return fmt.Errorf("a state of another model: %w", ErrState)
+	}
+	if len(x) == 0 || len(x)/n%m.graph.Features != 0 {
+		return &ShapeError{"input rows", (len(x)/n/m.graph.Features + 1) * n * m.graph.Features, len(x)}
+	}
+	for i, v := range x {
+		if v >= -MaxInput && v <= MaxInput {
+			continue
+		}
+		f := m.graph.Features
+		if !finite(v) {
+			return fmt.Errorf("row %d feature %d is %v: %w", i/f, i%f, v, ErrNonFinite)
+		}
+		return fmt.Errorf("row %d feature %d is %v, beyond ±2^20: %w", i/f, i%f, v, ErrRange)
+	}
+	return nil
+}
+
+// predict is Predict after check.
+func (m *Model) predict(s *State, y, window []float32) error {
+	f := m.graph.Features
+	sequences := m.graph.Sequences()
+	if want := m.graph.OutputLen(len(window) / f); len(y) != want {
+		return &ShapeError{"outputs", want, len(y)}
+	}
+	s.Reset()
+	for ; len(window) > 0; window = window[f:] {
+		m.advance(s, window[:f])
+		if sequences {
+			m.head(s, y[:m.outputs])
+			y = y[m.outputs:]
+		}
+	}
+	if !sequences {
+		m.head(s, y)
+	}
+	return nil
+}
+
+// advance runs the LSTM layers over one input row.
+func (m *Model) advance(s *State, x []float32) {
+	if m.int8 {
+		var below [][2]float64
+		for i, l := range m.int8s {
+			l.step(&s.lstms[i], x, below)
+			below = s.lstms[i].q
+		}
+		return
+	}
+	for i, v := range x {
+		s.x[i/2][i%2] = v
+	}
+	below := s.x
+	for i, l := range m.floats {
+		l.step(&s.lstms[i], below)
+		below = s.lstms[i].p
+	}
+}
+
+// head runs the dense layers on the hidden state of the last LSTM, or hands
+// that on if there are none.
+func (m *Model) head(s *State, y []float32) {
+	x := s.lstms[m.recur-1].h
+	if len(m.denses) == 0 {
+		for u := range y {
+			y[u] = x.at(u)
+		}
+		return
+	}
+	last := len(m.denses) - 1
+	for i, d := range m.denses[:last] {
+		out := s.y[:d.units]
+		d.apply(out, x)
+		x = s.denses[i]
+		for u, v := range out {
+			x.put(u, v)
+		}
+	}
+	m.denses[last].apply(y, x)
+}

@@ -1,0 +1,305 @@
+package kernel
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"math"
+	"testing"
+)
+
+var (
+	sizesH = []int{1, 7, 15, 16, 17, 31, 32, 33, 48, 64, 100, 128, 256}
+	sizesF = []int{1, 2, 7, 8, 9, 16, 17, 33}
+)
+
+// sameAsOracle steps m and an oracle through the window and compares the
+// outputs of every step.
+func sameAsOracle(t testing.TB, q *QuantWeights, window []float32) {
+	t.Helper()
+	m := int8Model(t, q)
+	s, o, f := m.NewState(), newOracle(q), q.Graph.Features
+	y := make([]float32, q.Graph.Outputs())
+	for i := 0; len(window) > 0; i, window = i+1, window[f:] {
+		if err := m.Step(s, y, window[:f]); err != nil {
+			t.Fatal(err)
+		}
+		equalBits(t, fmt.Sprintf("%v step %d", q.Graph, i), y, o.step(window[:f]))
+	}
+}
+
+// lstmOnly gives every hidden unit as an output: nothing can hide
+// behind a sum.
+func lstmOnly(hidden, features int) Graph {
+	return Graph{features, []Layer{{Kind: LSTM, Units: hidden}}}
+}
+
+func TestInt8EqualsOracleForEverySize(t *testing.T) {
+	for _, h := range sizesH {
+		for n, f := range sizesF {
+			if testing.Short() && n > 2 || h >= 100 && n%3 != 0 {
+				continue
+			}
+			seed := uint64(h*100 + f)
+			steps := max(3, min(50, 4000/h/4))
+			sameAsOracle(t, quantized(t, randomWeights(t, lstmOnly(h, f), seed)), randomWindow(seed, steps, f))
+			sameAsOracle(t, quantized(t, randomWeights(t, lstmGraph(h, f), seed)), randomWindow(seed, 3, f))
+		}
+	}
+}
+
+func TestInt8EqualsOracleAtTheLimits(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: packs 1024 units")
+	}
+	sameAsOracle(t, quantized(t, randomWeights(t, lstmOnly(MaxUnits, MaxFeatures), 1)), randomWindow(1, 2, MaxFeatures))
+}
+
+func TestInt8EqualsOracleOverManySteps(t *testing.T) {
+	sameAsOracle(t, quantized(t, randomWeights(t, lstmOnly(33, 5), 9)), randomWindow(9, 1000, 5))
+}
+
+// stackedGraph has every kind of layer and activation.
+func stackedGraph(sequences bool) Graph {
+	return Graph{5, []Layer{
+		{Kind: LSTM, Units: 17, Sequences: true},
+		{Kind: LSTM, Units: 33, Sequences: true},
+		{Kind: LSTM, Units: 7, Sequences: sequences},
+		{Kind: Dense, Units: 40, Activation: ReLU},
+		{Kind: Dense, Units: 19, Activation: Sigmoid},
+		{Kind: Dense, Units: 3},
+		{Kind: Dense, Units: 21, Activation: Softmax},
+	}}
+}
+
+func TestInt8EqualsOracleStacked(t *testing.T) {
+	for _, layers := range []int{3, 4, 5, 6, 7} {
+		g := stackedGraph(true)
+		g.Layers = g.Layers[:layers]
+		sameAsOracle(t, quantized(t, randomWeights(t, g, uint64(layers))), randomWindow(4, 40, 5))
+	}
+}
+
+// extremeWeights has every int8 weight at ±127 with the signs a pattern gives:
+// the largest sums there can be.
+func extremeWeights(t testing.TB, g Graph, scale float32, sign func(i int) int8) *QuantWeights {
+	q := quantized(t, randomWeights(t, g, 3))
+	for i := range q.Layers {
+		l := &q.Layers[i]
+		for _, v := range [][]int8{l.Kernel, l.Recurrent} {
+			for j := range v {
+				v[j] = 127 * sign(j)
+			}
+		}
+		for _, v := range [][]float32{l.KernelScale, l.RecurrentScale} {
+			for j := range v {
+				v[j] = scale
+			}
+		}
+	}
+	return q
+}
+
+func TestInt8EqualsOracleWithExtremeWeights(t *testing.T) {
+	signs := map[string]func(int) int8{
+		"all positive": func(int) int8 { return 1 },
+		"all negative": func(int) int8 { return -1 },
+		"alternating":  func(i int) int8 { return int8(1 - i%2*2) },
+		"mixed":        func(i int) int8 { return int8(1 - (i*i/3)%2*2) },
+		"zero":         func(int) int8 { return 0 },
+	}
+	for name, sign := range signs {
+		for _, scale := range []float32{1e-30, 1e-3, 1, 1e20} {
+			for _, h := range []int{1, 17, 64} {
+				t.Run(fmt.Sprintf("%s/%g/%d", name, scale, h), func(t *testing.T) {
+					q := extremeWeights(t, Graph{3, []Layer{{Kind: LSTM, Units: h, Sequences: true}, {Kind: LSTM, Units: h}}}, scale, sign)
+					window := randomWindow(5, 20, 3)
+					window[4], window[8], window[12] = MaxInput, -MaxInput, float32(math.Copysign(0, -1))
+					sameAsOracle(t, q, window)
+				})
+			}
+		}
+	}
+}
+
+// TestLargestSumIsExact saturates every hidden unit of the largest layer, so
+// that the packed sums reach ±1024·127².
+func TestLargestSumIsExact(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: packs 1024 units")
+	}
+	q := extremeWeights(t, lstmOnly(MaxUnits, 1), 1, func(i int) int8 {
+		if i/MaxUnits%gates == gateF { // the second number of a word, opposite to the first
+			return -1
+		}
+		return 1
+	})
+	for j := range q.Layers[0].Bias {
+		q.Layers[0].Bias[j] = 100
+	}
+	sameAsOracle(t, q, make([]float32, 4))
+}
+
+func TestWindowEqualsStepping(t *testing.T) {
+	for _, sequences := range []bool{false, true} {
+		w := randomWeights(t, stackedGraph(sequences), 6)
+		for _, m := range []*Model{int8Model(t, quantized(t, w)), float32Model(t, w)} {
+			const steps = 20
+			window, n := randomWindow(7, steps, 5), m.outputs
+			var want []float32
+			s := m.NewState()
+			for i := range steps {
+				y := make([]float32, n)
+				if err := m.Step(s, y, window[i*5:][:5]); err != nil {
+					t.Fatal(err)
+				}
+				if want = append(want, y...); !sequences {
+					want = y
+				}
+			}
+			got := make([]float32, m.graph.OutputLen(steps))
+			for range 2 { // a used state starts from zero too
+				if err := m.Predict(s, got, window); err != nil {
+					t.Fatal(err)
+				}
+				equalBits(t, fmt.Sprintf("%s sequences=%v", typeName(m), sequences), got, want)
+			}
+		}
+	}
+}
+
+func TestBatchEqualsOneByOne(t *testing.T) {
+	for _, sequences := range []bool{false, true} {
+		w := randomWeights(t, stackedGraph(sequences), 6)
+		for _, m := range []*Model{int8Model(t, quantized(t, w)), float32Model(t, w)} {
+			for _, n := range []int{1, 2, 7} {
+				windows := randomWindow(8, n*12, 5)
+				out := m.graph.OutputLen(12)
+				want, got := make([]float32, n*out), make([]float32, n*out)
+				s := m.NewState()
+				for i := range n {
+					if err := m.Predict(s, want[i*out:][:out], windows[i*60:][:60]); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := m.PredictBatch(s, got, windows, n); err != nil {
+					t.Fatal(err)
+				}
+				equalBits(t, fmt.Sprintf("%s n=%d", typeName(m), n), got, want)
+			}
+		}
+	}
+}
+
+// TestInt8Digests holds the bits of fixed models on every architecture the
+// test runs on, and the quantizer's with them. The constants were recorded on
+// amd64; change one only with the ABI.
+func TestInt8Digests(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		graph  Graph
+		steps  int
+		digest string
+	}{
+		{"lstm 128", lstmGraph(128, 8), 50, "3fc1279cb99b5f4dc17ed1ed9946ce2408eb0e1740b11b277ec54f26ac61c460"},
+		{"lstm 33, every unit", lstmOnly(33, 17), 100, "52f9ca0a3dc1c5cd60b9c85e4e86355517a6d94b7f83400ce399891acd68e12d"},
+		{"stacked, every activation", stackedGraph(true), 100, "6438e067d40ce58806cf85fe90b0736a27e95b36cece9e6e44dcb8eeaea8c22c"},
+	} {
+		m := int8Model(t, quantized(t, randomWeights(t, c.graph, 42)))
+		s, sum := m.NewState(), sha256.New()
+		y, f := make([]float32, c.graph.Outputs()), c.graph.Features
+		window := randomWindow(43, c.steps, f)
+		for i := range c.steps {
+			if err := m.Step(s, y, window[i*f:][:f]); err != nil {
+				t.Fatal(err)
+			}
+			for _, v := range y {
+				sum.Write(binary.LittleEndian.AppendUint32(nil, math.Float32bits(v)))
+			}
+		}
+		state, _ := s.AppendBinary(nil)
+		sum.Write(state)
+		if got := hex.EncodeToString(sum.Sum(nil)); got != c.digest {
+			t.Errorf("%s: digest %s, want %s", c.name, got, c.digest)
+		}
+	}
+}
+
+func TestZeroInputKeepsZeroState(t *testing.T) {
+	// With zero biases a zero input leaves the candidate, hence cell and
+	// hidden state, at zero whatever the weights, and the head gives its bias.
+	w := randomWeights(t, lstmGraph(20, 4), 1)
+	clear(w.Layers[0].Bias)
+	for _, m := range []*Model{int8Model(t, quantized(t, w)), float32Model(t, w)} {
+		y := make([]float32, 1)
+		if err := m.Predict(m.NewState(), y, make([]float32, 4*30)); err != nil {
+			t.Fatal(err)
+		}
+		equalBits(t, typeName(m), y, w.Layers[1].Bias)
+	}
+}
+
+func TestPermutingUnitsPermutesOutputs(t *testing.T) {
+	const n, f = 19, 3
+	w := randomWeights(t, lstmOnly(n, f), 2)
+	p := randomWeights(t, lstmOnly(n, f), 2)
+	perm := newRand(3).Perm(n)
+	at := func(j int) int { return j/n*n + perm[j%n] } // column j of the permuted model
+	for j := range gates * n {
+		p.Layers[0].Bias[j] = w.Layers[0].Bias[at(j)]
+		for k := range f {
+			p.Layers[0].Kernel[k*gates*n+j] = w.Layers[0].Kernel[k*gates*n+at(j)]
+		}
+		for k := range n {
+			p.Layers[0].Recurrent[k*gates*n+j] = w.Layers[0].Recurrent[perm[k]*gates*n+at(j)]
+		}
+	}
+	a, b := int8Model(t, quantized(t, w)), int8Model(t, quantized(t, p))
+	window, ya, yb := randomWindow(4, 15, f), make([]float32, n), make([]float32, n)
+	if err := a.Predict(a.NewState(), ya, window); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Predict(b.NewState(), yb, window); err != nil {
+		t.Fatal(err)
+	}
+	for u := range n {
+		if ya[perm[u]] != yb[u] {
+			t.Fatalf("unit %d: %v, permuted %v", perm[u], ya[perm[u]], yb[u])
+		}
+	}
+}
+
+func TestNoAllocations(t *testing.T) {
+	for _, g := range []Graph{lstmGraph(64, 8), stackedGraph(true)} {
+		w := randomWeights(t, g, 1)
+		for _, m := range []*Model{int8Model(t, quantized(t, w)), float32Model(t, w)} {
+			s, f := m.NewState(), g.Features
+			y, window := make([]float32, g.OutputLen(6)), randomWindow(1, 6, f)
+			for name, call := range map[string]func() error{
+				"Step":         func() error { return m.Step(s, y[:g.Outputs()], window[:f]) },
+				"Predict":      func() error { return m.Predict(s, y, window) },
+				"PredictBatch": func() error { return m.PredictBatch(s, y[:1*g.OutputLen(6)], window, 1) },
+			} {
+				if n := testing.AllocsPerRun(10, func() {
+					if err := call(); err != nil {
+						t.Fatal(err)
+					}
+				}); n != 0 {
+					t.Errorf("%s %s: %v allocations, want 0", typeName(m), name, n)
+				}
+			}
+		}
+	}
+}
+
+func FuzzShapes(f *testing.F) {
+	f.Add(uint16(16), uint16(8), uint8(3), uint64(1))
+	f.Add(uint16(1), uint16(1), uint8(1), uint64(2))
+	f.Add(uint16(33), uint16(17), uint8(9), uint64(3))
+	f.Fuzz(func(t *testing.T, h, features uint16, steps uint8, seed uint64) {
+		hidden, n := int(h)%70+1, int(features)%40+1
+		g := Graph{n, []Layer{{Kind: LSTM, Units: hidden, Sequences: true}, {Kind: LSTM, Units: n}, {Kind: Dense, Units: hidden}}}
+		sameAsOracle(t, quantized(t, randomWeights(t, g, seed)), randomWindow(seed, int(steps)%8+1, n))
+	})
+}

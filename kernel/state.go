@@ -1,0 +1,205 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+)
+
+// A State is what a model remembers between steps, with the scratch space of
+// one caller. It belongs to the Model that made it and to one goroutine at a
+// time.
+type State struct {
+	model  *Model
+	lstms  []lstmState
+	x      [][2]float32 // input row of a float32 model, in pairs
+	denses []lanes      // outputs of every dense layer but the last
+	y      []float32    // outputs of a dense layer before they go to lanes
+}
+
+// An lstmState is the state of one LSTM layer. Of q and p, one is used: the
+// hidden state as the layer's products read it.
+type lstmState struct {
+	units    int
+	c        [][2]float32 // cell state, padded to an even number of units
+	h        lanes        // hidden state of the last step, float32
+	q, qNext [][2]float64 // int8 model: integers in [-127, 127]
+	p, pNext [][2]float32 // float32 model
+}
+
+// NewState returns a zero state of m, with all the space Step needs.
+func (m *Model) NewState() *State {
+	s := &State{model: m, lstms: make([]lstmState, m.recur), denses: make([]lanes, len(m.denses))}
+	for i := range s.lstms {
+		n := m.graph.Layers[i].Units
+		pairs := (n + 1) / 2
+		l := &s.lstms[i]
+		*l = lstmState{units: n, c: make([][2]float32, pairs), h: newLanes(n)}
+		if m.int8 {
+			l.q, l.qNext = make([][2]float64, pairs), make([][2]float64, pairs)
+		} else {
+			l.p, l.pNext = make([][2]float32, pairs), make([][2]float32, pairs)
+		}
+	}
+	if !m.int8 {
+		s.x = make([][2]float32, (m.graph.Features+1)/2)
+	}
+	width := 0
+	for i, d := range m.denses {
+		s.denses[i] = newLanes(d.units)
+		width = max(width, d.units)
+	}
+	s.y = make([]float32, width)
+	return s
+}
+
+// Reset makes s the state before the first step: all zero.
+func (s *State) Reset() {
+	for i := range s.lstms {
+		l := &s.lstms[i]
+		clear(l.c)
+		clear(l.h)
+		clear(l.q)
+		clear(l.p)
+	}
+}
+
+// CopyFrom makes s equal to o. It is an error, ErrState, if they are of
+// different models.
+func (s *State) CopyFrom(o *State) error {
+	if s.model != o.model {
+		return fmt.Errorf("copy from a state of another model: %w", ErrState)
+	}
+	for i := range s.lstms {
+		l, m := &s.lstms[i], &o.lstms[i]
+		copy(l.c, m.c)
+		copy(l.h, m.h)
+		copy(l.q, m.q)
+		copy(l.p, m.p)
+	}
+	return nil
+}
+
+// stateVersion is the first byte of an encoded State.
+const stateVersion = 1
+
+// AppendBinary appends the state, the same bytes on every tier, integers and
+// floats big-endian:
+//
+//	offset  size  field
+//	0       1     version, 1
+//	1       1     1 for an int8 model, 0 for float32
+//	2       1     number of LSTM layers
+//	3             for each: units U, 2 bytes; cell state, 4·U bytes, binary32;
+//	              hidden state, U bytes int8 (at scale 1/127) or 4·U binary32
+//
+// It holds nothing that tells one model of the same shape from another: who
+// stores it names the model beside it. The error is always nil.
+func (s *State) AppendBinary(b []byte) ([]byte, error) {
+	b = append(b, stateVersion, s.kind(), byte(len(s.lstms)))
+	for i := range s.lstms {
+		l := &s.lstms[i]
+		b = binary.BigEndian.AppendUint16(b, uint16(l.units))
+		for u := range l.units {
+			b = binary.BigEndian.AppendUint32(b, math.Float32bits(l.c[u/2][u%2]))
+		}
+		for u := range l.units {
+			if s.model.int8 {
+				b = append(b, byte(int8(l.q[u/2][u%2])))
+			} else {
+				b = binary.BigEndian.AppendUint32(b, math.Float32bits(l.p[u/2][u%2]))
+			}
+		}
+	}
+	return b, nil
+}
+
+func (s *State) kind() byte {
+	if s.model.int8 {
+		return 1
+	}
+	return 0
+}
+
+// size is the number of bytes AppendBinary appends.
+func (s *State) size() int {
+	n, h := 3, 4
+	if s.model.int8 {
+		h = 1
+	}
+	for i := range s.lstms {
+		n += 2 + s.lstms[i].units*(4+h)
+	}
+	return n
+}
+
+// UnmarshalBinary sets s to the state encoded in b. The model of s must have
+// the type and shapes of the one that encoded it. It returns ErrState, or
+// ErrNonFinite or ErrRange for values no step could have left, and then s is
+// as it was.
+func (s *State) UnmarshalBinary(b []byte) error {
+	if err := s.check(b); err != nil {
+		return err
+	}
+	b = b[3:]
+	for i := range s.lstms {
+		l := &s.lstms[i]
+		b = b[2:]
+		for u := range l.units {
+			l.c[u/2][u%2] = math.Float32frombits(binary.BigEndian.Uint32(b[4*u:]))
+		}
+		b = b[4*l.units:]
+		if s.model.int8 {
+			for u := range l.units {
+				l.q[u/2][u%2] = float64(int8(b[u]))
+			}
+			b = b[l.units:]
+			continue
+		}
+		for u := range l.units {
+			l.p[u/2][u%2] = math.Float32frombits(binary.BigEndian.Uint32(b[4*u:]))
+		}
+		b = b[4*l.units:]
+	}
+	return nil
+}
+
+// check validates an encoded state against the shapes of s.
+func (s *State) check(b []byte) error {
+	if len(b) != s.size() {
+		return fmt.Errorf("%d bytes, want %d: %w", len(b), s.size(), ErrState)
+	}
+	if b[0] != stateVersion || b[1] != s.kind() || int(b[2]) != len(s.lstms) {
+		return fmt.Errorf("starts % x, want % x: %w", b[:3], []byte{stateVersion, s.kind(), byte(len(s.lstms))}, ErrState)
+	}
+	b = b[3:]
+	for i := range s.lstms {
+		l := &s.lstms[i]
+		if got := int(binary.BigEndian.Uint16(b)); got != l.units {
+			return fmt.Errorf("layer %d has %d units, want %d: %w", i, got, l.units, ErrState)
+		}
+		b = b[2:]
+		for u := range l.units {
+			if c := math.Float32frombits(binary.BigEndian.Uint32(b[4*u:])); !finite(c) {
+				return fmt.Errorf("layer %d cell state %d is %v: %w", i, u, c, ErrNonFinite)
+			}
+		}
+		b = b[4*l.units:]
+		if s.model.int8 {
+			for u := range l.units {
+				if int8(b[u]) == -128 {
+					return fmt.Errorf("layer %d hidden state %d is -128, want -127 to 127: %w", i, u, ErrRange)
+				}
+			}
+			b = b[l.units:]
+			continue
+		}
+		for u := range l.units {
+			if h := math.Float32frombits(binary.BigEndian.Uint32(b[4*u:])); !(h >= -hiddenBound && h <= hiddenBound) {
+				return fmt.Errorf("layer %d hidden state %d is %v, want -1 to 1: %w", i, u, h, ErrRange)
+			}
+		}
+		b = b[4*l.units:]
+	}
+	return nil
+}
