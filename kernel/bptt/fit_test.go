@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/sandpiper-edge/sandpiper/kernel"
 )
@@ -158,6 +159,10 @@ func TestFitLearnsClasses(t *testing.T) {
 func TestFitStopsEarlyWithTheBestWeights(t *testing.T) {
 	g := graph(2, lstmLayer(10), denseLayer(1, kernel.Linear))
 	train, val := randomWindows(g, MSE, 24, 4, 31), randomWindows(g, MSE, 24, 4, 32)
+	for i := range 24 { // half of the target can be learnt, the rest is noise
+		train.y[i] += train.x[i*8+7]
+		val.y[i] += val.x[i*8+7]
+	}
 	w, err := Init(g, 3)
 	if err != nil {
 		t.Fatal(err)
@@ -174,10 +179,10 @@ func TestFitStopsEarlyWithTheBestWeights(t *testing.T) {
 			best = i
 		}
 	}
-	if len(epochs) == 200 || len(epochs) != best+1+3 {
-		t.Fatalf("stopped after %d epochs with the best at %d, want 3 later", len(epochs), best+1)
+	if best == 0 || len(epochs) != best+1+3 {
+		t.Fatalf("stopped after %d epochs with the best at %d, want 3 later and the best not the first", len(epochs), best+1)
 	}
-	if diff := cmp.Diff(snapshots[best], w); diff != "" {
+	if diff := cmp.Diff(snapshots[best], w, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("w is not that of epoch %d: %.300s", best+1, diff)
 	}
 	if got, _ := Evaluate(w, val); math.Abs(got-epochs[best].ValLoss) > 1e-6 {
@@ -205,7 +210,7 @@ func TestNaNStopsTheRunAndSaysWhere(t *testing.T) {
 	if len(epochs) != 0 {
 		t.Errorf("%d epochs, want 0", len(epochs))
 	}
-	if diff := cmp.Diff(before, w); diff != "" {
+	if diff := cmp.Diff(before, w, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("w is not that of the last whole epoch: %.300s", diff)
 	}
 
@@ -261,7 +266,7 @@ func TestFitEndsWithItsContextBetweenBatches(t *testing.T) {
 		e.train(train, order[4*b:4*b+4])
 	}
 	save(want, e.layers, e.w.flat)
-	if diff := cmp.Diff(want, w); diff != "" {
+	if diff := cmp.Diff(want, w, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("w is not that of the last batch: %.300s", diff)
 	}
 }
