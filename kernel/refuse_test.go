@@ -1,0 +1,218 @@
+package kernel
+
+import (
+	"errors"
+	"math"
+	"strings"
+	"testing"
+)
+
+func TestGraphRefuses(t *testing.T) {
+	lstm := Layer{Kind: LSTM, Units: 4}
+	seq := Layer{Kind: LSTM, Units: 4, Sequences: true}
+	out := Layer{Kind: Dense, Units: 1}
+	with := func(l Layer, change func(*Layer)) Layer {
+		change(&l)
+		return l
+	}
+	for _, c := range []struct {
+		name string
+		g    Graph
+		want string // part of the error
+	}{
+		{"no features", Graph{0, []Layer{lstm}}, "0 features, want 1 to 256"},
+		{"too many features", Graph{257, []Layer{lstm}}, "257 features"},
+		{"no layers", Graph{1, nil}, "0 layers, want 1 to 8"},
+		{"nine layers", Graph{1, []Layer{seq, seq, seq, seq, seq, seq, seq, seq, lstm}}, "9 layers"},
+		{"no units", Graph{1, []Layer{with(lstm, func(l *Layer) { l.Units = 0 })}}, "layer 0: 0 units, want 1 to 1024"},
+		{"negative units", Graph{1, []Layer{with(lstm, func(l *Layer) { l.Units = -1 })}}, "-1 units"},
+		{"units that wrap 32 bits", Graph{1, []Layer{with(lstm, func(l *Layer) { l.Units = 1 << 30 })}}, "units, want 1 to 1024"},
+		{"dense of 1025", Graph{1, []Layer{lstm, with(out, func(l *Layer) { l.Units = 1025 })}}, "layer 1: 1025 units"},
+		{"no kind", Graph{1, []Layer{{Units: 1}}}, "Kind(0)"},
+		{"unknown activation", Graph{1, []Layer{lstm, with(out, func(l *Layer) { l.Activation = 9 })}}, "Activation(9) is unknown"},
+		{"lstm activation", Graph{1, []Layer{with(lstm, func(l *Layer) { l.Activation = ReLU })}}, "activation relu on an lstm"},
+		{"dense sequences", Graph{1, []Layer{lstm, with(out, func(l *Layer) { l.Sequences = true })}}, "sequences on a dense"},
+		{"dense first", Graph{1, []Layer{out}}, "first layer is dense"},
+		{"lstm after dense", Graph{1, []Layer{seq, out, lstm}}, "lstm after a dense"},
+		{"lstm after a last state", Graph{1, []Layer{lstm, lstm}}, "last state only"},
+	} {
+		if err := c.g.Validate(); !errors.Is(err, ErrShape) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want ErrShape with %q", c.name, err, c.want)
+		}
+		if _, err := NewInt8(&QuantWeights{Graph: c.g}); !errors.Is(err, ErrShape) {
+			t.Errorf("%s: NewInt8 = %v, want ErrShape", c.name, err)
+		}
+		if _, err := NewFloat32(&Weights{Graph: c.g}); !errors.Is(err, ErrShape) {
+			t.Errorf("%s: NewFloat32 = %v, want ErrShape", c.name, err)
+		}
+	}
+}
+
+func TestNamesOfKindsAndActivations(t *testing.T) {
+	for _, k := range []Kind{LSTM, Dense} {
+		if got, err := ParseKind(k.String()); err != nil || got != k {
+			t.Errorf("ParseKind(%q) = %v, %v", k, got, err)
+		}
+	}
+	for a := Linear; a <= Softmax; a++ {
+		if got, err := ParseActivation(a.String()); err != nil || got != a {
+			t.Errorf("ParseActivation(%q) = %v, %v", a, got, err)
+		}
+	}
+	if a, err := ParseActivation(""); err != nil || a != Linear {
+		t.Errorf("ParseActivation(\"\") = %v, %v", a, err)
+	}
+	if _, err := ParseKind("gru"); !errors.Is(err, ErrShape) {
+		t.Errorf("ParseKind(gru) = %v, want ErrShape", err)
+	}
+	if _, err := ParseActivation("tanh"); !errors.Is(err, ErrShape) {
+		t.Errorf("ParseActivation(tanh) = %v, want ErrShape", err)
+	}
+}
+
+func TestLoadingInt8Refuses(t *testing.T) {
+	nan, inf := float32(math.NaN()), float32(math.Inf(-1))
+	for _, c := range []struct {
+		name   string
+		change func(*QuantWeights)
+		want   error
+	}{
+		{"missing layer", func(q *QuantWeights) { q.Layers = q.Layers[:1] }, ErrShape},
+		{"short kernel", func(q *QuantWeights) { q.Layers[0].Kernel = q.Layers[0].Kernel[1:] }, ErrShape},
+		{"long recurrent kernel", func(q *QuantWeights) { q.Layers[0].Recurrent = append(q.Layers[0].Recurrent, 1) }, ErrShape},
+		{"short scale", func(q *QuantWeights) { q.Layers[0].KernelScale = q.Layers[0].KernelScale[1:] }, ErrShape},
+		{"no bias", func(q *QuantWeights) { q.Layers[0].Bias = nil }, ErrShape},
+		{"dense kernel on an lstm", func(q *QuantWeights) { q.Layers[0].Dense = []float32{1} }, ErrShape},
+		{"int8 kernel on a dense", func(q *QuantWeights) { q.Layers[1].Kernel = []int8{1} }, ErrShape},
+		{"short dense kernel", func(q *QuantWeights) { q.Layers[1].Dense = nil }, ErrShape},
+		{"-128", func(q *QuantWeights) { q.Layers[0].Kernel[3] = -128 }, ErrRange},
+		{"-128 recurrent", func(q *QuantWeights) { q.Layers[0].Recurrent[3] = -128 }, ErrRange},
+		{"NaN scale", func(q *QuantWeights) { q.Layers[0].KernelScale[2] = nan }, ErrNonFinite},
+		{"infinite scale", func(q *QuantWeights) { q.Layers[0].RecurrentScale[2] = inf }, ErrNonFinite},
+		{"zero scale", func(q *QuantWeights) { q.Layers[0].RecurrentScale[2] = 0 }, ErrRange},
+		{"negative scale", func(q *QuantWeights) { q.Layers[0].KernelScale[2] = -1 }, ErrRange},
+		{"NaN bias", func(q *QuantWeights) { q.Layers[0].Bias[2] = nan }, ErrNonFinite},
+		{"infinite dense weight", func(q *QuantWeights) { q.Layers[1].Dense[0] = inf }, ErrNonFinite},
+		{"NaN dense bias", func(q *QuantWeights) { q.Layers[1].Bias[0] = nan }, ErrNonFinite},
+		{"input sum beyond float32", func(q *QuantWeights) { q.Layers[0].KernelScale[2] = 1e32 }, ErrRange},
+		{"recurrent sum beyond float32", func(q *QuantWeights) { q.Layers[0].RecurrentScale[2] = 3e36 }, ErrRange},
+		{"dense sum beyond float32", func(q *QuantWeights) { q.Layers[1].Dense[0], q.Layers[1].Dense[1] = 1e38, 1e38 }, ErrRange},
+		{"bias beyond", func(q *QuantWeights) { q.Layers[0].Bias[0] = math.MaxFloat32 }, ErrRange},
+	} {
+		q := quantized(t, randomWeights(t, lstmGraph(4, 2), 1))
+		c.change(q)
+		if _, err := NewInt8(q); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, err, c.want)
+		}
+	}
+}
+
+func TestLoadingFloat32Refuses(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*Weights)
+		want   error
+	}{
+		{"missing layer", func(w *Weights) { w.Layers = w.Layers[:1] }, ErrShape},
+		{"short kernel", func(w *Weights) { w.Layers[0].Kernel = w.Layers[0].Kernel[1:] }, ErrShape},
+		{"recurrent kernel on a dense", func(w *Weights) { w.Layers[1].Recurrent = []float32{1} }, ErrShape},
+		{"NaN", func(w *Weights) { w.Layers[0].Recurrent[1] = float32(math.NaN()) }, ErrNonFinite},
+		{"infinite", func(w *Weights) { w.Layers[1].Kernel[1] = float32(math.Inf(1)) }, ErrNonFinite},
+		{"sum beyond float32", func(w *Weights) { w.Layers[0].Kernel[1] = 1e33 }, ErrRange},
+		{"dense sum beyond float32", func(w *Weights) { w.Layers[1].Kernel[1] = 2e38 }, ErrRange},
+	} {
+		w := randomWeights(t, lstmGraph(4, 2), 1)
+		c.change(w)
+		if _, err := NewFloat32(w); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, err, c.want)
+		}
+		if c.want != ErrRange {
+			if _, err := Quantize(w); !errors.Is(err, c.want) {
+				t.Errorf("%s: Quantize = %v, want %v", c.name, err, c.want)
+			}
+		}
+	}
+}
+
+// TestLargestInputsStayFinite loads weights just within the bound and gives
+// them the largest inputs.
+func TestLargestInputsStayFinite(t *testing.T) {
+	w := randomWeights(t, Graph{2, []Layer{{Kind: LSTM, Units: 3}, {Kind: Dense, Units: 2, Activation: ReLU}, {Kind: Dense, Units: 1}}}, 1)
+	for i := range w.Layers[0].Kernel {
+		w.Layers[0].Kernel[i] = 8e31 // 2 of them times 2^20: 1.68e38 of 1.70e38
+	}
+	clear(w.Layers[0].Bias)
+	for i := range w.Layers[1].Kernel {
+		w.Layers[1].Kernel[i] = 1e19
+	}
+	for i := range w.Layers[2].Kernel {
+		w.Layers[2].Kernel[i] = 1e18
+	}
+	for _, m := range []*Model{int8Model(t, quantized(t, w)), float32Model(t, w)} {
+		for _, x := range [][]float32{{MaxInput, MaxInput}, {-MaxInput, -MaxInput}, {MaxInput, -MaxInput}} {
+			y := make([]float32, 1)
+			if err := m.Predict(m.NewState(), y, x); err != nil || !finite(y[0]) {
+				t.Errorf("%s: %v gives %v, %v", typeName(m), x, y, err)
+			}
+		}
+	}
+}
+
+func TestCallsRefuse(t *testing.T) {
+	nan, inf := float32(math.NaN()), float32(math.Inf(1))
+	for _, m := range bothModels(t, lstmGraph(4, 2), 1) {
+		for _, c := range []struct {
+			name  string
+			y, x  int
+			value float32
+			want  error
+		}{
+			{"no input", 1, 0, 0, ErrShape},
+			{"half a row", 1, 3, 0, ErrShape},
+			{"no output", 0, 2, 0, ErrShape},
+			{"long output", 2, 2, 0, ErrShape},
+			{"NaN", 1, 2, nan, ErrNonFinite},
+			{"infinite", 1, 2, inf, ErrNonFinite},
+			{"too large", 1, 2, 2 * MaxInput, ErrRange},
+			{"too small", 1, 2, -2 * MaxInput, ErrRange},
+		} {
+			s, y, x := m.NewState(), make([]float32, c.y), make([]float32, c.x)
+			for i := range x {
+				x[i] = c.value
+			}
+			for call, err := range map[string]error{
+				"Step": m.Step(s, y, x), "Predict": m.Predict(s, y, x), "PredictBatch": m.PredictBatch(s, y, x, 1),
+			} {
+				if !errors.Is(err, c.want) {
+					t.Errorf("%s %s(%s) = %v, want %v", typeName(m), call, c.name, err, c.want)
+				}
+			}
+		}
+		s := m.NewState()
+		if err := m.Step(s, make([]float32, 1), make([]float32, 4)); !errors.Is(err, ErrShape) {
+			t.Errorf("Step(two rows) = %v, want ErrShape", err)
+		}
+		for _, n := range []int{-1, 0, 3, 4, 8, 9, math.MaxInt} {
+			if err := m.PredictBatch(s, make([]float32, 1), make([]float32, 8), n); !errors.Is(err, ErrShape) {
+				t.Errorf("PredictBatch(n = %d) = %v, want ErrShape", n, err)
+			}
+		}
+	}
+}
+
+func TestForcedTier(t *testing.T) {
+	for _, name := range []string{"", "generic"} {
+		if tier, err := selectTier(name); err != nil || tier.String() != "generic" {
+			t.Errorf("selectTier(%q) = %v, %v, want generic", name, tier, err)
+		}
+	}
+	for _, name := range []string{"avx9", "Generic", "generic "} {
+		_, err := selectTier(name)
+		if !errors.Is(err, ErrTier) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "have generic") {
+			t.Errorf("selectTier(%q) = %v, want ErrTier naming it and the tiers there are", name, err)
+		}
+	}
+	if name, err := Select(); err != nil || name != Tier() {
+		t.Errorf("Select() = %q, %v; Tier() = %q", name, err, Tier())
+	}
+}
