@@ -1,0 +1,72 @@
+package protocol
+
+import "fmt"
+
+// Phases of a model on a device.
+const (
+	PhaseIdle     = "idle"     // nothing in progress
+	PhaseFetching = "fetching" // a candidate is on its way
+	PhaseTrying   = "trying"   // the new version is active and on trial
+)
+
+// A Have is the reported state of a device, on sp1/F/d/D/have, retained,
+// published when it changes. JSON.
+type Have struct {
+	Format int    `json:"format"`
+	Boot   uint64 `json:"boot"` // counts starts of the agent
+	// Epoch and Rev are of the newest want that the device verified.
+	Epoch  uint64               `json:"epoch"`
+	Rev    uint64               `json:"rev"`
+	T      int64                `json:"t"`
+	Models map[string]ModelHave `json:"models"` // by model name
+}
+
+// A ModelHave is the state of one model: the digests of its slots and what it
+// is doing.
+type ModelHave struct {
+	Version   string   `json:"version"` // of Active, NAME:vN, or empty
+	Active    Digest   `json:"active,omitzero"`
+	Previous  Digest   `json:"previous,omitzero"`
+	Candidate Digest   `json:"candidate,omitzero"`
+	Phase     string   `json:"phase"`
+	Failed    *Failure `json:"failed,omitempty"` // the last version that did not make it
+}
+
+// A Failure says why a version is not in use: a short code for programs and
+// a message for people. The digest is not tried again before a rev above Rev.
+type Failure struct {
+	Digest  Digest `json:"digest"`
+	Epoch   uint64 `json:"epoch"`
+	Rev     uint64 `json:"rev"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// AppendBinary appends the JSON of m.
+func (m Have) AppendBinary(b []byte) ([]byte, error) { return appendJSON(b, "have", &m) }
+
+// UnmarshalBinary decodes JSON.
+func (m *Have) UnmarshalBinary(b []byte) error {
+	*m = Have{}
+	return decodeJSON(b, "have", m)
+}
+
+func (m *Have) check() error {
+	if err := firstError(checkFormat(m.Format), checkUint("boot", m.Boot), checkUint("epoch", m.Epoch),
+		checkUint("rev", m.Rev), checkTime("t", m.T), checkLen("models", len(m.Models), MaxModels)); err != nil {
+		return err
+	}
+	for name, h := range m.Models {
+		if err := firstError(CheckID(name), checkOneOf("phase", h.Phase, PhaseIdle, PhaseFetching, PhaseTrying),
+			checkLen("version", len(h.Version), MaxName+MaxID)); err != nil {
+			return fmt.Errorf("model %.60q: %w", name, err)
+		}
+		if f := h.Failed; f != nil {
+			if err := firstError(checkUint("rev", f.Rev), checkUint("epoch", f.Epoch), CheckID(f.Code),
+				checkLen("message", len(f.Message), MaxText)); err != nil {
+				return fmt.Errorf("failure of %s: %w", name, err)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,487 @@
+package protocol
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+
+	"github.com/sandpiper-edge/sandpiper/protocol/internal/cbor"
+	"github.com/sandpiper-edge/sandpiper/protocol/internal/json"
+)
+
+// A PredictRequest asks a device for one prediction. JSON or CBOR, told apart
+// by the first byte behind white space: { and [ are JSON.
+//
+//	{"x":[[1.5,20],[1.6,21]],"dl":500,"s":"pump-3","t":1767225600000}
+//	{"x":[{"flow":1.5,"temp":20},{"flow":1.6,"temp":21}]}
+//	[[1.5,20],[1.6,21]]
+//
+// In CBOR x may also be one byte string of little-endian float32, row-major,
+// beside shape: [steps, features]. Bare rows are one window without options.
+type PredictRequest struct {
+	// Rows is row-major, oldest row first, features in schema order, in the
+	// sensors' own units: the device scales, a client must not.
+	Rows            []float32
+	Steps, Features int
+	DeadlineMS      uint32 // relative to arrival; 0 for none
+	Stream          string // of a model that keeps state
+	T               int64  // UTC ms of the last row; 0 for now
+}
+
+// DecodePredictRequest decodes b, JSON or CBOR. Objects are brought into the
+// order of features, which every row must have, each name once. If features
+// is empty, rows must be arrays and the first one's length counts.
+//
+// Errors are *RequestError: CodeBadRequest for what cannot be read,
+// CodeBadShape for rows that do not fit features. How many steps a model
+// wants is for the caller to check.
+func DecodePredictRequest(b []byte, features []string) (PredictRequest, error) {
+	if len(b) > MaxPayload {
+		return PredictRequest{}, &RequestError{Code: CodeBadRequest, Message: "the request is too large",
+			Want: fmt.Sprintf("at most %d bytes", MaxPayload), Got: strconv.Itoa(len(b))}
+	}
+	d := requestDecoder{features: features, width: len(features)}
+	var err error
+	if r := (json.Reader{B: b}); isJSON(r.Peek()) {
+		err = d.json(&r)
+	} else {
+		err = d.cbor(b)
+	}
+	if err == nil {
+		err = d.finish()
+	}
+	if err != nil {
+		var re *RequestError
+		if !errors.As(err, &re) {
+			re = &RequestError{Code: CodeBadRequest, Message: err.Error()}
+		}
+		return PredictRequest{}, re
+	}
+	return d.m, nil
+}
+
+// IsJSON reports whether a request, sample or truth is JSON; otherwise it is
+// CBOR. A reply is written as its request came.
+func IsJSON(b []byte) bool {
+	r := json.Reader{B: b}
+	return isJSON(r.Peek())
+}
+
+func isJSON(first byte) bool { return first == '{' || first == '[' }
+
+// A requestDecoder gathers rows. Width is the number of features, 0 until
+// known.
+type requestDecoder struct {
+	m        PredictRequest
+	features []string
+	width    int
+	has      fieldSet
+	seen     []bool // of a row that is an object
+}
+
+// A fieldSet remembers which fields came.
+type fieldSet uint8
+
+const (
+	fieldX fieldSet = 1 << iota
+	fieldShape
+	fieldDL
+	fieldS
+	fieldT
+)
+
+// add adds f, or returns an error if it is there already.
+func (s *fieldSet) add(f fieldSet, key string) error {
+	if *s&f != 0 {
+		return &RequestError{Code: CodeBadRequest, Message: "the field " + key + " comes twice"}
+	}
+	*s |= f
+	return nil
+}
+
+func unknownField(key, allowed string) error {
+	return &RequestError{Code: CodeBadRequest, Message: "unknown field", Want: allowed, Got: clip(key)}
+}
+
+// clip bounds foreign text that goes into an error.
+func clip(s string) string { return fmt.Sprintf("%.48q", s) }
+
+func (d *requestDecoder) json(r *json.Reader) error {
+	if r.Peek() == '[' {
+		d.has = fieldX
+		if err := d.jsonRows(r); err != nil {
+			return err
+		}
+		return r.End()
+	}
+	err := r.Object(func(key string) (err error) {
+		switch key {
+		case "x":
+			if err := d.has.add(fieldX, key); err != nil {
+				return err
+			}
+			return d.jsonRows(r)
+		case "dl":
+			var n int64
+			n, err = r.Int(math.MaxUint32)
+			d.m.DeadlineMS = uint32(n)
+			return firstError(err, d.has.add(fieldDL, key))
+		case "s":
+			d.m.Stream, err = r.String()
+			return firstError(err, d.has.add(fieldS, key))
+		case "t":
+			d.m.T, err = r.Int(MaxInteger)
+			return firstError(err, d.has.add(fieldT, key))
+		}
+		return unknownField(key, "x, dl, s or t")
+	})
+	if err != nil {
+		return err
+	}
+	return r.End()
+}
+
+func (d *requestDecoder) jsonRows(r *json.Reader) error {
+	if d.width > 0 {
+		// A value and its comma take 2 bytes at least.
+		d.m.Rows = make([]float32, 0, min(len(r.B)/2+1, MaxWindowValues, 64*d.width))
+	}
+	number := func() error {
+		v, err := r.Float32()
+		if err != nil {
+			return err
+		}
+		return d.value(v)
+	}
+	return r.Array(func() error {
+		start := len(d.m.Rows)
+		if r.Peek() != '{' {
+			if err := r.Array(number); err != nil {
+				return err
+			}
+			return d.row(start)
+		}
+		if err := d.beginObject(); err != nil {
+			return err
+		}
+		if err := r.Object(func(name string) error {
+			i, err := d.column(name)
+			if err != nil {
+				return err
+			}
+			d.m.Rows[start+i], err = r.Float32()
+			return err
+		}); err != nil {
+			return err
+		}
+		return d.endObject()
+	})
+}
+
+// value appends one value of a row that is an array.
+func (d *requestDecoder) value(v float32) error {
+	if len(d.m.Rows) == MaxWindowValues {
+		return &RequestError{Code: CodeBadRequest, Message: "the window is too large",
+			Want: fmt.Sprintf("at most %d values", MaxWindowValues)}
+	}
+	d.m.Rows = append(d.m.Rows, v)
+	return nil
+}
+
+// row ends a row that is an array and began at start.
+func (d *requestDecoder) row(start int) error {
+	got := len(d.m.Rows) - start
+	if d.width == 0 {
+		d.width = got
+	}
+	if got != d.width || got == 0 {
+		return &RequestError{Code: CodeBadShape, Message: fmt.Sprintf("row %d has the wrong length", d.m.Steps+1),
+			Want: plural(d.width, "value"), Got: plural(got, "value")}
+	}
+	d.m.Steps++
+	return nil
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return strconv.Itoa(n) + " " + what + "s"
+}
+
+// beginObject makes room for a row that is an object.
+func (d *requestDecoder) beginObject() error {
+	if len(d.features) == 0 {
+		return &RequestError{Code: CodeBadRequest, Message: "rows by name need a model that has names; send arrays"}
+	}
+	if len(d.m.Rows)+d.width > MaxWindowValues {
+		return &RequestError{Code: CodeBadRequest, Message: "the window is too large",
+			Want: fmt.Sprintf("at most %d values", MaxWindowValues)}
+	}
+	if d.seen == nil {
+		d.seen = make([]bool, d.width)
+	}
+	clear(d.seen)
+	for range d.width {
+		d.m.Rows = append(d.m.Rows, 0)
+	}
+	return nil
+}
+
+// column returns the index of a feature that this row did not have yet.
+func (d *requestDecoder) column(name string) (int, error) {
+	for i, f := range d.features {
+		if f == name {
+			if d.seen[i] {
+				return 0, &RequestError{Code: CodeBadRequest,
+					Message: fmt.Sprintf("row %d has %s twice", d.m.Steps+1, clip(name))}
+			}
+			d.seen[i] = true
+			return i, nil
+		}
+	}
+	return 0, &RequestError{Code: CodeBadShape, Message: fmt.Sprintf("row %d has a feature the model does not know", d.m.Steps+1),
+		Want: d.names(), Got: clip(name)}
+}
+
+func (d *requestDecoder) endObject() error {
+	for i, ok := range d.seen {
+		if !ok {
+			return &RequestError{Code: CodeBadShape, Message: fmt.Sprintf("row %d lacks a feature", d.m.Steps+1),
+				Want: clip(d.features[i])}
+		}
+	}
+	d.m.Steps++
+	return nil
+}
+
+// names lists the features, cut to what an error can hold.
+func (d *requestDecoder) names() string {
+	s := fmt.Sprint(d.features)
+	if len(s) > MaxText/2 {
+		return s[:MaxText/2] + "…"
+	}
+	return s
+}
+
+// finish checks the whole.
+func (d *requestDecoder) finish() error {
+	if d.has&fieldX == 0 {
+		return &RequestError{Code: CodeBadRequest, Message: "the field x is missing", Want: "rows"}
+	}
+	if d.m.Steps == 0 {
+		return &RequestError{Code: CodeBadShape, Message: "there are no rows", Want: "1 or more"}
+	}
+	d.m.Features = d.width
+	if d.m.Stream != "" {
+		if err := CheckID(d.m.Stream); err != nil {
+			return &RequestError{Code: CodeBadRequest, Message: err.Error()}
+		}
+	}
+	return nil
+}
+
+// wireRequest is the CBOR form.
+type wireRequest struct {
+	X     cbor.RawMessage `cbor:"x"`
+	Shape []int64         `cbor:"shape,omitempty"`
+	DL    uint32          `cbor:"dl,omitempty"`
+	S     string          `cbor:"s,omitempty"`
+	T     int64           `cbor:"t,omitempty"`
+}
+
+func (d *requestDecoder) cbor(b []byte) error {
+	var w wireRequest
+	d.has = fieldX
+	if len(b) > 0 && cbor.Kind(b[0]) == cbor.Array {
+		if err := cbor.Valid(b); err != nil {
+			return err
+		}
+		w.X = b
+	} else if err := cbor.Decode(b, &w); err != nil {
+		return err
+	}
+	if len(w.X) == 0 {
+		d.has = 0
+		return nil
+	}
+	d.m.DeadlineMS, d.m.Stream, d.m.T = w.DL, w.S, w.T
+	if err := checkTime("t", w.T); err != nil {
+		return err
+	}
+	if cbor.Kind(w.X[0]) == cbor.Bytes {
+		return d.packed(w)
+	}
+	if w.Shape != nil {
+		return &RequestError{Code: CodeBadRequest, Message: "shape goes with packed x only"}
+	}
+	return d.cborRows(w.X)
+}
+
+// packed reads x as little-endian float32 beside its shape.
+func (d *requestDecoder) packed(w wireRequest) error {
+	r := cbor.Reader{B: w.X}
+	b, err := r.Bytes()
+	if err != nil {
+		return err
+	}
+	if len(w.Shape) != 2 || w.Shape[0] < 1 || w.Shape[1] < 1 ||
+		w.Shape[0] > MaxWindowValues || w.Shape[1] > MaxWindowValues || w.Shape[0]*w.Shape[1] > MaxWindowValues {
+		return &RequestError{Code: CodeBadRequest, Message: "packed x has no usable shape",
+			Want: fmt.Sprintf("[steps, features], at most %d values", MaxWindowValues), Got: fmt.Sprintf("%.3v", w.Shape)}
+	}
+	steps, width := int(w.Shape[0]), int(w.Shape[1])
+	if len(b) != 4*steps*width {
+		return &RequestError{Code: CodeBadRequest, Message: "packed x does not have its shape",
+			Want: plural(4*steps*width, "byte"), Got: plural(len(b), "byte")}
+	}
+	if d.width > 0 && width != d.width {
+		return &RequestError{Code: CodeBadShape, Message: "rows have the wrong length",
+			Want: plural(d.width, "value"), Got: plural(width, "value")}
+	}
+	d.width, d.m.Steps = width, steps
+	d.m.Rows = make([]float32, steps*width)
+	for i := range d.m.Rows {
+		v := math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+		if !finite(v) {
+			return nonFinite(i, width)
+		}
+		d.m.Rows[i] = v
+	}
+	return nil
+}
+
+func finite(v float32) bool { return math.Float32bits(v)&0x7f800000 != 0x7f800000 }
+
+func nonFinite(i, width int) error {
+	return &RequestError{Code: CodeBadRequest, Message: "a value is not finite",
+		Got: fmt.Sprintf("row %d, column %d", i/width+1, i%width+1)}
+}
+
+// cborRows reads rows as arrays or maps of numbers from well-formed CBOR.
+func (d *requestDecoder) cborRows(x []byte) error {
+	r := cbor.Reader{B: x}
+	steps, err := r.Len(cbor.Array)
+	if err != nil {
+		return err
+	}
+	for range steps {
+		start := len(d.m.Rows)
+		if r.Kind() == cbor.Map {
+			if err := d.cborObject(&r, start); err != nil {
+				return err
+			}
+			continue
+		}
+		n, err := r.Len(cbor.Array)
+		if err != nil {
+			return err
+		}
+		for range n {
+			v, err := r.Float32()
+			if err != nil {
+				return err
+			}
+			if err := d.value(v); err != nil {
+				return err
+			}
+		}
+		if err := d.row(start); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *requestDecoder) cborObject(r *cbor.Reader, start int) error {
+	if err := d.beginObject(); err != nil {
+		return err
+	}
+	n, err := r.Len(cbor.Map)
+	if err != nil {
+		return err
+	}
+	for range n {
+		name, err := r.Text()
+		if err != nil {
+			return err
+		}
+		i, err := d.column(name)
+		if err != nil {
+			return err
+		}
+		if d.m.Rows[start+i], err = r.Float32(); err != nil {
+			return err
+		}
+	}
+	return d.endObject()
+}
+
+// checkRows verifies what a client is about to send.
+func (m *PredictRequest) checkRows() error {
+	if m.Steps < 1 || m.Features < 1 || len(m.Rows) > MaxWindowValues || m.Steps > len(m.Rows) ||
+		m.Features > len(m.Rows) || m.Steps*m.Features != len(m.Rows) {
+		return fmt.Errorf("%w: %d values for %d rows of %d", ErrInvalid, len(m.Rows), m.Steps, m.Features)
+	}
+	for _, v := range m.Rows {
+		if !finite(v) {
+			return fmt.Errorf("%w: a value is not finite", ErrInvalid)
+		}
+	}
+	if m.Stream != "" {
+		if err := CheckID(m.Stream); err != nil {
+			return err
+		}
+	}
+	return checkTime("t", m.T)
+}
+
+// AppendJSON appends m as JSON, rows as arrays, numbers as the shortest
+// decimals that give the same float32.
+func (m PredictRequest) AppendJSON(b []byte) ([]byte, error) {
+	if err := m.checkRows(); err != nil {
+		return b, fmt.Errorf("encode request: %w", err)
+	}
+	b = append(b, `{"x":[`...)
+	for i, v := range m.Rows {
+		switch {
+		case i == 0:
+			b = append(b, '[')
+		case i%m.Features == 0:
+			b = append(b, "],["...)
+		default:
+			b = append(b, ',')
+		}
+		b = json.AppendFloat32(b, v)
+	}
+	b = append(b, "]]"...)
+	if m.DeadlineMS != 0 {
+		b = strconv.AppendUint(append(b, `,"dl":`...), uint64(m.DeadlineMS), 10)
+	}
+	if m.Stream != "" {
+		b = json.AppendString(append(b, `,"s":`...), m.Stream)
+	}
+	if m.T != 0 {
+		b = strconv.AppendInt(append(b, `,"t":`...), m.T, 10)
+	}
+	return append(b, '}'), nil
+}
+
+// AppendCBOR appends m as CBOR with packed rows.
+func (m PredictRequest) AppendCBOR(b []byte) ([]byte, error) {
+	if err := m.checkRows(); err != nil {
+		return b, fmt.Errorf("encode request: %w", err)
+	}
+	packed := make([]byte, 0, 4*len(m.Rows))
+	for _, v := range m.Rows {
+		packed = binary.LittleEndian.AppendUint32(packed, math.Float32bits(v))
+	}
+	x, err := cbor.Append(nil, packed)
+	if err != nil {
+		return b, err
+	}
+	return cbor.Append(b, wireRequest{X: x, Shape: []int64{int64(m.Steps), int64(m.Features)},
+		DL: m.DeadlineMS, S: m.Stream, T: m.T})
+}

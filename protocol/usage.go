@@ -1,0 +1,50 @@
+package protocol
+
+import "fmt"
+
+// A Usage reports how often a device predicted, for whom and at what cost, on
+// sp1/F/d/D/met. Counters are cumulative since the start Boot, so a lost
+// message loses nothing. Deterministic CBOR.
+type Usage struct {
+	Format int          `cbor:"format"`
+	Boot   uint64       `cbor:"boot"`
+	T      int64        `cbor:"t"`
+	Counts []UsageCount `cbor:"counts,omitempty"`
+}
+
+// A UsageCount counts one user's requests to one model. User is `anonymous`
+// for the simple mode.
+type UsageCount struct {
+	Model    string `cbor:"model"`
+	User     string `cbor:"user"`
+	Answered uint64 `cbor:"answered,omitempty"` // with a prediction
+	Refused  uint64 `cbor:"refused,omitempty"`  // with an error, busy excepted
+	Busy     uint64 `cbor:"busy,omitempty"`
+	Micros   uint64 `cbor:"us,omitempty"` // spent in the kernel
+}
+
+// Anonymous is the user of the simple mode in usage reports.
+const Anonymous = "anonymous"
+
+// AppendBinary appends the deterministic CBOR of m.
+func (m Usage) AppendBinary(b []byte) ([]byte, error) { return appendCBOR(b, "usage", &m) }
+
+// UnmarshalBinary decodes deterministic CBOR.
+func (m *Usage) UnmarshalBinary(b []byte) error {
+	*m = Usage{}
+	return decodeCBOR(b, "usage", m)
+}
+
+func (m *Usage) check() error {
+	if err := firstError(checkFormat(m.Format), checkUint("boot", m.Boot), checkTime("t", m.T),
+		checkLen("counts", len(m.Counts), MaxCounts)); err != nil {
+		return err
+	}
+	for _, c := range m.Counts {
+		if err := firstError(CheckID(c.Model), CheckID(c.User), checkUint("answered", c.Answered),
+			checkUint("refused", c.Refused), checkUint("busy", c.Busy), checkUint("us", c.Micros)); err != nil {
+			return fmt.Errorf("usage of %.60q by %.60q: %w", c.Model, c.User, err)
+		}
+	}
+	return nil
+}
