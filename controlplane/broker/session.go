@@ -1,0 +1,441 @@
+package broker
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/sandpiper-edge/sandpiper/protocol"
+)
+
+var (
+	// ErrNotConnected is returned by Publish while there is no connection.
+	ErrNotConnected = errors.New("not connected to the broker")
+	// ErrRefused is returned when the broker refuses a subscription (SUBACK
+	// 0x80, MQTT 3.1.1 §3.9.3).
+	ErrRefused = errors.New("subscription refused by the broker")
+	// errQueueFull ends a connection whose messages are not handled in time.
+	errQueueFull = errors.New("message queue full")
+)
+
+const (
+	connectTimeout = 10 * time.Second
+	minBackoff     = 100 * time.Millisecond
+	maxBackoff     = 30 * time.Second
+	// goodbye bounds what a session does after its context has ended.
+	goodbye = time.Second
+)
+
+// A Message is an MQTT message.
+type Message struct {
+	Topic   string
+	Payload []byte
+	Retain  bool
+	QoS     byte
+}
+
+// A Handler is called with every message of its subscription, one at a time
+// and in order. It may publish. ctx ends with the session.
+type Handler func(ctx context.Context, m Message)
+
+// SessionConfig configures a Session.
+type SessionConfig struct {
+	// URL is tcp://HOST:PORT or tls://HOST:PORT; unused if Dial is set.
+	URL string
+	// Dial opens the connection instead, such as Broker.Pipe.
+	Dial func(ctx context.Context) (net.Conn, error)
+	// TLS is used for tls:// URLs; nil means the system's roots.
+	TLS *tls.Config
+	// Username is also the client id.
+	Username, Password string
+	// Will, if set, is published by the broker when the connection breaks,
+	// and by the session when it ends.
+	Will *Message
+	// KeepAlive defaults to 30 s.
+	KeepAlive time.Duration
+	// QueueMessages and QueueBytes bound what waits for handlers; defaults
+	// 65,536 and 64 MiB. Beyond, the connection is closed and, once the queue
+	// is empty, made again: retained state and unacknowledged events return.
+	QueueMessages, QueueBytes int
+	// OnConnect, if set, runs after each connection has subscribed, and
+	// publishes what must be there. ctx ends with the connection; an error
+	// ends the connection.
+	OnConnect func(ctx context.Context) error
+	// Log receives what an operator acts on; nil discards it.
+	Log *slog.Logger
+}
+
+// A Session is the control plane's own MQTT client. It reconnects until its
+// context ends. Its methods are safe for concurrent use.
+type Session struct {
+	cfg SessionConfig
+	url *url.URL
+	log *slog.Logger
+
+	mu     sync.Mutex // guards what follows
+	subs   []subscription
+	client paho.Client     // nil when not connected
+	link   context.Context // ends with client's connection
+	queue  []Message
+	bytes  int // payload bytes in queue
+
+	wake  chan struct{} // queue is not empty; capacity 1
+	empty chan struct{} // queue became empty; capacity 1
+}
+
+type subscription struct {
+	filter  string
+	qos     byte
+	handler Handler
+}
+
+// NewSession checks cfg. Nothing starts before Run.
+func NewSession(cfg SessionConfig) (*Session, error) {
+	s := &Session{cfg: cfg, log: cfg.Log, wake: make(chan struct{}, 1), empty: make(chan struct{}, 1)}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Dial != nil {
+		s.url = &url.URL{Scheme: "tcp", Host: "in-process"}
+	} else {
+		u, err := url.Parse(cfg.URL)
+		if err != nil {
+			return nil, fmt.Errorf("broker URL: %w", err)
+		}
+		if u.Scheme != "tcp" && u.Scheme != "tls" || u.Hostname() == "" {
+			return nil, fmt.Errorf("broker URL %q: use tcp://HOST:PORT or tls://HOST:PORT", u.Redacted())
+		}
+		if u.Port() == "" {
+			u.Host = net.JoinHostPort(u.Hostname(), map[string]string{"tcp": "1883", "tls": "8883"}[u.Scheme])
+		}
+		s.url = u
+	}
+	if s.cfg.KeepAlive <= 0 {
+		s.cfg.KeepAlive = 30 * time.Second
+	}
+	if s.cfg.QueueMessages <= 0 {
+		s.cfg.QueueMessages = 1 << 16
+	}
+	if s.cfg.QueueBytes <= 0 {
+		s.cfg.QueueBytes = 64 << 20
+	}
+	return s, nil
+}
+
+// Connected reports whether there is a connection.
+func (s *Session) Connected() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.client != nil
+}
+
+// Run keeps the session connected and calls handlers until ctx ends, and then
+// returns nil.
+func (s *Session) Run(ctx context.Context) error {
+	handled := make(chan struct{})
+	go func() {
+		defer close(handled)
+		s.dispatch(ctx)
+	}()
+	defer func() { <-handled }()
+
+	backoff := minBackoff
+	for {
+		start := time.Now()
+		err := s.connection(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if time.Since(start) > maxBackoff {
+			backoff = minBackoff
+		}
+		wait := backoff/2 + rand.N(backoff/2)
+		s.log.Warn("broker connection lost", "broker", s.url.Redacted(), "err", err, "retry", wait)
+		if errors.Is(err, errQueueFull) {
+			s.awaitEmpty(ctx)
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil
+		}
+		backoff = min(2*backoff, maxBackoff)
+	}
+}
+
+// connection makes one connection and returns why it ended.
+func (s *Session) connection(ctx context.Context) error {
+	link, lost := context.WithCancelCause(ctx)
+	defer lost(nil)
+	open, shut := context.WithCancel(context.WithoutCancel(ctx))
+	defer shut()
+	client := paho.NewClient(s.options(link, lost, open))
+	// Whatever happens, paho is told to end: it has goroutines of its own.
+	defer client.Disconnect(uint(goodbye / time.Millisecond / 4))
+	if err := wait(link, client.Connect()); err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	s.mu.Lock()
+	s.client, s.link = client, link
+	subs := s.subs
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.client, s.link = nil, nil
+		s.mu.Unlock()
+	}()
+
+	if err := subscribe(link, client, subs); err != nil {
+		return err
+	}
+	s.log.Info("connected to broker", "broker", s.url.Redacted(), "client", s.cfg.Username)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if s.cfg.OnConnect != nil {
+			if err := s.cfg.OnConnect(link); err != nil && link.Err() == nil {
+				lost(fmt.Errorf("after connecting: %w", err))
+			}
+		}
+	}()
+	<-link.Done()
+	<-done
+	if ctx.Err() != nil {
+		s.farewell(client)
+	}
+	return context.Cause(link)
+}
+
+// farewell says what the will would.
+func (s *Session) farewell(client paho.Client) {
+	if w := s.cfg.Will; w != nil && client.IsConnectionOpen() {
+		client.Publish(w.Topic, w.QoS, w.Retain, w.Payload).WaitTimeout(goodbye)
+	}
+}
+
+// options configures paho for one connection, which is closed when open ends.
+// paho's own reconnection is off: a new client is made instead, with nothing
+// left from the last one.
+func (s *Session) options(link context.Context, lost context.CancelCauseFunc, open context.Context) *paho.ClientOptions {
+	o := paho.NewClientOptions().
+		SetClientID(s.cfg.Username).SetUsername(s.cfg.Username).SetPassword(s.cfg.Password).
+		SetProtocolVersion(4).SetCleanSession(true).SetAutoReconnect(false).SetOrderMatters(true).
+		SetKeepAlive(s.cfg.KeepAlive).SetPingTimeout(connectTimeout).SetConnectTimeout(connectTimeout).
+		SetConnectionLostHandler(func(_ paho.Client, err error) { lost(err) }).
+		SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) {
+			if !s.enqueue(Message{Topic: m.Topic(), Payload: m.Payload(), Retain: m.Retained(), QoS: m.Qos()}) {
+				lost(errQueueFull)
+			}
+		}).
+		SetCustomOpenConnectionFn(func(*url.URL, paho.ClientOptions) (net.Conn, error) {
+			conn, err := s.dial(link)
+			if err != nil {
+				return nil, err
+			}
+			context.AfterFunc(open, func() { conn.Close() })
+			return protocol.LimitConn(conn, protocol.MaxPacket), nil
+		})
+	o.Servers = []*url.URL{s.url}
+	if w := s.cfg.Will; w != nil {
+		o.SetBinaryWill(w.Topic, w.Payload, w.QoS, w.Retain)
+	}
+	return o
+}
+
+// dial opens the connection below paho; it ends with ctx or the time limit.
+func (s *Session) dial(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	switch {
+	case s.cfg.Dial != nil:
+		return s.cfg.Dial(ctx)
+	case s.url.Scheme == "tls":
+		d := tls.Dialer{Config: s.cfg.TLS}
+		return d.DialContext(ctx, "tcp", s.url.Host)
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", s.url.Host)
+}
+
+// Publish sends one message and, at QoS 1, waits until the broker has it. The
+// payload must not change until it returns. Without a connection it fails at
+// once with ErrNotConnected; the state to publish again belongs in OnConnect.
+func (s *Session) Publish(ctx context.Context, topic string, payload []byte, retain bool, qos byte) error {
+	s.mu.Lock()
+	client, link := s.client, s.link
+	s.mu.Unlock()
+	if client == nil {
+		return ErrNotConnected
+	}
+	t := client.Publish(topic, qos, retain, payload)
+	select {
+	case <-t.Done():
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-link.Done():
+		return ErrNotConnected
+	}
+	switch err := t.Error(); {
+	case err == nil:
+		return nil
+	case errors.Is(err, paho.ErrNotConnected) || link.Err() != nil:
+		return ErrNotConnected
+	default:
+		return fmt.Errorf("publish to %s: %w", topic, err)
+	}
+}
+
+// Subscribe calls h with every message that matches filter, for as long as the
+// session runs, whatever connections come and go. It returns ErrRefused if
+// there is a connection and the broker refuses; while there is none, it only
+// registers, and a refusal shows in the log of the connection to come.
+// Overlapping subscriptions each get what the broker sends.
+func (s *Session) Subscribe(ctx context.Context, filter string, qos byte, h Handler) error {
+	sub := subscription{filter, qos, h}
+	s.mu.Lock()
+	s.subs = append(s.subs[:len(s.subs):len(s.subs)], sub)
+	client := s.client
+	s.mu.Unlock()
+	if client == nil {
+		return nil
+	}
+	return subscribe(ctx, client, []subscription{sub})
+}
+
+// subscribe sends SUBSCRIBEs of at most protocol.MaxFilters filters and checks
+// what the broker granted.
+func subscribe(ctx context.Context, client paho.Client, subs []subscription) error {
+	for len(subs) > 0 {
+		n := min(len(subs), protocol.MaxFilters)
+		filters := make(map[string]byte, n)
+		for _, sub := range subs[:n] {
+			filters[sub.filter] = max(filters[sub.filter], sub.qos)
+		}
+		t := client.SubscribeMultiple(filters, nil)
+		if err := wait(ctx, t); err != nil {
+			return fmt.Errorf("subscribe: %w", err)
+		}
+		for filter, granted := range t.(*paho.SubscribeToken).Result() {
+			if granted == 0x80 {
+				return fmt.Errorf("%w: %s", ErrRefused, filter)
+			}
+		}
+		subs = subs[n:]
+	}
+	return nil
+}
+
+// enqueue is all that paho's goroutine does with a message. It returns false
+// when the queue is full.
+func (s *Session) enqueue(m Message) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) >= s.cfg.QueueMessages || s.bytes+len(m.Payload) > s.cfg.QueueBytes {
+		return false
+	}
+	s.queue = append(s.queue, m)
+	s.bytes += len(m.Payload)
+	signal(s.wake)
+	return true
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// dispatch calls handlers until ctx ends.
+func (s *Session) dispatch(ctx context.Context) {
+	for {
+		s.mu.Lock()
+		batch, subs := s.queue, s.subs
+		s.queue = nil
+		s.mu.Unlock()
+		if len(batch) == 0 {
+			signal(s.empty)
+			select {
+			case <-s.wake:
+				continue
+			case <-ctx.Done():
+				return
+			}
+		}
+		for _, m := range batch {
+			if ctx.Err() != nil {
+				return
+			}
+			for _, sub := range subs {
+				if Match(sub.filter, m.Topic) {
+					sub.handler(ctx, m)
+				}
+			}
+			s.mu.Lock()
+			s.bytes -= len(m.Payload)
+			s.mu.Unlock()
+		}
+	}
+}
+
+// awaitEmpty returns when the queue has been handled, or ctx ends.
+func (s *Session) awaitEmpty(ctx context.Context) {
+	for {
+		select {
+		case <-s.empty:
+		case <-ctx.Done():
+			return
+		}
+		s.mu.Lock()
+		n := len(s.queue)
+		s.mu.Unlock()
+		if n == 0 {
+			return
+		}
+	}
+}
+
+// Match reports whether topic matches filter (MQTT 3.1.1 §4.7). Topics that
+// begin with $ match no filter that begins with a wildcard.
+func Match(filter, topic string) bool {
+	if strings.HasPrefix(topic, "$") && !strings.HasPrefix(filter, "$") {
+		return false
+	}
+	for {
+		f, filterRest, filterMore := strings.Cut(filter, "/")
+		if f == "#" {
+			return true
+		}
+		t, topicRest, topicMore := strings.Cut(topic, "/")
+		if f != "+" && f != t {
+			return false
+		}
+		if !topicMore {
+			return !filterMore || filterRest == "#"
+		}
+		if !filterMore {
+			return false
+		}
+		filter, topic = filterRest, topicRest
+	}
+}
+
+// wait returns when t completes or ctx ends, whichever is first.
+func wait(ctx context.Context, t paho.Token) error {
+	select {
+	case <-t.Done():
+		return t.Error()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
