@@ -34,3 +34,20 @@ func TestClippingBoundsGradients(t *testing.T) {
 		}
 	}
 }
+
+func TestUpdatesUseClippedGradients(t *testing.T) {
+	g := graph(2, lstmLayer(4))
+	src := randomWindows(g, MSE, 8, 4, 1)
+	e := start(t, Config{GlobalClipNorm: 1e-3}, mustInit(g), src)
+	e.train(src, ascending(make([]int, 8)))
+	var sum float64
+	for k, v := range e.gradient() {
+		sum += float64(v) * float64(v)
+		if m := e.adam.m[k]; math.Abs(float64(m-0.1*v)) > 1e-9 {
+			t.Fatalf("first moment %d = %v, want a tenth of the clipped gradient %v", k, m, v)
+		}
+	}
+	if norm := math.Sqrt(sum); math.Abs(norm-1e-3) > 1e-8 {
+		t.Errorf("norm of the gradient = %v, want 0.001", norm)
+	}
+}

@@ -62,7 +62,7 @@ func mul(a, b, c blas32.General) {
 // the tile of C is what is reused.
 const (
 	tileTRows = 32
-	tileTCols = 128
+	tileTCols = 192
 )
 
 // mulT computes C = Aᵀ·B.

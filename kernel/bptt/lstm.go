@@ -140,10 +140,8 @@ func (l *lstm) backward(w *weights, grad, dx []float32, n int) {
 
 	all := l.steps * n
 	dz := mat(all, wide, l.z)
-	if l.steps > 1 {
+	if l.steps > 1 { // else its gradient stays zero
 		mulT(mat(all-n, u, l.h), mat(all-n, wide, l.z[n*wide:]), mat(u, wide, l.p.recurrent.of(grad)))
-	} else {
-		clear(l.p.recurrent.of(grad))
 	}
 	mulT(mat(all, l.in, l.x), dz, mat(l.in, wide, l.p.kernel.of(grad)))
 	sumRows(l.p.bias.of(grad), dz)
