@@ -600,6 +600,20 @@ func TestSilentConnectionTimesOut(t *testing.T) {
 	})
 }
 
+func TestLargeConnectIsNotWaitedFor(t *testing.T) {
+	bubble(t, Limits{ConnectTimeout: 5 * time.Second}, func(t *testing.T, _ *Broker, l *pipeListener) {
+		start := time.Now()
+		conn := l.dial()
+		if _, err := conn.Write([]byte{0x10, 0x80, 0x80, 0x04}); err != nil { // announces 64 KiB
+			t.Fatal(err)
+		}
+		_, _ = io.ReadAll(conn)
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("closed after %v, want at once", waited)
+		}
+	})
+}
+
 func TestSlowPeerTimesOutWithoutProgress(t *testing.T) {
 	bubble(t, Limits{WriteTimeout: 20 * time.Second}, func(t *testing.T, b *Broker, l *pipeListener) {
 		dev := connectOver(t, l.dial(), brokertest.Options{ID: "d.a"})
