@@ -88,7 +88,7 @@ func (s *Scaler) In(dst, raw []float32) error {
 		}
 		for i := f; i < len(raw); i += n {
 			x := float32(raw[i]-mean) * inv
-			if !(x >= -MaxInput && x <= MaxInput) || !finite(raw[i]) {
+			if !(x >= -MaxInput && x <= MaxInput) { // a NaN too, which Inf·0 is
 				return scaleError(i/n, f, raw[i], x)
 			}
 			dst[i] = x
