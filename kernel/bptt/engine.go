@@ -90,7 +90,6 @@ func (e *engine) termsPerWindow() int {
 // train runs one batch forward and backward, updates the weights and returns
 // the mean loss before the update. A loss that is not finite updates nothing.
 func (e *engine) train(src Source, batch []int) float64 {
-	e.pool.run(2*len(e.layers), e.tasks.transpose)
 	terms := len(batch) * e.termsPerWindow()
 	mean := e.run(src, batch, terms) / float64(terms)
 	if !isFinite(mean) {
@@ -104,8 +103,12 @@ func (e *engine) train(src Source, batch []int) float64 {
 	return mean
 }
 
-// run runs a batch through the shards and returns the loss, undivided.
+// run runs a batch through the shards and returns the loss, undivided. If terms,
+// the number of loss terms in the batch, is not 0, the shards have gradients too.
 func (e *engine) run(src Source, batch []int, terms int) float64 {
+	if terms > 0 {
+		e.pool.run(2*len(e.layers), e.tasks.transpose)
+	}
 	e.src, e.batch, e.terms = src, batch, terms
 	e.used = ceilDiv(len(batch), e.perShard())
 	e.pool.run(e.used, e.tasks.shard)
