@@ -31,3 +31,26 @@ func (e *ShapeError) Error() string {
 
 // Is makes errors.Is(err, ErrShape) true.
 func (e *ShapeError) Is(target error) bool { return target == ErrShape }
+
+// A ValueError says which input value was refused. It wraps ErrNonFinite or
+// ErrRange.
+type ValueError struct {
+	Row, Feature int     // both from 0; rows count through a batch
+	Value        float32 // as given
+	Err          error
+}
+
+func (e *ValueError) Error() string {
+	return fmt.Sprintf("row %d feature %d is %v: %v", e.Row, e.Feature, e.Value, e.Err)
+}
+
+func (e *ValueError) Unwrap() error { return e.Err }
+
+// valueError is the ValueError of v, which is value i of rows of n.
+func valueError(v float32, i, n int) error {
+	err := ErrRange
+	if !finite(v) {
+		err = ErrNonFinite
+	}
+	return &ValueError{i / n, i % n, v, err}
+}

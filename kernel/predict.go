@@ -7,8 +7,8 @@ import "fmt"
 // nothing.
 //
 // A wrong length is a *ShapeError, a value that is not finite or beyond
-// ±MaxInput is ErrNonFinite or ErrRange, a state of another model ErrState;
-// s and y are then as they were.
+// ±MaxInput a *ValueError, a state of another model ErrState; s and y are then
+// as they were.
 func (m *Model) Step(s *State, y, x []float32) error {
 	if err := m.check(s, x, 1); err != nil {
 		return err
@@ -71,11 +71,7 @@ func (m *Model) check(s *State, x []float32, n int) error {
 		if v >= -MaxInput && v <= MaxInput {
 			continue
 		}
-		f := m.graph.Features
-		if !finite(v) {
-			return fmt.Errorf("row %d feature %d is %v: %w", i/f, i%f, v, ErrNonFinite)
-		}
-		return fmt.Errorf("row %d feature %d is %v, beyond ±2^20: %w", i/f, i%f, v, ErrRange)
+		return valueError(v, i, m.graph.Features)
 	}
 	return nil
 }

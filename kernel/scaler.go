@@ -1,6 +1,9 @@
 package kernel
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // MaxInput bounds the magnitude of a scaled input. Loading a model checks that
 // no sum can leave float32 for inputs up to it.
@@ -19,7 +22,7 @@ const MaxInput = 1 << 20
 type Scaler struct {
 	Mean, Std, Inv  []float32 // one for each feature; Std documents Inv
 	OutMean, OutStd []float32 // one for each output
-	Anchor          []int     // feature of each output, or empty for no anchor
+	Anchor          []int     // feature of each output, -1 for none; empty for no anchors
 }
 
 // Validate checks lengths, that every value is finite and no standard
@@ -51,28 +54,17 @@ func (s *Scaler) Validate() error {
 		return &ShapeError{"scaler anchor", o, len(s.Anchor)}
 	}
 	for i, a := range s.Anchor {
-		if a < 0 || a >= f {
+		if a < -1 || a >= f {
 			return fmt.Errorf("scaler anchor of output %d is feature %d of %d: %w", i, a, f, ErrShape)
 		}
 	}
 	return nil
 }
 
-// anchored reports whether feature f is an anchor.
-func (s *Scaler) anchored(f int) bool {
-	for _, a := range s.Anchor {
-		if a == f {
-			return true
-		}
-	}
-	return false
-}
-
 // In scales raw, whole rows of features, into dst of the same length, which
 // may be raw itself. The last row of raw is the anchor, if there is one. A
-// value that is not finite is ErrNonFinite, one that scales beyond ±MaxInput
-// ErrRange, a length that is not a number of rows a *ShapeError; dst is then
-// undefined.
+// value that is not finite or scales beyond ±MaxInput is a *ValueError, a
+// length that is not a number of rows a *ShapeError; dst is then undefined.
 func (s *Scaler) In(dst, raw []float32) error {
 	n := len(s.Mean)
 	if len(raw) == 0 || len(raw)%n != 0 {
@@ -83,25 +75,18 @@ func (s *Scaler) In(dst, raw []float32) error {
 	}
 	for f := range n {
 		mean, inv := s.Mean[f], s.Inv[f]
-		if s.anchored(f) {
+		if slices.Contains(s.Anchor, f) {
 			mean = raw[len(raw)-n+f]
 		}
 		for i := f; i < len(raw); i += n {
 			x := float32(raw[i]-mean) * inv
 			if !(x >= -MaxInput && x <= MaxInput) { // a NaN too, which Inf·0 is
-				return scaleError(i/n, f, raw[i], x)
+				return valueError(raw[i], i, n)
 			}
 			dst[i] = x
 		}
 	}
 	return nil
-}
-
-func scaleError(row, feature int, raw, x float32) error {
-	if !finite(raw) {
-		return fmt.Errorf("row %d feature %d is %v: %w", row, feature, raw, ErrNonFinite)
-	}
-	return fmt.Errorf("row %d feature %d: %v scales to %v, beyond ±2^20: %w", row, feature, raw, x, ErrRange)
 }
 
 // Out turns y, whole rows of outputs, into raw units in dst, which may be y
@@ -121,7 +106,7 @@ func (s *Scaler) Out(dst, y, last []float32) error {
 	for i, v := range y {
 		o := i % n
 		mean := s.OutMean[o]
-		if len(s.Anchor) > 0 {
+		if len(s.Anchor) > 0 && s.Anchor[o] >= 0 {
 			mean = last[s.Anchor[o]]
 		}
 		dst[i] = float32(v*s.OutStd[o]) + mean

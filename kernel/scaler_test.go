@@ -46,6 +46,12 @@ func TestScalerAnchor(t *testing.T) {
 		t.Fatal(err)
 	}
 	equalBits(t, "out", y, []float32{6, 1})
+	s.Anchor = []int{-1, 1}
+	y = []float32{0.5, -1}
+	if err := s.Out(y, y, raw[3:]); err != nil {
+		t.Fatal(err)
+	}
+	equalBits(t, "one output without an anchor", y, []float32{102, 1})
 	if err := s.Out(y, y, raw); !errors.Is(err, ErrShape) {
 		t.Errorf("Out with two last rows = %v, want ErrShape", err)
 	}
@@ -84,6 +90,10 @@ func TestScalerRefuses(t *testing.T) {
 			t.Errorf("In(%s) = %v, want %v", c.name, err, c.want)
 		}
 	}
+	var value *ValueError
+	if err := s.In(make([]float32, 6), []float32{1, 1, 1, 1, nan, 1}); !errors.As(err, &value) || value.Row != 1 || value.Feature != 1 {
+		t.Errorf("In(NaN in row 1, feature 1) = %v, want a ValueError that says so", err)
+	}
 	if err := s.In(make([]float32, 3), []float32{10 + 2*(1<<20), 1, 1}); err != nil {
 		t.Errorf("In(2^20) = %v", err)
 	}
@@ -112,7 +122,7 @@ func TestScalerRefuses(t *testing.T) {
 		{"negative std", func(s *Scaler) { s.Std[0] = -1 }, ErrRange},
 		{"anchor of one output", func(s *Scaler) { s.Anchor = []int{0} }, ErrShape},
 		{"anchor beyond the features", func(s *Scaler) { s.Anchor = []int{0, 3} }, ErrShape},
-		{"negative anchor", func(s *Scaler) { s.Anchor = []int{0, -1} }, ErrShape},
+		{"negative anchor", func(s *Scaler) { s.Anchor = []int{0, -2} }, ErrShape},
 	}
 	for _, c := range bad {
 		s := testScaler()
