@@ -306,3 +306,24 @@ func BenchmarkRead(b *testing.B) {
 		}
 	}
 }
+
+func TestRowsPerDay(t *testing.T) {
+	for _, test := range []struct {
+		times []string
+		want  int
+	}{
+		{[]string{"2020-01-01 00:00:00", "2020-01-01 01:00:00", "2020-01-01 02:00:00"}, 24},
+		{[]string{"2020-01-01 00:00", "2020-01-01 00:15"}, 96},
+		{[]string{"2020-01-01", "2020-01-02", "2020-01-03"}, 1},
+		{[]string{"2020-01-01", "2020-01-08"}, 0},
+		{[]string{"2020-01-01 00:00:00", "2020-01-01 01:00:00", "2020-01-01 01:10:00"}, 0}, // irregular
+		{[]string{"2020-01-01 00:00:00", "2020-01-01 00:07:00"}, 0},                        // does not divide a day
+		{[]string{"1", "2", "3"}, 0},
+		{[]string{"2020-01-01"}, 0},
+	} {
+		table := read(t, "t,a\n"+strings.Join(test.times, ",1\n")+",1\n", Columns{Time: "t"})
+		if got := table.RowsPerDay(); got != test.want {
+			t.Errorf("RowsPerDay of %v = %d, want %d", test.times, got, test.want)
+		}
+	}
+}

@@ -124,3 +124,28 @@ func (c *timeColumn) format(i int) string {
 		return ""
 	}
 }
+
+// RowsPerDay returns the number of rows in a day if the table's timestamps are
+// a regular step apart that divides a day, and 0 otherwise. An epoch or a step
+// number tells no unit, so it gives 0.
+func (t *Table) RowsPerDay() int {
+	if t.times.kind != stampTime {
+		return 0
+	}
+	const look = 1000 // rows decide
+	steps := map[int64]int{}
+	n := 0
+	for _, g := range t.Groups {
+		for row := g.Start + 1; row < g.End && n < look; row++ {
+			steps[t.times.at[row]-t.times.at[row-1]]++
+			n++
+		}
+	}
+	day := int64(24 * time.Hour)
+	for step, count := range steps {
+		if 10*count > 9*n && step <= day && day%step == 0 {
+			return int(day / step)
+		}
+	}
+	return 0
+}

@@ -176,7 +176,7 @@ type Moments struct {
 // that its inverse is no float32.
 func (m Moments) Constant() bool {
 	s := float32(m.Std)
-	return m.Min == m.Max || s == 0 || math.IsInf(float64(1/s), 0)
+	return s == 0 || math.IsInf(float64(1/s), 0)
 }
 
 // moments of column f of the row-major matrix v of n columns, over the rows of p.
@@ -203,7 +203,7 @@ func moments(v []float32, n, f int, p Part) Moments {
 		}
 	}
 	m.Std = math.Sqrt(ss / float64(count))
-	if m.Min == m.Max {
+	if m.Min == m.Max { // the sums may be off by a rounding
 		m.Mean, m.Std = float64(m.Min), 0
 	}
 	return m

@@ -336,6 +336,9 @@ func TestMomentsAreOfTheTrainingRows(t *testing.T) {
 	if all := table.FeatureMoments(table.All()); all[1].Constant() {
 		t.Errorf("column that changes after training: %+v", all[1])
 	}
+	if got := read(t, "a\n"+strings.Repeat("0.1\n", 1001), Columns{}); !got.FeatureMoments(got.All())[0].Constant() {
+		t.Error("1001 times 0.1 is not constant")
+	}
 	if got := table.FeatureMoments(nil); !got[0].Constant() {
 		t.Errorf("moments of no rows = %+v", got[0])
 	}
