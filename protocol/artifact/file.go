@@ -1,0 +1,113 @@
+package artifact
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/sandpiper-edge/sandpiper/protocol"
+)
+
+// FileMagic begins a model file: eight bytes that no text has, and a line
+// feed that a text transfer would change.
+const FileMagic = "\x89SP1MDL\n"
+
+// WriteFile writes a version as one file, for export, offline installation
+// and the copy a device keeps of what it confirmed. Lengths are 4 bytes
+// little-endian:
+//
+//	offset  size  field
+//	0       8     FileMagic
+//	8       4     length R of the release, at most protocol.MaxRelease
+//	12      4     length D of the descriptor, at most MaxDescriptor
+//	16      4     length P of the payload, at most protocol.MaxTransfer
+//	20      R     release envelope
+//	20+R    D     descriptor
+//	20+R+D  P     payload
+//
+// The file needs no checksum: the release is signed, and the payload has the
+// descriptor's chunk digests and the signed model digest.
+func WriteFile(w io.Writer, release []byte, t *Transfer) error {
+	d, err := t.Descriptor.AppendBinary(nil)
+	if err != nil {
+		return err
+	}
+	if len(release) == 0 || len(release) > protocol.MaxRelease {
+		return fmt.Errorf("write model file: %w: a release of %d bytes, want 1 to %d",
+			ErrTooLarge, len(release), protocol.MaxRelease)
+	}
+	if len(t.Payload) != int(t.Size) {
+		return fmt.Errorf("write model file: %w: %d of %d bytes", ErrTruncated, len(t.Payload), t.Size)
+	}
+	b := make([]byte, 0, 20+len(release)+len(d)+len(t.Payload))
+	b = append(b, FileMagic...)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(release)))
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(d)))
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(t.Payload)))
+	b = append(append(append(b, release...), d...), t.Payload...)
+	_, err = w.Write(b)
+	return err
+}
+
+// ReadFile reads what WriteFile wrote, and nothing behind it. It checks sizes
+// and chunk digests, but no signature: that is for a Policy.
+func ReadFile(r io.Reader) (release []byte, t *Transfer, err error) {
+	var head [20]byte
+	if err := readFull(r, head[:], "header"); err != nil {
+		return nil, nil, err
+	}
+	if string(head[:8]) != FileMagic {
+		return nil, nil, fmt.Errorf("model file: %w: it begins with %q, want %q", ErrCorrupt, head[:8], FileMagic)
+	}
+	sizes := [3]uint32{}
+	for i, most := range [...]uint32{protocol.MaxRelease, MaxDescriptor, protocol.MaxTransfer} {
+		sizes[i] = binary.LittleEndian.Uint32(head[8+4*i:])
+		if sizes[i] == 0 || sizes[i] > most {
+			return nil, nil, fmt.Errorf("model file: %w: %s of %d bytes, want 1 to %d",
+				ErrTooLarge, fileParts[i], sizes[i], most)
+		}
+	}
+	release = make([]byte, sizes[0])
+	if err := readFull(r, release, fileParts[0]); err != nil {
+		return nil, nil, err
+	}
+	d := make([]byte, sizes[1])
+	if err := readFull(r, d, fileParts[1]); err != nil {
+		return nil, nil, err
+	}
+	t = new(Transfer)
+	if err := t.Descriptor.UnmarshalBinary(d); err != nil {
+		return nil, nil, err
+	}
+	if t.Size != sizes[2] {
+		return nil, nil, fmt.Errorf("model file: %w: a payload of %d bytes, the descriptor says %d", ErrCorrupt, sizes[2], t.Size)
+	}
+	// A short file must not cost what a long one would.
+	for len(t.Payload) < int(t.Size) {
+		at := len(t.Payload)
+		t.Payload = append(t.Payload, make([]byte, min(int(t.Size)-at, 1<<20))...)
+		if err := readFull(r, t.Payload[at:], fileParts[2]); err != nil {
+			return nil, nil, err
+		}
+	}
+	if n, err := io.ReadFull(r, head[:1]); n != 0 || !errors.Is(err, io.EOF) {
+		return nil, nil, fmt.Errorf("model file: %w: there are bytes behind the payload", ErrCorrupt)
+	}
+	if err := t.checkPayload(t.Payload); err != nil {
+		return nil, nil, fmt.Errorf("model file: %w", err)
+	}
+	return release, t, nil
+}
+
+var fileParts = [...]string{"release", "descriptor", "payload"}
+
+func readFull(r io.Reader, b []byte, what string) error {
+	if _, err := io.ReadFull(r, b); err != nil {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return fmt.Errorf("model file: %w: it ends in the %s", ErrTruncated, what)
+		}
+		return fmt.Errorf("model file: %w", err)
+	}
+	return nil
+}
