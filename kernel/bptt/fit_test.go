@@ -271,6 +271,17 @@ func TestFitEndsWithItsContextBetweenBatches(t *testing.T) {
 	}
 }
 
+func TestFitEndsWithItsContextDuringValidation(t *testing.T) {
+	g := graph(2, lstmLayer(4), denseLayer(1, kernel.Linear))
+	ctx, cancel := context.WithCancel(t.Context())
+	val := &cancelling{Source: randomWindows(g, MSE, 12, 4, 52), cancel: cancel}
+	val.count.Store(5) // in the second of three batches
+	epochs, err := Fit(ctx, mustInit(g), randomWindows(g, MSE, 4, 4, 51), val, Config{BatchSize: 4}, nil)
+	if !errors.Is(err, context.Canceled) || len(epochs) != 0 || val.count.Load() != -3 {
+		t.Errorf("Fit = %d epochs, %v after %d more windows, want Canceled after 3", len(epochs), err, -val.count.Load())
+	}
+}
+
 // sized is a Source of nothing but sizes.
 type sized struct{ len, steps int }
 

@@ -2,9 +2,9 @@ package bptt
 
 import "math"
 
-// clip is how far from 0 and 1 Keras keeps a probability before the logarithm
+// epsilon is how far from 0 and 1 Keras keeps a probability before the logarithm
 // (keras.config.epsilon).
-const clip = 1e-7
+const epsilon = 1e-7
 
 // loss adds up the loss of outputs y against targets, undivided, and leaves
 // scale times its gradient in dy, unless dy is nil. width is the length of one
@@ -75,4 +75,4 @@ func categoricalCrossentropy(y, target, dy []float32, width int, scale float32) 
 }
 
 // probability keeps p where its logarithm, and that of 1−p, are finite.
-func probability(p float32) float64 { return min(max(float64(p), clip), 1-clip) }
+func probability(p float32) float64 { return min(max(float64(p), epsilon), 1-epsilon) }

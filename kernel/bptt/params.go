@@ -1,6 +1,10 @@
 package bptt
 
-import "github.com/sandpiper-edge/sandpiper/kernel"
+import (
+	"math"
+
+	"github.com/sandpiper-edge/sandpiper/kernel"
+)
 
 // A span is where a tensor lies in a flat vector of all parameters.
 type span struct{ lo, hi int }
@@ -62,4 +66,4 @@ func finite(v []float32) bool {
 	return true
 }
 
-func isFinite(x float64) bool { return x-x == 0 }
+func isFinite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
