@@ -73,7 +73,7 @@ func (s *Source) Window(i int, x, y []float32) {
 	last := x[len(x)-len(s.sc.Mean):]
 	for o, v := range y {
 		mean := s.sc.OutMean[o]
-		if len(s.sc.Anchor) > 0 {
+		if len(s.sc.Anchor) > 0 && s.sc.Anchor[o] >= 0 {
 			mean = last[s.sc.Anchor[o]]
 		}
 		y[o] = 0

@@ -50,7 +50,7 @@ func TestConstantColumnScalesToZero(t *testing.T) {
 // kernel, the raw target, with and without anchor.
 func TestSourceInvertsTheKernelsScaler(t *testing.T) {
 	table := read(t, "a,b\n3,10\n5,20\n4,40\n9,70\n7,20\n6,50\n2,10\n", Columns{Features: []string{"a", "b"}, Targets: []string{"b"}})
-	for _, anchor := range [][]int{nil, {1, 1}} {
+	for _, anchor := range [][]int{nil, {1, 1}, {-1, 1}} {
 		sc, _ := NewScaler(table.FeatureMoments(table.All()))
 		sc.OutMean, sc.OutStd, sc.Anchor = []float32{31, 32}, []float32{5, 7}, anchor
 		w, err := table.Windows(table.All(), Shape{Window: 3, Horizon: 2})

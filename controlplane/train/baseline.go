@@ -1,0 +1,106 @@
+package train
+
+import (
+	"context"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
+	"github.com/sandpiper-edge/sandpiper/kernel"
+)
+
+// An evaluation is a set of windows and everything the baselines need.
+type evaluation struct {
+	task     string
+	features int
+	w        *dataset.Windows
+	sc       *kernel.Scaler
+	setup    *Setup
+	std      []float64 // of each target, for the scaled errors
+}
+
+// truth returns the targets of all windows in raw units, windows × outputs.
+func (e *evaluation) truth() []float32 {
+	n := e.w.Outputs()
+	out := make([]float32, e.w.Len()*n)
+	for i := range e.w.Len() {
+		e.w.Target(i, out[i*n:][:n])
+	}
+	return out
+}
+
+func (e *evaluation) metrics(predicted, truth []float32) Metrics {
+	if e.task == RUL {
+		return rulMetrics(predicted, truth, e.setup.cap())
+	}
+	return forecastMetrics(predicted, truth, e.std)
+}
+
+// baselines evaluates every baseline that is at hand on the windows.
+func (e *evaluation) baselines(ctx context.Context, truth []float32) (map[string]Metrics, error) {
+	out := map[string]Metrics{}
+	if e.task == RUL {
+		if len(e.setup.Mean) == 1 {
+			predicted := make([]float32, len(truth))
+			for i := range predicted {
+				predicted[i] = float32(e.setup.Mean[0])
+			}
+			out["mean"] = e.metrics(predicted, truth)
+		}
+	} else {
+		if predicted, ok := e.repeat(1); ok {
+			out["repeat_last"] = e.metrics(predicted, truth)
+		}
+		if e.setup.Season > 1 {
+			if predicted, ok := e.repeat(e.setup.Season); ok {
+				out["repeat_season"] = e.metrics(predicted, truth)
+			}
+		}
+	}
+	if m := e.setup.Linear; m != nil && m.inputs == e.w.Inputs() && m.outputs == e.w.Outputs() {
+		predicted, err := e.linear(ctx, m)
+		if err != nil {
+			return nil, err
+		}
+		out["linear"] = e.metrics(predicted, truth)
+	}
+	return out, nil
+}
+
+// repeat predicts for every step what stood a whole number of seasons before
+// it, the latest such row that is known. ok is false if a window's group does
+// not reach back that far.
+func (e *evaluation) repeat(season int) (predicted []float32, ok bool) {
+	n := e.w.Outputs()
+	steps := e.w.Shape.Horizon
+	targets := n / steps
+	predicted = make([]float32, e.w.Len()*n)
+	for i := range e.w.Len() {
+		for h := range steps {
+			back := (h/season+1)*season - h
+			if !e.w.Before(i, back, predicted[i*n+h*targets:]) {
+				return nil, false
+			}
+		}
+	}
+	return predicted, true
+}
+
+func (e *evaluation) linear(ctx context.Context, m *linearMap) ([]float32, error) {
+	predicted := make([]float32, e.w.Len()*m.outputs)
+	x, last := make([]float32, m.inputs), make([]float32, e.features)
+	for i := range e.w.Len() {
+		if i%256 == 0 && ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		y := predicted[i*m.outputs:][:m.outputs]
+		e.w.Rows(i, x)
+		copy(last, x[len(x)-e.features:])
+		if err := e.sc.In(x, x); err != nil {
+			return nil, err
+		}
+		m.predict(y, x)
+		if err := e.sc.Out(y, y, last); err != nil {
+			return nil, err
+		}
+	}
+	return predicted, nil
+}

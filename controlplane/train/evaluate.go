@@ -1,0 +1,349 @@
+package train
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"math"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
+	"github.com/sandpiper-edge/sandpiper/kernel"
+	"github.com/sandpiper-edge/sandpiper/kernel/predictor"
+	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
+)
+
+// EvalOptions say what to evaluate on. Features, window, task and scaler are
+// the model's own.
+type EvalOptions struct {
+	Model, Version string // for the report
+	// Setup is that of the training report; nil for a model that came without
+	// one, which then has the baselines that need no fitting.
+	Setup *Setup
+
+	// These override Setup where they are not zero.
+	Time, Group string
+	Cap         float64
+	Season      int
+	// Split evaluates the test part of a forecast's data. Without it: the test
+	// part of the split that was trained with if data is the very training file,
+	// and every row if it is another.
+	Split string
+
+	Predictions bool
+}
+
+// cap is the largest target, +Inf without a limit.
+func (s *Setup) cap() float64 {
+	if s.Cap > 0 {
+		return s.Cap
+	}
+	return math.Inf(1)
+}
+
+// Evaluate predicts the windows of a CSV file with the int8 model and, unless
+// w is nil, with the float32 weights it was made from, and compares them with
+// what came. truth, for rul, gives what was left after the last row of each
+// group; each group is then one window, its last. Without truth every group is
+// taken as having run to its end, and every window is evaluated; of the very
+// training file only the groups that were held out.
+func Evaluate(ctx context.Context, m *artifact.Model, w *kernel.Weights, data, truth io.Reader, o EvalOptions) (*Report, error) {
+	start := time.Now()
+	setup := Setup{}
+	if o.Setup != nil {
+		setup = *o.Setup
+	}
+	setDefaultIf(&setup.Time, o.Time)
+	setDefaultIf(&setup.Group, o.Group)
+	setDefaultIf(&setup.Cap, o.Cap)
+	setDefaultIf(&setup.Season, o.Season)
+	e := evaluated{
+		model: m, weights: w, setup: &setup, name: o.Model, version: o.Version, predictions: o.Predictions,
+	}
+	if m.Task != Forecast && m.Task != RUL {
+		return nil, fmt.Errorf("%w: models of the task %q cannot be evaluated", ErrOptions, m.Task)
+	}
+	if truth != nil && m.Task != RUL {
+		return nil, fmt.Errorf("%w: a truth file is for the task %s; a forecast is compared with the rows that follow", ErrOptions, RUL)
+	}
+	if o.Split != "" && m.Task != Forecast {
+		return nil, fmt.Errorf("%w: a split is for the task %s", ErrOptions, Forecast)
+	}
+	var err error
+	if m.Task == RUL {
+		err = e.readRUL(data, truth)
+	} else {
+		err = e.readForecast(data, o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	rep, err := evaluateWindows(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	rep.Seconds = time.Since(start).Seconds()
+	rep.Setup = nil // of the training, not of this evaluation
+	return rep, nil
+}
+
+func setDefaultIf[T comparable](p *T, v T) {
+	var zero T
+	if v != zero {
+		*p = v
+	}
+}
+
+// evaluated is a model with the windows it is evaluated on.
+type evaluated struct {
+	model         *artifact.Model
+	weights       *kernel.Weights // may be nil
+	sc            *kernel.Scaler
+	setup         *Setup
+	table         *dataset.Table
+	windows       *dataset.Windows
+	part          string
+	name, version string
+	predictions   bool
+	warnings      []string
+}
+
+func (e *evaluated) columns() dataset.Columns {
+	c := dataset.Columns{Time: e.setup.Time, Group: e.setup.Group}
+	for _, f := range e.model.Schema.Features {
+		c.Features = append(c.Features, f.Name)
+	}
+	return c
+}
+
+func (e *evaluated) targets() (names []string) {
+	for _, t := range e.model.Schema.Targets {
+		names = append(names, t.Name)
+	}
+	return names
+}
+
+// same reports whether the table is the file that the model was trained on.
+func (e *evaluated) same() bool { return e.setup.Data == hex.EncodeToString(e.table.Digest[:]) }
+
+func (e *evaluated) readRUL(data, truth io.Reader) error {
+	var left map[string]float32
+	var err error
+	if truth != nil {
+		if left, err = dataset.ReadTruth(truth, e.setup.Group); err != nil {
+			return err
+		}
+		if e.setup.Group == "" && len(left) > 1 {
+			return fmt.Errorf("%w: the truth file has %d groups; name the group column of the data", ErrOptions, len(left))
+		}
+	}
+	c := e.columns()
+	fromColumn := e.setup.Column && truth == nil
+	if fromColumn {
+		c.Targets = e.targets()
+	}
+	if e.table, err = dataset.Read(data, c); err != nil {
+		return err
+	}
+	e.warnings = e.table.Warnings()
+	if e.setup.Group == "" && len(left) == 1 {
+		for _, v := range left { // one machine, whatever the truth file calls it
+			left = map[string]float32{"": v}
+		}
+	}
+	if !fromColumn {
+		if err := e.table.SetRemaining(left); err != nil {
+			return err
+		}
+	}
+	shape := dataset.Shape{Window: e.model.Schema.Window, Pad: e.setup.Pad}
+	part := e.table.All()
+	switch {
+	case truth != nil:
+		e.part = "truth"
+		e.windows, err = e.table.LastWindows(shape)
+	case e.same() && e.setup.Validation > 0:
+		e.part = "validation"
+		var parts dataset.Parts
+		if parts, err = e.table.SplitGroups(e.setup.Validation, e.setup.Seed); err != nil {
+			return err
+		}
+		part = parts.Validation
+		e.windows, err = e.table.Windows(part, shape)
+	default:
+		e.part = "all"
+		e.windows, err = e.table.Windows(part, shape)
+	}
+	if err != nil {
+		return err
+	}
+	e.countShort()
+	if e.same() && e.part == "all" {
+		e.warnings = append(e.warnings, "this is the file the model was trained on, and no rows of it were held out: the figures flatter the model")
+	}
+	return nil
+}
+
+func (e *evaluated) countShort() {
+	rows := e.windows.Shape.Window + e.windows.Shape.Horizon
+	if e.windows.Short > 0 {
+		e.warnings = append(e.warnings, fmt.Sprintf("%d groups are too short for a window of %d rows and were left out", e.windows.Short, rows))
+	}
+	if e.windows.Padded > 0 {
+		e.warnings = append(e.warnings, fmt.Sprintf("%d groups are shorter than the window of %d rows and repeat their first row", e.windows.Padded, rows))
+	}
+}
+
+func (e *evaluated) readForecast(data io.Reader, o EvalOptions) (err error) {
+	c := e.columns()
+	c.Targets = e.targets()
+	if e.table, err = dataset.Read(data, c); err != nil {
+		return err
+	}
+	e.warnings = e.table.Warnings()
+	if e.setup.Season == 0 {
+		e.setup.Season = e.table.RowsPerDay()
+	}
+	part := e.table.All()
+	e.part = "all"
+	split := e.setup.Split
+	if o.Split != "" {
+		s, err := dataset.ParseSplit(o.Split)
+		if err != nil {
+			return err
+		}
+		split = &s
+	} else if !e.same() {
+		split = nil
+	}
+	if split != nil {
+		parts, err := e.table.SplitTime(*split)
+		if err != nil {
+			return err
+		}
+		switch {
+		case len(parts.Test) > 0:
+			part, e.part = parts.Test, "test"
+		case len(parts.Validation) > 0:
+			part, e.part = parts.Validation, "validation"
+		default:
+			e.warnings = append(e.warnings, "no rows were held out: the figures are of the training rows and flatter the model")
+			part, e.part = parts.Train, "training"
+		}
+	}
+	if e.windows, err = e.table.Windows(part, dataset.Shape{Window: e.model.Schema.Window, Horizon: e.model.Schema.Horizon}); err != nil {
+		return err
+	}
+	e.countShort()
+	return nil
+}
+
+// evaluateWindows predicts every window and compares.
+func evaluateWindows(ctx context.Context, e evaluated) (*Report, error) {
+	p, err := predictor.Open(e.model)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
+	sc := kernelScaler(e.model)
+	base := evaluation{task: e.model.Task, features: len(e.table.Features), w: e.windows, sc: sc, setup: e.setup, std: e.setup.Std}
+	if len(base.std) != len(e.table.Targets) { // a model without its training report
+		base.std = outputStd(sc, len(e.table.Targets))
+	}
+	truth := base.truth()
+	rep := &Report{
+		Model: e.name, Version: e.version, Task: e.model.Task, Evaluated: e.part, Items: e.windows.Len(), Seed: e.setup.Seed,
+		Warnings: e.warnings, Features: p.Features(), Targets: e.targets(), Window: e.model.Schema.Window,
+		Data: hex.EncodeToString(e.table.Digest[:]), Setup: e.setup,
+	}
+	if e.model.Task == Forecast {
+		rep.Horizon = e.model.Schema.Horizon
+	}
+	if rep.Warnings == nil {
+		rep.Warnings = []string{}
+	}
+	int8s, err := predictAll(ctx, p, e.windows)
+	if err != nil {
+		return nil, err
+	}
+	rep.Metrics.Int8 = base.metrics(int8s, truth)
+	var floats []float32
+	if e.weights != nil {
+		f, err := predictor.OpenFloat32(e.weights, e.model.Schema, *sc)
+		if err != nil {
+			return nil, err
+		}
+		if floats, err = predictAll(ctx, f, e.windows); err != nil {
+			return nil, err
+		}
+		rep.Metrics.Float32 = base.metrics(floats, truth)
+	}
+	if rep.Baselines, err = base.baselines(ctx, truth); err != nil {
+		return nil, err
+	}
+	if e.predictions {
+		rep.Predictions = predictions(e.windows, e.model.Task == RUL, truth, floats, int8s)
+	}
+	return rep, nil
+}
+
+// outputStd takes the scale of each target from the model's outputs.
+func outputStd(sc *kernel.Scaler, targets int) []float64 {
+	std := make([]float64, targets)
+	for t := range std {
+		std[t] = float64(sc.OutStd[t])
+	}
+	return std
+}
+
+func predictions(w *dataset.Windows, scalar bool, truth, floats, int8s []float32) []Prediction {
+	n := w.Outputs()
+	out := make([]Prediction, w.Len())
+	for i := range out {
+		out[i] = Prediction{Group: w.Group(i), Time: w.Time(i), Truth: truth[i*n:][:n:n], Int8: int8s[i*n:][:n:n], Scalar: scalar}
+		if floats != nil {
+			out[i].Float32 = floats[i*n:][:n:n]
+		}
+	}
+	return out
+}
+
+// predictAll predicts every window from raw rows, windows × outputs, on all cores.
+func predictAll(ctx context.Context, p *predictor.Predictor, w *dataset.Windows) ([]float32, error) {
+	n := w.Outputs()
+	out := make([]float32, w.Len()*n)
+	g, ctx := errgroup.WithContext(ctx)
+	workers := runtime.GOMAXPROCS(0)
+	for k := range workers {
+		g.Go(func() error {
+			rows := make([]float32, w.Inputs())
+			for i := k * w.Len() / workers; i < (k+1)*w.Len()/workers; i++ {
+				if ctx.Err() != nil {
+					return context.Cause(ctx)
+				}
+				w.Rows(i, rows)
+				if err := p.Predict(out[i*n:][:n], rows); err != nil {
+					return fmt.Errorf("window ending at %s of group %q: %w", w.Time(i), w.Group(i), err)
+				}
+			}
+			return nil
+		})
+	}
+	return out, g.Wait()
+}
+
+// kernelScaler is the scaler that a model carries.
+func kernelScaler(m *artifact.Model) *kernel.Scaler {
+	s := m.Scaler
+	sc := &kernel.Scaler{Mean: s.Mean, Std: s.Std, Inv: s.Inv, OutMean: s.OutMean, OutStd: s.OutStd}
+	for _, a := range s.Anchor {
+		sc.Anchor = append(sc.Anchor, int(a))
+	}
+	return sc
+}

@@ -1,0 +1,174 @@
+package train
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
+	"github.com/sandpiper-edge/sandpiper/kernel"
+	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
+)
+
+// ErrOptions: options that cannot be trained with. The text says which and what to do.
+var ErrOptions = errors.New("training options")
+
+// Tasks.
+const (
+	// Forecast predicts the next Horizon rows of the targets from a window, all at once.
+	Forecast = artifact.TaskForecast
+	// RUL predicts the remaining useful life: how many rows of its group come
+	// after the window's last, at most Cap.
+	RUL = artifact.TaskRUL
+)
+
+// NoValidation as Options.Validation trains on every group.
+const NoValidation = -1
+
+// Options are what `sandpiper train` takes. Zero values mean the defaults.
+type Options struct {
+	Model string // name of the model, for the report
+	Task  string // Forecast or RUL
+
+	Time     string   // column; empty: the order of the rows
+	Group    string   // column; empty: one group
+	Targets  []string // Forecast: at least one; RUL: none (rows to the end of the group) or one column that holds it
+	Features []string // empty: all numeric columns but time and group, with Forecast including the targets
+
+	Window  int     // rows; 30 for RUL, 96 for Forecast
+	Horizon int     // rows ahead, Forecast only; 24
+	Stride  int     // rows from one training window to the next; 1
+	Pad     bool    // RUL: keep groups shorter than the window, repeating their first row
+	Anchor  string  // "last": Forecast as the change from the window's last row; "" or "none"
+	Cap     float64 // RUL: largest target; 0 sets no limit
+	Season  int     // Forecast: rows of the repeat_season baseline; 0: one day where the time column tells
+
+	// Split is for Forecast: 8640,2880,2880 (rows) or 0.7,0.1,0.2 (fractions).
+	// Empty: those fractions with a gap of one horizon between the parts.
+	Split string
+	// Validation is the fraction of whole groups that RUL holds out, chosen by
+	// Seed; 0 means the default, 0.15, and NoValidation none.
+	Validation float64
+
+	Units        []int   // hidden units of each LSTM layer; 128
+	Epochs       int     // 20
+	Batch        int     // windows; 32
+	LearningRate float64 // of Adam; 0.001
+	ClipNorm     float32 // bound on the norm of all gradients together; 1, negative for none
+	Patience     int     // epochs without a better validation loss before stopping; 0: never
+	Seed         uint64  // of the weights, the shuffling and the held-out groups
+
+	Predictions bool // put every evaluated window into the report
+}
+
+func setDefault[T comparable](p *T, v T) {
+	var zero T
+	if *p == zero {
+		*p = v
+	}
+}
+
+// withDefaults fills in the zero fields and checks what needs no data.
+func (o Options) withDefaults() (Options, error) {
+	bad := func(format string, args ...any) (Options, error) {
+		return o, fmt.Errorf("%w: %s", ErrOptions, fmt.Sprintf(format, args...))
+	}
+	setDefault(&o.Stride, 1)
+	setDefault(&o.Epochs, 20)
+	setDefault(&o.Batch, 32)
+	setDefault(&o.LearningRate, 1e-3)
+	setDefault(&o.ClipNorm, 1)
+	setDefault(&o.Anchor, "none")
+	if len(o.Units) == 0 {
+		o.Units = []int{128}
+	}
+	switch o.Task {
+	case Forecast:
+		setDefault(&o.Window, 96)
+		setDefault(&o.Horizon, 24)
+		switch {
+		case len(o.Targets) == 0:
+			return bad("a forecast needs a target column")
+		case o.Pad:
+			return bad("padding is for the task %s; a forecast needs real rows", RUL)
+		case o.Cap != 0:
+			return bad("a cap is for the task %s", RUL)
+		case o.Validation != 0:
+			return bad("a forecast is split in time; give a split such as 0.7,0.1,0.2 instead of a validation fraction")
+		case o.Horizon > kernel.MaxUnits/len(o.Targets):
+			return bad("%d steps of %d targets are more than %d outputs; predict fewer", o.Horizon, len(o.Targets), kernel.MaxUnits)
+		}
+	case RUL:
+		setDefault(&o.Window, 30)
+		setDefault(&o.Validation, 0.15)
+		switch {
+		case len(o.Targets) > 1:
+			return bad("the task %s has one target, not %d", RUL, len(o.Targets))
+		case o.Horizon != 0:
+			return bad("a horizon is for the task %s", Forecast)
+		case o.Anchor != "none":
+			return bad("an anchor is for the task %s: it needs the target among the features", Forecast)
+		case o.Split != "":
+			return bad("the task %s holds out whole groups; give a validation fraction instead of a split", RUL)
+		case o.Season != 0:
+			return bad("a season is for the task %s", Forecast)
+		}
+	case "":
+		return bad("no task; give %s or %s", Forecast, RUL)
+	default:
+		return bad("no task %q; there are %s and %s", o.Task, Forecast, RUL)
+	}
+	return o, o.check()
+}
+
+func (o Options) check() error {
+	for _, c := range []struct {
+		name  string
+		value any
+		ok    bool
+		want  string
+	}{
+		{"window", o.Window, o.Window >= 1, "at least 1"},
+		{"horizon", o.Horizon, o.Horizon >= 0, "at least 1"},
+		{"stride", o.Stride, o.Stride >= 1, "at least 1"},
+		{"epochs", o.Epochs, o.Epochs >= 1, "at least 1"},
+		{"batch", o.Batch, o.Batch >= 1, "at least 1"},
+		{"season", o.Season, o.Season >= 0, "at least 1"},
+		{"patience", o.Patience, o.Patience >= 0, "0 or more"},
+		{"learning rate", o.LearningRate, o.LearningRate > 0 && o.LearningRate <= 1, "above 0, at most 1"},
+		{"cap", o.Cap, o.Cap >= 0 && o.Cap < 1<<24, "0 or more, below 2^24"},
+		{"validation", o.Validation, o.Validation == NoValidation || (o.Validation >= 0 && o.Validation < 1), "0 or more, below 1"},
+		{"anchor", o.Anchor, o.Anchor == "none" || o.Anchor == "last", "last or none"},
+		{"units", o.Units, len(o.Units) < kernel.MaxLayers && !slices.ContainsFunc(o.Units, func(u int) bool { return u < 1 || u > kernel.MaxUnits }),
+			fmt.Sprintf("1 to %d in each of at most %d layers", kernel.MaxUnits, kernel.MaxLayers-1)},
+	} {
+		if !c.ok {
+			return fmt.Errorf("%w: %s %v, want %s", ErrOptions, c.name, c.value, c.want)
+		}
+	}
+	return nil
+}
+
+// defaultFractions splits a forecast for which no split is given.
+var defaultFractions = [3]float64{0.7, 0.1, 0.2}
+
+func (o Options) split() (dataset.Split, error) {
+	if o.Split == "" {
+		return dataset.Split{Fractions: defaultFractions, Gap: o.Horizon}, nil
+	}
+	return dataset.ParseSplit(o.Split)
+}
+
+func (o Options) columns() dataset.Columns {
+	return dataset.Columns{Time: o.Time, Group: o.Group, Targets: o.Targets, Features: o.Features, TargetsAsFeatures: o.Task == Forecast}
+}
+
+// graph stacks the LSTM layers and the linear output layer.
+func (o Options) graph(features, outputs int) kernel.Graph {
+	g := kernel.Graph{Features: features}
+	for i, u := range o.Units {
+		g.Layers = append(g.Layers, kernel.Layer{Kind: kernel.LSTM, Units: u, Sequences: i+1 < len(o.Units)})
+	}
+	g.Layers = append(g.Layers, kernel.Layer{Kind: kernel.Dense, Units: outputs})
+	return g
+}

@@ -1,0 +1,177 @@
+package train
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
+)
+
+// A Report is what training or an evaluation found, as JSON.
+type Report struct {
+	Model   string `json:"model"`
+	Version string `json:"version"` // NAME:vN or what the registry calls it; set by the caller
+	Task    string `json:"task"`
+	// Evaluated says which rows the figures are of: "test" or "validation" (held
+	// out by the split), "truth" (last window of each group, against a truth
+	// file), "all" (every row of a file given to Evaluate) or "training" (nothing
+	// was held out: the figures flatter).
+	Evaluated string             `json:"evaluated"`
+	Items     int                `json:"items"` // windows evaluated
+	Seed      uint64             `json:"seed"`
+	Seconds   float64            `json:"seconds"`
+	Metrics   Pair               `json:"metrics"`
+	Baselines map[string]Metrics `json:"baselines"` // on the same windows
+	Warnings  []string           `json:"warnings"`
+
+	Features []string `json:"features"`
+	Targets  []string `json:"targets"`
+	Window   int      `json:"window"`
+	Horizon  int      `json:"horizon,omitempty"`
+	Data     string   `json:"data"` // SHA-256 of the data file evaluated, hex
+
+	Training    *Training    `json:"training,omitempty"` // of a report that Run made
+	Setup       *Setup       `json:"setup,omitempty"`    // likewise
+	Predictions []Prediction `json:"predictions,omitempty"`
+}
+
+// A Pair holds the figures of the float32 network, nil where its weights are
+// not at hand, and of the int8 model made from it.
+type Pair struct {
+	Float32 Metrics `json:"float32"`
+	Int8    Metrics `json:"int8"`
+}
+
+// Training tells how the weights came about.
+type Training struct {
+	Windows    int     `json:"windows"` // that were trained on
+	Validation int     `json:"validation_windows"`
+	Units      []int   `json:"units"`
+	Parameters int     `json:"parameters"`
+	Epochs     int     `json:"epochs"`     // run
+	BestEpoch  int     `json:"best_epoch"` // whose weights were kept
+	Batch      int     `json:"batch"`
+	Rate       float64 `json:"learning_rate"`
+	History    []Epoch `json:"history"`
+}
+
+// An Epoch is one pass over the training windows. Losses are mean squared
+// errors of scaled targets; ValLoss is null without validation windows.
+type Epoch struct {
+	Epoch   int      `json:"epoch"`
+	Loss    float64  `json:"loss"`
+	ValLoss *float64 `json:"val_loss"`
+	Seconds float64  `json:"seconds"`
+}
+
+// A Setup is what Evaluate needs to know of the training beyond the model.
+type Setup struct {
+	Time       string         `json:"time,omitempty"`  // column
+	Group      string         `json:"group,omitempty"` // column
+	Column     bool           `json:"target_column,omitempty"`
+	Pad        bool           `json:"pad,omitempty"`
+	Cap        float64        `json:"cap,omitempty"` // rul; 0: none
+	Anchor     string         `json:"anchor,omitempty"`
+	Season     int            `json:"season,omitempty"` // rows; 0: unknown
+	Split      *dataset.Split `json:"split,omitempty"`  // forecast
+	Validation float64        `json:"validation,omitempty"`
+	Seed       uint64         `json:"seed"`
+	Data       string         `json:"data"` // SHA-256 of the training file, hex
+	// Mean and Std are the mean of the targets and the standard deviation, over
+	// the training rows, in raw units. Forecasts scale errors by Std; the `mean`
+	// baseline of rul predicts Mean.
+	Mean []float64 `json:"target_mean"`
+	Std  []float64 `json:"target_std"`
+	// Linear is the fitted linear map, on scaled windows; absent where it would
+	// be too large.
+	Linear *linearMap `json:"linear,omitempty"`
+}
+
+// ParseReport reads a report back, as the registry keeps it.
+func ParseReport(b []byte) (*Report, error) {
+	var r Report
+	if err := json.Unmarshal(b, &r); err != nil {
+		return nil, fmt.Errorf("report: %w", err)
+	}
+	return &r, nil
+}
+
+// Brief returns the report without the fitted baseline weights, for people to read.
+func (r Report) Brief() Report {
+	if r.Setup != nil && r.Setup.Linear != nil {
+		s := *r.Setup
+		s.Linear = nil
+		r.Setup = &s
+	}
+	return r
+}
+
+// A Prediction is one evaluated window. Values are in raw units and print as
+// the shortest decimal that gives the same float32.
+type Prediction struct {
+	Group string // as the file writes it; empty without a group column
+	Time  string // of the window's last row, as the file writes it
+	// Truth, Float32 and Int8 are what came, what the float32 network said (nil
+	// without its weights) and what the model said. One value with rul, printed
+	// as a number; Horizon × Targets with forecast, printed as a flat array.
+	Truth, Float32, Int8 []float32
+	Scalar               bool
+}
+
+type predictionJSON struct {
+	Group   string          `json:"group"`
+	Time    string          `json:"time"`
+	Truth   json.RawMessage `json:"truth"`
+	Float32 json.RawMessage `json:"float32"`
+	Int8    json.RawMessage `json:"int8"`
+}
+
+// MarshalJSON implements json.Marshaler.
+func (p Prediction) MarshalJSON() ([]byte, error) {
+	j := predictionJSON{Group: p.Group, Time: p.Time}
+	for _, f := range []struct {
+		dst *json.RawMessage
+		v   []float32
+	}{{&j.Truth, p.Truth}, {&j.Float32, p.Float32}, {&j.Int8, p.Int8}} {
+		var v any = f.v // encoding/json prints float32 with the fewest digits
+		if f.v == nil {
+			v = nil
+		} else if p.Scalar {
+			v = f.v[0]
+		}
+		b, err := json.Marshal(v)
+		if err != nil {
+			return nil, err
+		}
+		*f.dst = b
+	}
+	return json.Marshal(j)
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (p *Prediction) UnmarshalJSON(b []byte) error {
+	var j predictionJSON
+	if err := json.Unmarshal(b, &j); err != nil {
+		return err
+	}
+	*p = Prediction{Group: j.Group, Time: j.Time}
+	for _, f := range []struct {
+		dst *[]float32
+		raw json.RawMessage
+	}{{&p.Truth, j.Truth}, {&p.Float32, j.Float32}, {&p.Int8, j.Int8}} {
+		switch {
+		case len(f.raw) == 0 || string(f.raw) == "null":
+		case f.raw[0] == '[':
+			if err := json.Unmarshal(f.raw, f.dst); err != nil {
+				return err
+			}
+		default:
+			p.Scalar = true
+			*f.dst = make([]float32, 1)
+			if err := json.Unmarshal(f.raw, &(*f.dst)[0]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,401 @@
+package train
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
+	"github.com/sandpiper-edge/sandpiper/kernel"
+	"github.com/sandpiper-edge/sandpiper/kernel/bptt"
+	"github.com/sandpiper-edge/sandpiper/kernel/predictor"
+	"github.com/sandpiper-edge/sandpiper/protocol"
+	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
+)
+
+// A Stage is what Run is doing.
+type Stage string
+
+const (
+	Reading    Stage = "read"      // once, when the data is read and cut into windows
+	Baselines  Stage = "baselines" // once, when the linear map is fitted
+	Fitting    Stage = "epoch"     // after every epoch
+	Evaluating Stage = "evaluate"  // once, before the held-out windows are predicted
+)
+
+// Progress tells how far a run is.
+type Progress struct {
+	Stage         Stage
+	Windows       int      // training windows
+	Validation    int      // validation windows
+	Epoch, Epochs int      // Epoch from 1; it may stop before Epochs
+	Loss          float64  // mean squared error of scaled targets
+	ValLoss       *float64 // nil without validation windows
+	Took          time.Duration
+	Warnings      []string // with Reading
+}
+
+// A Result is a trained model with the float32 weights it was made from.
+type Result struct {
+	Model   *artifact.Model
+	Weights *kernel.Weights
+	Report  Report
+}
+
+// A run is one call of Run under way.
+type run struct {
+	o        Options
+	progress func(Progress)
+	table    *dataset.Table
+	parts    dataset.Parts
+	setup    *Setup
+	sc       *kernel.Scaler
+	warnings []string
+
+	train, validation *dataset.Windows // validation may be nil
+	src, val          *dataset.Source  // likewise
+}
+
+// Run trains a model on the CSV data, quantizes it and evaluates both on the
+// held-out rows: the validation groups of a `rul` run, the test part of a
+// forecast. progress may be nil; it is called from this goroutine.
+//
+// The weights kept are those of the epoch with the lowest validation loss, or
+// of the last epoch without validation rows. The test part is never looked at
+// before they are chosen. The same options and bytes give the same model on one
+// kind of CPU.
+func Run(ctx context.Context, o Options, data io.Reader, progress func(Progress)) (*Result, error) {
+	start := time.Now()
+	if progress == nil {
+		progress = func(Progress) {}
+	}
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	r := &run{o: o, progress: progress}
+	if err := r.read(data); err != nil {
+		return nil, err
+	}
+	if err := r.prepare(); err != nil {
+		return nil, err
+	}
+	r.report(Progress{Stage: Reading, Warnings: r.warnings})
+	if err := r.fitLinear(ctx); err != nil {
+		return nil, err
+	}
+	r.report(Progress{Stage: Baselines})
+	weights, training, err := r.fit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	model, err := r.quantize(weights)
+	if err != nil {
+		return nil, err
+	}
+	r.report(Progress{Stage: Evaluating})
+	rep, err := r.evaluate(ctx, model, weights)
+	if err != nil {
+		return nil, err
+	}
+	rep.Training = training
+	rep.Seconds = time.Since(start).Seconds()
+	return &Result{Model: model, Weights: weights, Report: *rep}, nil
+}
+
+func (r *run) report(p Progress) {
+	p.Windows = r.train.Len()
+	if r.validation != nil {
+		p.Validation = r.validation.Len()
+	}
+	p.Epochs = r.o.Epochs
+	r.progress(p)
+}
+
+func (r *run) warn(format string, args ...any) {
+	r.warnings = append(r.warnings, fmt.Sprintf(format, args...))
+}
+
+// read reads the table and divides its rows.
+func (r *run) read(data io.Reader) (err error) {
+	if r.table, err = dataset.Read(data, r.o.columns()); err != nil {
+		return err
+	}
+	r.warnings = append(r.warnings, r.table.Warnings()...)
+	r.setup = &Setup{
+		Time: r.o.Time, Group: r.o.Group, Column: r.o.Task == RUL && len(r.o.Targets) == 1,
+		Pad: r.o.Pad, Cap: r.o.Cap, Anchor: r.o.Anchor, Seed: r.o.Seed, Data: hex.EncodeToString(r.table.Digest[:]),
+	}
+	if err := r.checkLimits(); err != nil {
+		return err
+	}
+	if r.o.Task == Forecast {
+		return r.splitForecast()
+	}
+	if !r.setup.Column {
+		if err := r.table.SetRemaining(nil); err != nil {
+			return err
+		}
+	}
+	if r.setup.Validation = r.o.Validation; r.setup.Validation == NoValidation {
+		r.setup.Validation = 0
+	}
+	r.parts, err = r.table.SplitGroups(r.setup.Validation, r.o.Seed)
+	return err
+}
+
+// checkLimits refuses what no artifact or request could carry, before the
+// time is spent on training it.
+func (r *run) checkLimits() error {
+	features := r.table.Features
+	if len(features) > kernel.MaxFeatures {
+		return fmt.Errorf("%w: %d features, at most %d; name the ones to use", ErrOptions, len(features), kernel.MaxFeatures)
+	}
+	if r.o.Window > protocol.MaxWindowValues/len(features) {
+		return fmt.Errorf("%w: a window of %d rows of %d features, at most %d values; use a smaller window or fewer features",
+			ErrOptions, r.o.Window, len(features), protocol.MaxWindowValues)
+	}
+	for _, name := range slices.Concat(features, r.table.Targets) {
+		if len(name) > protocol.MaxName {
+			return fmt.Errorf("%w: the name of column %q has more than %d bytes; rename it", ErrOptions, name, protocol.MaxName)
+		}
+	}
+	return nil
+}
+
+func (r *run) splitForecast() error {
+	split, err := r.o.split()
+	if err != nil {
+		return err
+	}
+	r.setup.Split = &split
+	r.setup.Season = r.o.Season
+	if r.setup.Season == 0 {
+		r.setup.Season = r.table.RowsPerDay()
+	}
+	r.parts, err = r.table.SplitTime(split)
+	return err
+}
+
+func (o Options) shape() dataset.Shape {
+	return dataset.Shape{Window: o.Window, Horizon: o.Horizon, Pad: o.Pad}
+}
+
+// prepare cuts the windows and fits the scaler on the training rows.
+func (r *run) prepare() (err error) {
+	shape := r.o.shape()
+	shape.Stride = r.o.Stride
+	if r.train, err = r.table.Windows(r.parts.Train, shape); err != nil {
+		return fmt.Errorf("training rows: %w", err)
+	}
+	r.countShort("training", r.train)
+	if len(r.parts.Validation) > 0 {
+		if r.validation, err = r.table.Windows(r.parts.Validation, r.o.shape()); err != nil {
+			return fmt.Errorf("validation rows: %w", err)
+		}
+		r.countShort("validation", r.validation)
+	}
+	moments := r.table.FeatureMoments(r.parts.Train)
+	var constant []int
+	r.sc, constant = dataset.NewScaler(moments)
+	for _, i := range constant {
+		r.warn("column %q is constant in the training rows and scales to 0, whatever it holds later", r.table.Features[i])
+	}
+	if err := r.scaleOutputs(); err != nil {
+		return err
+	}
+	limit := dataset.Unlimited
+	if r.o.Cap > 0 {
+		limit = float32(r.o.Cap)
+	}
+	if r.src, err = dataset.NewSource(r.train, r.sc, limit); err != nil {
+		return fmt.Errorf("training rows: %w", err)
+	}
+	if r.validation != nil {
+		if r.val, err = dataset.NewSource(r.validation, r.sc, limit); err != nil {
+			return fmt.Errorf("validation rows: %w", err)
+		}
+	}
+	return nil
+}
+
+func (r *run) countShort(part string, w *dataset.Windows) {
+	if w.Short > 0 {
+		hint := ""
+		if r.o.Task == RUL {
+			hint = "; padding keeps them"
+		}
+		r.warn("%d %s groups are too short for a window of %d rows and were left out%s", w.Short, part, r.o.Window+r.o.Horizon, hint)
+	}
+	if w.Padded > 0 {
+		r.warn("%d %s groups are shorter than the window of %d rows and repeat their first row", w.Padded, part, r.o.Window)
+	}
+}
+
+// scaleOutputs sets the scaler's outputs: the z-score of the training targets.
+func (r *run) scaleOutputs() error {
+	if r.o.Task == RUL {
+		r.rulMoments()
+	} else {
+		for _, m := range r.table.TargetMoments(r.parts.Train) {
+			std := m.Std
+			if m.Constant() {
+				std = 0
+			}
+			r.setup.Mean = append(r.setup.Mean, m.Mean)
+			r.setup.Std = append(r.setup.Std, std)
+		}
+	}
+	targets := len(r.table.Targets)
+	for t, std := range r.setup.Std {
+		if std == 0 {
+			r.warn("target %q is constant in the training rows: there is nothing to learn", r.table.Targets[t])
+		}
+	}
+	for i := range r.train.Outputs() {
+		r.sc.OutMean = append(r.sc.OutMean, float32(r.setup.Mean[i%targets]))
+		r.sc.OutStd = append(r.sc.OutStd, float32(r.setup.Std[i%targets]))
+	}
+	if r.o.Anchor == "last" {
+		return r.anchor()
+	}
+	return nil
+}
+
+// anchor makes every target that is a feature relative to its last value.
+func (r *run) anchor() error {
+	targets := len(r.table.Targets)
+	anchored := false
+	for i := range r.train.Outputs() {
+		f := slices.Index(r.table.Features, r.table.Targets[i%targets])
+		anchored = anchored || f >= 0
+		if i < targets && f < 0 {
+			r.warn("target %q is not a feature and has no anchor", r.table.Targets[i])
+		}
+		r.sc.Anchor = append(r.sc.Anchor, f)
+	}
+	if !anchored {
+		return fmt.Errorf("%w: anchor last needs a target among the features", ErrOptions)
+	}
+	return nil
+}
+
+// rulMoments takes the capped targets of the training windows, not of the rows:
+// the first rows of a group end no window.
+func (r *run) rulMoments() {
+	y := make([]float32, 1)
+	sum, ss := 0.0, 0.0
+	n := float64(r.train.Len())
+	for i := range r.train.Len() {
+		r.train.Target(i, y)
+		sum += math.Min(float64(y[0]), r.setup.cap())
+	}
+	mean := sum / n
+	for i := range r.train.Len() {
+		r.train.Target(i, y)
+		d := math.Min(float64(y[0]), r.setup.cap()) - mean
+		ss += d * d
+	}
+	r.setup.Mean, r.setup.Std = []float64{mean}, []float64{math.Sqrt(ss / n)}
+}
+
+func (r *run) fitLinear(ctx context.Context) error {
+	m, err := fitLinear(ctx, r.src, r.train.Inputs(), r.train.Outputs())
+	switch {
+	case errors.Is(err, errLinearTooLarge):
+		r.warn("%v; it was left out", err)
+		return nil
+	case err != nil:
+		return err
+	}
+	r.setup.Linear = m
+	return nil
+}
+
+// fit trains the network.
+func (r *run) fit(ctx context.Context) (*kernel.Weights, *Training, error) {
+	g := r.o.graph(len(r.table.Features), r.train.Outputs())
+	w, err := bptt.Init(g, r.o.Seed)
+	if err != nil {
+		return nil, nil, err
+	}
+	t := &Training{Windows: r.train.Len(), Units: r.o.Units, Batch: r.o.Batch, Rate: r.o.LearningRate}
+	for _, l := range w.Layers {
+		t.Parameters += len(l.Kernel) + len(l.Recurrent) + len(l.Bias)
+	}
+	var val bptt.Source
+	if r.val != nil {
+		val = r.val
+		t.Validation = r.val.Len()
+	}
+	best := math.Inf(1)
+	_, err = bptt.Fit(ctx, w, r.src, val, bptt.Config{
+		Epochs: r.o.Epochs, BatchSize: r.o.Batch, LearningRate: r.o.LearningRate, GlobalClipNorm: max(r.o.ClipNorm, 0),
+		Patience: r.o.Patience, RestoreBest: val != nil, Seed: r.o.Seed,
+	}, func(e bptt.Epoch) {
+		h := Epoch{Epoch: e.N, Loss: e.Loss, Seconds: e.Took.Seconds()}
+		t.Epochs = e.N
+		if val == nil {
+			t.BestEpoch = e.N
+		} else {
+			h.ValLoss = &e.ValLoss
+			if e.ValLoss < best {
+				best, t.BestEpoch = e.ValLoss, e.N
+			}
+		}
+		t.History = append(t.History, h)
+		r.report(Progress{Stage: Fitting, Epoch: e.N, Loss: e.Loss, ValLoss: h.ValLoss, Took: e.Took})
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("training: %w", err)
+	}
+	return w, t, nil
+}
+
+// quantize makes the int8 model and records its golden outputs.
+func (r *run) quantize(w *kernel.Weights) (*artifact.Model, error) {
+	q, err := kernel.Quantize(w)
+	if err != nil {
+		return nil, err
+	}
+	return predictor.FromQuant(q, r.schema(), r.o.Task, *r.sc)
+}
+
+func (r *run) schema() artifact.Schema {
+	s := artifact.Schema{Window: r.o.Window, State: artifact.StateWindow, Horizon: max(r.o.Horizon, 1)}
+	for _, n := range r.table.Features {
+		s.Features = append(s.Features, artifact.Column{Name: n})
+	}
+	for _, n := range r.table.Targets {
+		s.Targets = append(s.Targets, artifact.Column{Name: n})
+	}
+	return s
+}
+
+// evaluate predicts the rows that were held out.
+func (r *run) evaluate(ctx context.Context, m *artifact.Model, w *kernel.Weights) (*Report, error) {
+	part, name := r.parts.Test, "test"
+	if len(part) == 0 {
+		part, name = r.parts.Validation, "validation"
+	}
+	if len(part) == 0 {
+		part, name = r.parts.Train, "training"
+		r.warn("no rows were held out: the figures are of the training rows and flatter the model")
+	}
+	windows, err := r.table.Windows(part, r.o.shape())
+	if err != nil {
+		return nil, fmt.Errorf("%s rows: %w", name, err)
+	}
+	if name == "test" {
+		r.countShort(name, windows)
+	}
+	return evaluateWindows(ctx, evaluated{
+		model: m, weights: w, sc: r.sc, setup: r.setup, table: r.table, windows: windows, part: name,
+		name: r.o.Model, predictions: r.o.Predictions, warnings: r.warnings,
+	})
+}
