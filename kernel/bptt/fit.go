@@ -31,8 +31,9 @@ type Epoch struct {
 // Fit stops between two batches when ctx ends and returns its cause, w being as
 // the last batch left it. It returns an error that matches ErrDiverged if a
 // loss or a weight is not finite, w being as the last whole epoch left it; one
-// that matches ErrConfig or kernel.ErrShape, w untouched, if there is nothing
-// to train. The epochs come with every error.
+// that matches ErrConfig, kernel.ErrShape or kernel.ErrNonFinite, w untouched,
+// if cfg, a size or a weight of w cannot be trained with. The epochs finished
+// come with every error.
 func Fit(ctx context.Context, w *kernel.Weights, train, val Source, cfg Config, onEpoch func(Epoch)) ([]Epoch, error) {
 	if err := w.Validate(); err != nil {
 		return nil, err
