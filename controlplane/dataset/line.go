@@ -14,7 +14,9 @@ import (
 const (
 	MaxLine    = 1 << 20 // bytes in one line
 	MaxColumns = 4096    // columns in the header
-	MaxValues  = 1 << 27 // float32 values kept: 512 MiB
+	MaxValues  = 1 << 27 // values kept of a file, each 4 bytes: 512 MiB
+	MaxGroups  = 1 << 20 // groups in a file
+	MaxName    = 256     // bytes in the name of a group
 )
 
 // A lineReader gives the lines of a plain or gzip-compressed text, without

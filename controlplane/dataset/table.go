@@ -334,7 +334,8 @@ func (p *parser) add(b []byte, line int) error {
 		}
 		return p.bad(column, ErrMalformed, fmt.Sprintf("%d fields, the header has %d; complete or remove the row", len(p.fields), len(p.header)))
 	}
-	if len(p.x)+len(p.features) > MaxValues || len(p.y)+len(p.targets) > MaxValues {
+	const timeAndGroup = 3 // an int64 and an int32 a row
+	if p.row > MaxValues/(len(p.features)+len(p.targets)+timeAndGroup) {
 		return p.bad("", ErrTooLarge, fmt.Sprintf("more than %d values; use fewer features or a part of the file", MaxValues))
 	}
 	if err := p.addGroup(); err != nil {
@@ -371,6 +372,9 @@ func (p *parser) addGroup() error {
 	if p.current == nil || p.current.name != string(name) {
 		g := p.byName[string(name)]
 		if g == nil {
+			if len(name) > MaxName || len(p.groups) == MaxGroups {
+				return p.bad(p.header[p.group], ErrTooLarge, fmt.Sprintf("group %.40q: at most %d groups with names of %d bytes; is this the group column?", name, MaxGroups, MaxName))
+			}
 			g = &groupRows{index: len(p.groups), name: string(name)}
 			p.byName[g.name] = g
 			p.groups = append(p.groups, g)

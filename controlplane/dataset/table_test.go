@@ -60,6 +60,7 @@ func TestReadRefusesBadFiles(t *testing.T) {
 		{"infinite target", head + "x,1,2,3,-Inf\n", all, ErrTarget, []string{"finite"}},
 		{"text target", head + "x,1,2,3,high\n", all, ErrMalformed, []string{`column "y"`, `"high"`}},
 		{"missing group cell", head + ",1,2,3,4\n", all, ErrMalformed, []string{`column "g"`, "missing"}},
+		{"long group", head + strings.Repeat("x", MaxName+1) + ",1,2,3,4\n", all, ErrTooLarge, []string{`column "g"`, "256 bytes"}},
 		{"time goes back", head + "x,2,2,3,4\nx,1,2,3,4\n", all, ErrOrder, []string{"row 2 (line 3)", `column "t"`, `"1" does not come after "2" in group "x"`}},
 		{"time stands still", head + "x,2,2,3,4\ny,2,2,3,4\nx,2,2,3,4\n", all, ErrOrder, []string{"row 3"}},
 		{"no time", head + "x,soon,2,3,4\n", all, ErrMalformed, []string{"ISO 8601"}},
@@ -204,14 +205,15 @@ func TestReadTruth(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]error{
-		"":                          ErrEmpty,
-		"unit,rul\n":                ErrEmpty,
-		"unit\n1\n":                 ErrColumn,
-		"unit,a,b\n1,2,3\n":         ErrColumn,
-		"unit,rul\n1,2\n1,3\n":      ErrMalformed,
-		"unit,rul\n1,\n":            ErrTarget,
-		"unit,rul\n1,2,3\n":         ErrMalformed,
-		"unit,rul\n1," + nines + "": ErrTarget,
+		"":                     ErrEmpty,
+		"unit,rul\n":           ErrEmpty,
+		"unit\n1\n":            ErrColumn,
+		"unit,a,b\n1,2,3\n":    ErrColumn,
+		"unit,rul\n1,2\n1,3\n": ErrMalformed,
+		"unit,rul\n1,\n":       ErrTarget,
+		"unit,rul\n1,2,3\n":    ErrMalformed,
+		"unit,rul\n" + nines + nines + nines + nines + nines + ",2\n": ErrTooLarge,
+		"unit,rul\n1," + nines + "":                                   ErrTarget,
 	} {
 		if _, err := ReadTruth(strings.NewReader(text), "unit"); !errors.Is(err, want) {
 			t.Errorf("ReadTruth(%q) = %v, want %v", text, err, want)

@@ -81,6 +81,9 @@ func (p *parser) truthRow(b []byte, g, v int, out map[string]float32) error {
 	if _, twice := out[name]; twice {
 		return p.bad(p.header[g], ErrMalformed, fmt.Sprintf("group %q comes twice", name))
 	}
+	if len(name) > MaxName || len(out) == MaxGroups {
+		return p.bad(p.header[g], ErrTooLarge, fmt.Sprintf("group %.40q: at most %d groups with names of %d bytes", name, MaxGroups, MaxName))
+	}
 	value, err := p.number(use{column: v, name: p.header[v], target: true})
 	if err != nil {
 		return err

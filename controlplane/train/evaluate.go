@@ -5,8 +5,10 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -287,10 +289,26 @@ func evaluateWindows(ctx context.Context, e evaluated) (*Report, error) {
 	if rep.Baselines, err = base.baselines(ctx, truth); err != nil {
 		return nil, err
 	}
+	rep.Warnings = append(rep.Warnings, verdict(rep)...)
 	if e.predictions {
 		rep.Predictions = predictions(e.windows, e.model.Task == RUL, truth, floats, int8s)
 	}
 	return rep, nil
+}
+
+// verdict says in plain words when a baseline is as good as the model.
+func verdict(r *Report) (warnings []string) {
+	figure := "rmse"
+	if r.Task == Forecast {
+		figure = "mse"
+	}
+	got := r.Metrics.Int8[figure]
+	for _, name := range slices.Sorted(maps.Keys(r.Baselines)) {
+		if b := r.Baselines[name][figure]; !(got < b) {
+			warnings = append(warnings, fmt.Sprintf("the model does not beat the baseline %s on these rows: %s %.4g against %.4g", name, figure, got, b))
+		}
+	}
+	return warnings
 }
 
 // outputStd takes the scale of each target from the model's outputs.
