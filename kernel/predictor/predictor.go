@@ -1,0 +1,241 @@
+// Package predictor opens a model artifact and predicts in raw sensor units.
+//
+// It is the one place where a model, its scaler and its kernel meet, and the
+// same code on a device and in the control plane: what a release's golden
+// vectors were recorded with is what checks them.
+package predictor
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+
+	"github.com/sandpiper-edge/sandpiper/kernel"
+	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
+)
+
+var (
+	// ErrModel: the artifact is not one this kernel can run.
+	ErrModel = errors.New("model")
+	// ErrGolden: a golden vector did not reproduce. The error is a *GoldenError.
+	ErrGolden = errors.New("golden vector does not reproduce")
+	// ErrWindow: a stream was asked of a window model, which starts every
+	// prediction from the zero state and was evaluated so.
+	ErrWindow = errors.New("a window model carries no state")
+	// ErrOutput: the model gave an output that is no finite number in raw units.
+	ErrOutput = errors.New("output is not finite")
+)
+
+// A Predictor predicts with one model version. It is immutable and safe for
+// concurrent use.
+type Predictor struct {
+	model  *kernel.Model
+	scaler kernel.Scaler
+	schema artifact.Schema
+	digest [32]byte // of the artifact; zero after OpenFloat32
+	golden artifact.Golden
+	inputs [][]float32 // of the golden vectors
+	space  sync.Pool   // *space
+}
+
+// space is what one prediction needs of memory.
+type space struct {
+	state *kernel.State
+	x     []float32 // scaled rows
+}
+
+// Open validates m and packs its kernel. m may be changed afterwards. Errors
+// are those of m.Validate, those of the kernel about weights, and ErrModel. It
+// does not run the golden vectors: Check does.
+func Open(m *artifact.Model) (*Predictor, error) {
+	digest, err := m.Digest() // validates
+	if err != nil {
+		return nil, err
+	}
+	model, err := packed(m)
+	if err != nil {
+		return nil, err
+	}
+	if model.Int8() && m.Golden.Tolerance != 0 {
+		return nil, fmt.Errorf("golden tolerance %v, want 0 for int8: %w", m.Golden.Tolerance, ErrModel)
+	}
+	p, err := newPredictor(model, m.Schema, fromScaler(m.Scaler))
+	if err != nil {
+		return nil, err
+	}
+	p.digest, p.golden, p.inputs = digest, m.Golden, m.GoldenInputs()
+	p.golden.Outputs = append([]float32(nil), m.Golden.Outputs...)
+	return p, nil
+}
+
+// OpenFloat32 predicts with the float32 weights an int8 model was made from, to
+// compare the two. It has no golden vectors and no digest.
+func OpenFloat32(w *kernel.Weights, schema artifact.Schema, scaler kernel.Scaler) (*Predictor, error) {
+	model, err := kernel.NewFloat32(w)
+	if err != nil {
+		return nil, err
+	}
+	return newPredictor(model, schema, scaler)
+}
+
+func newPredictor(model *kernel.Model, schema artifact.Schema, scaler kernel.Scaler) (*Predictor, error) {
+	if err := scaler.Validate(); err != nil {
+		return nil, err
+	}
+	if err := fits(model.Graph(), schema, scaler); err != nil {
+		return nil, err
+	}
+	p := &Predictor{model: model, scaler: cloneScaler(scaler), schema: cloneSchema(schema)}
+	p.space.New = func() any { return &space{state: model.NewState()} }
+	return p, nil
+}
+
+// fits checks that graph, schema and scaler agree.
+func fits(g kernel.Graph, schema artifact.Schema, scaler kernel.Scaler) error {
+	f := len(schema.Features)
+	switch {
+	case schema.Window < 1 || schema.Window > artifact.MaxSteps:
+		return fmt.Errorf("window of %d rows, want 1 to %d: %w", schema.Window, artifact.MaxSteps, ErrModel)
+	case f != g.Features || f != len(scaler.Mean):
+		return fmt.Errorf("%d features in the schema, %d in the graph, %d in the scaler: %w", f, g.Features, len(scaler.Mean), ErrModel)
+	case schema.State != artifact.StateWindow && schema.State != artifact.StateStream:
+		return fmt.Errorf("state %.40q, want window or stream: %w", schema.State, ErrModel)
+	case schema.State == artifact.StateStream && g.Sequences() && schema.Window != 1:
+		return fmt.Errorf("a stream model that hands on sequences, with a window of %d, want 1: %w", schema.Window, ErrModel)
+	case schema.State == artifact.StateStream && slices.Max(append([]int{-1}, scaler.Anchor...)) >= 0:
+		return fmt.Errorf("an anchor in a stream model, which has no window: %w", ErrModel)
+	}
+	if out := g.OutputLen(schema.Window); schema.Outputs() != out || len(scaler.OutMean) != out {
+		return fmt.Errorf("%d outputs in the schema, %d from the graph, %d in the scaler: %w",
+			schema.Outputs(), out, len(scaler.OutMean), ErrModel)
+	}
+	return nil
+}
+
+// Features are the names of a row's values, in order.
+func (p *Predictor) Features() []string {
+	names := make([]string, len(p.schema.Features))
+	for i, c := range p.schema.Features {
+		names[i] = c.Name
+	}
+	return names
+}
+
+// Schema returns a copy of what goes in and comes out.
+func (p *Predictor) Schema() artifact.Schema { return cloneSchema(p.schema) }
+
+// Window is the number of rows of a prediction.
+func (p *Predictor) Window() int { return p.schema.Window }
+
+// Outputs is the number of values of a prediction.
+func (p *Predictor) Outputs() int { return p.schema.Outputs() }
+
+// Stateful reports whether this is a stream model, which NewStream can serve.
+func (p *Predictor) Stateful() bool { return p.schema.State == artifact.StateStream }
+
+// Int8 reports whether the model is int8.
+func (p *Predictor) Int8() bool { return p.model.Int8() }
+
+// Predict predicts from rows, exactly Window rows of raw values in the order
+// of Features, oldest first, and writes Outputs raw values to y. A stream model
+// starts from the zero state. It allocates nothing in the long run.
+//
+// Errors are *kernel.ShapeError for a wrong length, *kernel.ValueError for a
+// value that is not finite or scales too far, the text naming the feature, and
+// ErrOutput, the one that is the model's fault.
+func (p *Predictor) Predict(y, rows []float32) error { return p.PredictBatch(y, rows, 1) }
+
+// PredictAppend is Predict that appends the outputs to dst.
+func (p *Predictor) PredictAppend(dst, rows []float32) ([]float32, error) {
+	n := len(dst)
+	for range p.Outputs() {
+		dst = append(dst, 0)
+	}
+	if err := p.Predict(dst[n:], rows); err != nil {
+		return dst[:n], err
+	}
+	return dst, nil
+}
+
+// batch is how many windows are scaled at a time.
+const batch = 32
+
+// PredictBatch predicts n windows, one after the other in rows, and writes
+// their outputs one after the other to y: the same bits as Predict for each.
+func (p *Predictor) PredictBatch(y, rows []float32, n int) error {
+	in, out := p.schema.Window*len(p.schema.Features), p.Outputs()
+	if n < 1 || len(rows)%n != 0 || len(rows)/n != in {
+		return &kernel.ShapeError{What: "window", Want: in, Got: len(rows) / max(n, 1)}
+	}
+	if len(y)%n != 0 || len(y)/n != out {
+		return &kernel.ShapeError{What: "outputs", Want: out, Got: len(y) / n}
+	}
+	s := p.space.Get().(*space)
+	defer p.space.Put(s)
+	for ; n > 0; n -= batch {
+		m := min(n, batch)
+		if err := p.predict(s, y[:m*out], rows[:m*in], m); err != nil {
+			return err
+		}
+		y, rows = y[m*out:], rows[m*in:]
+	}
+	return nil
+}
+
+// predict is PredictBatch for lengths that agree.
+func (p *Predictor) predict(s *space, y, rows []float32, n int) error {
+	in, out, f := len(rows)/n, len(y)/n, len(p.schema.Features)
+	x := s.scaled(len(rows))
+	for i := range n {
+		if err := p.scaler.In(x[i*in:][:in], rows[i*in:][:in]); err != nil {
+			return p.named(err)
+		}
+	}
+	if err := p.model.PredictBatch(s.state, y, x, n); err != nil {
+		return err
+	}
+	for i := range n {
+		if err := p.out(y[i*out:][:out], rows[i*in:][in-f:in]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// out turns y into raw units; last is the last raw row of its window.
+func (p *Predictor) out(y, last []float32) error {
+	if err := p.scaler.Out(y, y, last); err != nil {
+		return err
+	}
+	for i, v := range y {
+		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+			return fmt.Errorf("output %d is %v: %w", i, v, ErrOutput)
+		}
+	}
+	return nil
+}
+
+// scaled returns space for n scaled values.
+func (s *space) scaled(n int) []float32 {
+	if cap(s.x) < n {
+		s.x = make([]float32, n)
+	}
+	return s.x[:n]
+}
+
+// named puts the feature's name before a ValueError.
+func (p *Predictor) named(err error) error {
+	var v *kernel.ValueError
+	if errors.As(err, &v) {
+		return fmt.Errorf("feature %q: %w", p.schema.Features[v.Feature].Name, err)
+	}
+	return err
+}
+
+func cloneSchema(s artifact.Schema) artifact.Schema {
+	s.Features = append([]artifact.Column(nil), s.Features...)
+	s.Targets = append([]artifact.Column(nil), s.Targets...)
+	return s
+}
