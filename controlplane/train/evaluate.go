@@ -132,19 +132,14 @@ func (e *evaluated) targets() (names []string) {
 // same reports whether the table is the file that the model was trained on.
 func (e *evaluated) same() bool { return e.setup.Data == hex.EncodeToString(e.table.Digest[:]) }
 
+// readRUL reads the data with what is left after each group's last row.
 func (e *evaluated) readRUL(data, truth io.Reader) error {
-	var left map[string]float32
-	var err error
-	if truth != nil {
-		if left, err = dataset.ReadTruth(truth, e.setup.Group); err != nil {
-			return err
-		}
-		if e.setup.Group == "" && len(left) > 1 {
-			return fmt.Errorf("%w: the truth file has %d groups; name the group column of the data", ErrOptions, len(left))
-		}
+	left, err := e.readTruth(truth)
+	if err != nil {
+		return err
 	}
 	c := e.columns()
-	fromColumn := e.setup.Column && truth == nil
+	fromColumn := e.setup.Column && left == nil
 	if fromColumn {
 		c.Targets = e.targets()
 	}
@@ -152,42 +147,57 @@ func (e *evaluated) readRUL(data, truth io.Reader) error {
 		return err
 	}
 	e.warnings = e.table.Warnings()
-	if e.setup.Group == "" && len(left) == 1 {
-		for _, v := range left { // one machine, whatever the truth file calls it
-			left = map[string]float32{"": v}
-		}
-	}
 	if !fromColumn {
 		if err := e.table.SetRemaining(left); err != nil {
 			return err
 		}
 	}
-	shape := dataset.Shape{Window: e.model.Schema.Window, Pad: e.setup.Pad}
-	part := e.table.All()
-	switch {
-	case truth != nil:
-		e.part = "truth"
-		e.windows, err = e.table.LastWindows(shape)
-	case e.same() && e.setup.Validation > 0:
-		e.part = "validation"
-		var parts dataset.Parts
-		if parts, err = e.table.SplitGroups(e.setup.Validation, e.setup.Seed); err != nil {
-			return err
-		}
-		part = parts.Validation
-		e.windows, err = e.table.Windows(part, shape)
-	default:
-		e.part = "all"
-		e.windows, err = e.table.Windows(part, shape)
-	}
-	if err != nil {
+	if e.windows, err = e.rulWindows(left != nil); err != nil {
 		return err
 	}
 	e.countShort()
-	if e.same() && e.part == "all" {
-		e.warnings = append(e.warnings, "this is the file the model was trained on, and no rows of it were held out: the figures flatter the model")
-	}
 	return nil
+}
+
+// readTruth returns nil without a truth file.
+func (e *evaluated) readTruth(truth io.Reader) (map[string]float32, error) {
+	if truth == nil {
+		return nil, nil
+	}
+	left, err := dataset.ReadTruth(truth, e.setup.Group)
+	if err != nil || e.setup.Group != "" {
+		return left, err
+	}
+	if len(left) > 1 {
+		return nil, fmt.Errorf("%w: the truth file has %d groups; name the group column of the data", ErrOptions, len(left))
+	}
+	for _, v := range left { // one machine, whatever the truth file calls it
+		return map[string]float32{"": v}, nil
+	}
+	return nil, nil // not reached: a truth file has a row
+}
+
+// rulWindows chooses the windows that are evaluated.
+func (e *evaluated) rulWindows(truth bool) (*dataset.Windows, error) {
+	shape := dataset.Shape{Window: e.model.Schema.Window, Pad: e.setup.Pad}
+	switch {
+	case truth:
+		e.part = "truth"
+		return e.table.LastWindows(shape)
+	case e.same() && e.setup.Validation > 0:
+		e.part = "validation"
+		parts, err := e.table.SplitGroups(e.setup.Validation, e.setup.Seed)
+		if err != nil {
+			return nil, err
+		}
+		return e.table.Windows(parts.Validation, shape)
+	case e.same():
+		e.warnings = append(e.warnings, flatters)
+		e.part = "training"
+		return e.table.Windows(e.table.All(), shape)
+	}
+	e.part = "all"
+	return e.table.Windows(e.table.All(), shape)
 }
 
 func (e *evaluated) countShort() {
@@ -210,38 +220,56 @@ func (e *evaluated) readForecast(data io.Reader, o EvalOptions) (err error) {
 	if e.setup.Season == 0 {
 		e.setup.Season = e.table.RowsPerDay()
 	}
-	part := e.table.All()
-	e.part = "all"
-	split := e.setup.Split
-	if o.Split != "" {
-		s, err := dataset.ParseSplit(o.Split)
-		if err != nil {
-			return err
-		}
-		split = &s
-	} else if !e.same() {
-		split = nil
-	}
-	if split != nil {
-		parts, err := e.table.SplitTime(*split)
-		if err != nil {
-			return err
-		}
-		switch {
-		case len(parts.Test) > 0:
-			part, e.part = parts.Test, "test"
-		case len(parts.Validation) > 0:
-			part, e.part = parts.Validation, "validation"
-		default:
-			e.warnings = append(e.warnings, "no rows were held out: the figures are of the training rows and flatter the model")
-			part, e.part = parts.Train, "training"
-		}
+	part, err := e.forecastPart(o.Split)
+	if err != nil {
+		return err
 	}
 	if e.windows, err = e.table.Windows(part, dataset.Shape{Window: e.model.Schema.Window, Horizon: e.model.Schema.Horizon}); err != nil {
 		return err
 	}
 	e.countShort()
 	return nil
+}
+
+// forecastPart chooses the rows that are evaluated: the test part of the split
+// asked for, or of the one trained with if this is that file, or else all.
+func (e *evaluated) forecastPart(asked string) (dataset.Part, error) {
+	split := e.setup.Split
+	if asked != "" {
+		s, err := dataset.ParseSplit(asked)
+		if err != nil {
+			return nil, err
+		}
+		split = &s
+	} else if !e.same() {
+		split = nil
+	}
+	if split == nil {
+		e.part = "all"
+		return e.table.All(), nil
+	}
+	parts, err := e.table.SplitTime(*split)
+	if err != nil {
+		return nil, err
+	}
+	part, name := heldOut(parts)
+	if e.part = name; name == "training" {
+		e.warnings = append(e.warnings, flatters)
+	}
+	return part, nil
+}
+
+const flatters = "no rows were held out: the figures are of the training rows and flatter the model"
+
+// heldOut returns the part that a model is judged by, and its name.
+func heldOut(p dataset.Parts) (dataset.Part, string) {
+	switch {
+	case len(p.Test) > 0:
+		return p.Test, "test"
+	case len(p.Validation) > 0:
+		return p.Validation, "validation"
+	}
+	return p.Train, "training"
 }
 
 // evaluateWindows predicts every window and compares.

@@ -379,13 +379,9 @@ func (r *run) schema() artifact.Schema {
 
 // evaluate predicts the rows that were held out.
 func (r *run) evaluate(ctx context.Context, m *artifact.Model, w *kernel.Weights) (*Report, error) {
-	part, name := r.parts.Test, "test"
-	if len(part) == 0 {
-		part, name = r.parts.Validation, "validation"
-	}
-	if len(part) == 0 {
-		part, name = r.parts.Train, "training"
-		r.warn("no rows were held out: the figures are of the training rows and flatter the model")
+	part, name := heldOut(r.parts)
+	if name == "training" {
+		r.warn(flatters)
 	}
 	windows, err := r.table.Windows(part, r.o.shape())
 	if err != nil {

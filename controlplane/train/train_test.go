@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
+	"github.com/sandpiper-edge/sandpiper/kernel"
 )
 
 // engines is a run-to-failure file: the wear w rises to 1 in the last row; a
@@ -331,6 +333,101 @@ func TestEvaluateTheTrainingFileUsesHeldOutRows(t *testing.T) {
 		if other.Evaluated != "all" || other.Items <= r.Items {
 			t.Errorf("%s, another file: %d items of %q", name, other.Items, other.Evaluated)
 		}
+	}
+}
+
+func TestEvaluateChoosesRows(t *testing.T) {
+	power := run1(t, forecastOptions, hours(640))
+	o := rulOptions
+	o.Validation = NoValidation
+	turbofan := run1(t, o, engines(12, 1))
+	one := "cycle,a,b,c\n"
+	for i := range 9 {
+		one += fmt.Sprintf("%d,%d,0,21.61\n", i, 90+i)
+	}
+	for _, test := range []struct {
+		name        string
+		model       *Result
+		data, truth string
+		o           EvalOptions
+		part        string
+		items       int
+		err         error
+	}{
+		{"split asked for", power, hours(300), "", EvalOptions{Split: "200,0,100"}, "test", 95, nil},
+		{"split without test rows", power, hours(300), "", EvalOptions{Split: "200,100,0"}, "validation", 95, nil},
+		{"split of training rows", power, hours(300), "", EvalOptions{Split: "1,0,0"}, "training", 271, nil},
+		{"bad split", power, hours(300), "", EvalOptions{Split: "1"}, "", 0, dataset.ErrSplit},
+		{"truth of a forecast", power, hours(300), "a,b\n1,2\n", EvalOptions{}, "", 0, ErrOptions},
+		{"split of rul", turbofan, engines(2, 5), "", EvalOptions{Split: "1,0,0"}, "", 0, ErrOptions},
+		{"nothing was held out", turbofan, engines(12, 1), "", EvalOptions{Setup: turbofan.Report.Setup}, "training", turbofan.Report.Items, nil},
+		{"one machine", turbofan, one, "unit,rul\npump,4\n", EvalOptions{Time: "cycle"}, "truth", 1, nil},
+		{"no group column named", turbofan, one, "unit,rul\n1,4\n2,5\n", EvalOptions{Time: "cycle"}, "", 0, ErrOptions},
+		{"too few rows", turbofan, "cycle,a,b,c\n1,2,3,4\n", "", EvalOptions{}, "", 0, dataset.ErrTooFewRows},
+		{"beyond what a device accepts", turbofan, strings.Replace(one, ",98,", ",1e30,", 1), "", EvalOptions{}, "", 0, kernel.ErrRange},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var truth io.Reader
+			if test.truth != "" {
+				truth = strings.NewReader(test.truth)
+			}
+			r, err := Evaluate(context.Background(), test.model.Model, nil, strings.NewReader(test.data), truth, test.o)
+			if !errors.Is(err, test.err) {
+				t.Fatalf("Evaluate = %v, want %v", err, test.err)
+			}
+			if err == nil && (r.Evaluated != test.part || r.Items != test.items) {
+				t.Errorf("%d items of %q, want %d of %q", r.Items, r.Evaluated, test.items, test.part)
+			}
+		})
+	}
+}
+
+// A model that comes without its training report still scales its errors.
+func TestEvaluateForecastWithoutSetup(t *testing.T) {
+	res := run1(t, forecastOptions, hours(640))
+	with, err := Evaluate(context.Background(), res.Model, nil, strings.NewReader(hours(300)), nil, EvalOptions{Setup: res.Report.Setup})
+	if err != nil {
+		t.Fatal(err)
+	}
+	without, err := Evaluate(context.Background(), res.Model, nil, strings.NewReader(hours(300)), nil, EvalOptions{Time: "date"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, b := with.Metrics.Int8["mse_scaled"], without.Metrics.Int8["mse_scaled"]; math.Abs(a-b) > 1e-6*a {
+		t.Errorf("mse_scaled %v without the setup, %v with it", b, a)
+	}
+	if diff := cmp.Diff(with.Baselines["repeat_season"]["mse"], without.Baselines["repeat_season"]["mse"]); diff != "" {
+		t.Errorf("repeat_season: %s", diff)
+	}
+}
+
+func TestTargetColumnOfRUL(t *testing.T) {
+	lines := strings.Split(strings.TrimSpace(engines(8, 1)), "\n")
+	for i := range lines {
+		if i == 0 {
+			lines[i] += ",left"
+		} else {
+			lines[i] += fmt.Sprintf(",%d", i%7)
+		}
+	}
+	data := strings.Join(lines, "\n")
+	o := rulOptions
+	o.Targets, o.Predictions = []string{"left"}, true
+	res := run1(t, o, data)
+	if diff := cmp.Diff([]string{"a", "b", "c"}, res.Report.Features); diff != "" {
+		t.Errorf("features: %s", diff)
+	}
+	for _, p := range res.Report.Predictions {
+		if p.Truth[0] > 6 {
+			t.Fatalf("truth %v is not of the column", p.Truth)
+		}
+	}
+	r, err := Evaluate(context.Background(), res.Model, nil, strings.NewReader(data), nil, EvalOptions{Setup: res.Report.Setup})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(res.Report.Metrics.Int8, r.Metrics.Int8); diff != "" {
+		t.Error(diff)
 	}
 }
 
