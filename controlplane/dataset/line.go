@@ -29,18 +29,38 @@ type lineReader struct {
 // newLineReader looks at the first two bytes of r: 1f 8b is gzip (RFC 1952 §2.3.1).
 func newLineReader(r io.Reader) (*lineReader, error) {
 	br := bufio.NewReaderSize(r, 64<<10)
-	if magic, _ := br.Peek(2); len(magic) == 2 && magic[0] == 0x1f && magic[1] == 0x8b {
+	if magic, _ := br.Peek(4); bytes.HasPrefix(magic, []byte{0x1f, 0x8b}) {
 		zr, err := gzip.NewReader(br)
 		if err != nil {
 			return nil, fmt.Errorf("gzip header: %w: %w", ErrMalformed, err)
 		}
 		r = zr
+	} else if what := foreign(magic); what != "" {
+		return nil, fmt.Errorf("%w: this is %s; give CSV in UTF-8, plain or gzip-compressed", ErrMalformed, what)
 	} else {
 		r = br
 	}
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 64<<10), MaxLine)
 	return &lineReader{s: s}, nil
+}
+
+// foreign names a kind of file that is often mistaken for CSV.
+func foreign(magic []byte) string {
+	for _, k := range []struct{ magic, name string }{
+		{"PAR1", "a Parquet file"},
+		{"PK\x03\x04", "a ZIP archive or a spreadsheet"},
+		{"\x28\xb5\x2f\xfd", "a zstd-compressed file"},
+		{"BZh", "a bzip2-compressed file"},
+		{"\xfd7zX", "an xz-compressed file"},
+		{"\xff\xfe", "text in UTF-16"},
+		{"\xfe\xff", "text in UTF-16"},
+	} {
+		if bytes.HasPrefix(magic, []byte(k.magic)) {
+			return k.name
+		}
+	}
+	return ""
 }
 
 // next returns the next line that is not blank, valid until the following

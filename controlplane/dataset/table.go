@@ -417,7 +417,7 @@ func (p *parser) number(u use) (float32, error) {
 	v, err := strconv.ParseFloat(string(b), 64)
 	f := float32(v)
 	switch {
-	case (err != nil || v != v) && isMissing(b):
+	case v != v || (err != nil && isMissing(b)): // ParseFloat takes NaN in any case and sign
 		if u.target {
 			return 0, p.bad(u.name, ErrTarget, fmt.Sprintf("the target is missing (%q); fill it in or remove the row", b))
 		}

@@ -56,6 +56,7 @@ func TestReadRefusesBadFiles(t *testing.T) {
 		{"feature beyond float32", head + "x,1,1e39,3,4\n", all, ErrMalformed, []string{"finite float32"}},
 		{"feature beyond float64", head + "x,1,1e999,3,4\n", all, ErrMalformed, []string{"finite float32"}},
 		{"NaN target", head + "x,1,2,3,4\nx,2,2,3,NaN\n", all, ErrTarget, []string{"row 2 (line 3)", `column "y"`, "missing"}},
+		{"NaN target in another case", head + "x,1,2,3,Nan\n", all, ErrTarget, []string{`column "y"`}},
 		{"empty target", head + "x,1,2,3,\n", all, ErrTarget, []string{`column "y"`}},
 		{"infinite target", head + "x,1,2,3,-Inf\n", all, ErrTarget, []string{"finite"}},
 		{"text target", head + "x,1,2,3,high\n", all, ErrMalformed, []string{`column "y"`, `"high"`}},
@@ -69,6 +70,8 @@ func TestReadRefusesBadFiles(t *testing.T) {
 		{"long line", head + "x,1," + strings.Repeat("2", MaxLine) + ",3,4\n", all, ErrTooLarge, []string{"line 2", "longer than"}},
 		{"long header", strings.Repeat("h", MaxLine+1), all, ErrTooLarge, []string{"line 1"}},
 		{"wide header", wide, all, ErrTooLarge, []string{"4097 columns"}},
+		{"spreadsheet", "PK\x03\x04....", all, ErrMalformed, []string{"spreadsheet", "UTF-8"}},
+		{"UTF-16", "\xff\xfeg\x00,\x00", all, ErrMalformed, []string{"UTF-16"}},
 		{"cut gzip", string(zip(t, head+"x,1,2,3,4\n")[:30]), all, ErrMalformed, []string{"cut short"}},
 		{"bad gzip header", "\x1f\x8b\x00\x00", all, ErrMalformed, []string{"gzip"}},
 	} {
@@ -142,7 +145,7 @@ func TestReadChoosesNumericColumns(t *testing.T) {
 }
 
 func TestReadFillsMissingFeaturesWithinTheGroup(t *testing.T) {
-	got := read(t, "g,a,b\n1,5,1\n1,,2\n1,NaN,3\n2,,4\n2,9,?\n", Columns{Group: "g"})
+	got := read(t, "g,a,b\n1,5,1\n1,,2\n1,nAn,3\n2,,4\n2,9,?\n", Columns{Group: "g"})
 	if diff := cmp.Diff([]float32{5, 1, 5, 2, 5, 3, 9, 4, 9, 4}, got.X); diff != "" {
 		t.Errorf("values: %s", diff)
 	}
@@ -245,6 +248,23 @@ func FuzzRead(f *testing.F) {
 			}
 			for row := range table.Rows() {
 				_ = table.Time(row)
+			}
+		}
+	})
+}
+
+// FuzzReadTruth holds that any bytes give finite values or an error.
+func FuzzReadTruth(f *testing.F) {
+	f.Add([]byte("unit,rul\n1,112\n2,98\n"))
+	f.Add([]byte("rul;note;unit\n112;\"a\";1\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		truth, err := ReadTruth(bytes.NewReader(b), "unit")
+		if err == nil && len(truth) == 0 {
+			t.Fatal("no groups and no error")
+		}
+		for g, v := range truth {
+			if v-v != 0 {
+				t.Fatalf("group %q: %v", g, v)
 			}
 		}
 	})
