@@ -450,6 +450,11 @@ func TestShortGroupsAreReportedOrPadded(t *testing.T) {
 	if !strings.Contains(strings.Join(left.Warnings, "\n"), "1 training groups are too short") {
 		t.Errorf("warnings %q", left.Warnings)
 	}
+	res := run1(t, o, data)
+	short := strings.NewReader("unit,cycle,a,b,c\nshort,1,90,0,21.61\nshort,2,91,0,21.61\n")
+	if r, err := Evaluate(context.Background(), res.Model, nil, short, nil, EvalOptions{Setup: padded.Setup}); err != nil || r.Items != 1 {
+		t.Errorf("Evaluate of one short group: %v, want one padded window", err)
+	}
 	if padded.Training.Windows != left.Training.Windows+1 || !strings.Contains(strings.Join(padded.Warnings, "\n"), "repeat their first row") {
 		t.Errorf("%d windows padded, %d not; warnings %q", padded.Training.Windows, left.Training.Windows, padded.Warnings)
 	}
@@ -468,6 +473,26 @@ func TestAnchorOnlyWhereTheTargetIsAFeature(t *testing.T) {
 	}
 	if m, l := res.Report.Metrics.Int8["mse"], res.Report.Baselines["repeat_last"]["mse"]; !(m < l) {
 		t.Errorf("mse %v is not below repeat_last's %v", m, l)
+	}
+}
+
+func TestRULTargetsAreScaledByTheCappedTrainingWindows(t *testing.T) {
+	o := rulOptions
+	o.Validation, o.Epochs, o.Window, o.Cap = NoValidation, 1, 2, 3
+	res := run1(t, o, "unit,cycle,a\nx,1,1\nx,2,2\nx,3,3\nx,4,4\nx,5,5\nx,6,6\n")
+	// Windows end in rows 2 to 6 with 4, 3, 2, 1, 0 left: 3, 3, 2, 1, 0 after the cap.
+	mean, std := res.Model.Scaler.OutMean[0], res.Model.Scaler.OutStd[0]
+	near(t, "mean", float64(mean), float64(float32(9.0/5)))
+	near(t, "std", float64(std), float64(float32(math.Sqrt(23.0/5-81.0/25))))
+}
+
+func TestDefaultForecastSplitLeavesAGapOfOneHorizon(t *testing.T) {
+	o := forecastOptions
+	o.Split = ""
+	r := run1(t, o, hours(640)).Report
+	// 448, 64 and 128 rows, 6 of them before validation and before test for nobody.
+	if r.Training.Windows != 448-24-6+1 || r.Training.Validation != 64-6-6+1 || r.Items != 128-6-6+1 {
+		t.Errorf("%d training, %d validation, %d test windows, want 419, 53, 117", r.Training.Windows, r.Training.Validation, r.Items)
 	}
 }
 
