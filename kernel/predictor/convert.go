@@ -12,7 +12,7 @@ import (
 
 // FromQuant builds the artifact of an int8 model and records its golden
 // outputs. The artifact shares nothing with its arguments. Errors are those
-// of Open, and of predicting where an output would not be finite.
+// of Open; an output that is not finite is artifact.ErrNonFinite.
 func FromQuant(q *kernel.QuantWeights, schema artifact.Schema, task string, scaler kernel.Scaler) (*artifact.Model, error) {
 	if err := q.Validate(); err != nil {
 		return nil, err

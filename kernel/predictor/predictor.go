@@ -8,7 +8,6 @@ package predictor
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"sync"
 
@@ -24,8 +23,6 @@ var (
 	// ErrWindow: a stream was asked of a window model, which starts every
 	// prediction from the zero state and was evaluated so.
 	ErrWindow = errors.New("a window model carries no state")
-	// ErrOutput: the model gave an output that is no finite number in raw units.
-	ErrOutput = errors.New("output is not finite")
 )
 
 // A Predictor predicts with one model version. It is immutable and safe for
@@ -142,9 +139,10 @@ func (p *Predictor) Int8() bool { return p.model.Int8() }
 // of Features, oldest first, and writes Outputs raw values to y. A stream model
 // starts from the zero state. It allocates nothing in the long run.
 //
-// Errors are *kernel.ShapeError for a wrong length, *kernel.ValueError for a
-// value that is not finite or scales too far, the text naming the feature, and
-// ErrOutput, the one that is the model's fault.
+// Errors are *kernel.ShapeError for a wrong length and *kernel.ValueError for
+// a value that is not finite or scales too far; the text names the feature. A
+// kernel's outputs are finite, but an absurd output scale can take them to an
+// infinity: whoever must not pass that on looks at y.
 func (p *Predictor) Predict(y, rows []float32) error { return p.PredictBatch(y, rows, 1) }
 
 // PredictAppend is Predict that appends the outputs to dst.
@@ -197,21 +195,9 @@ func (p *Predictor) predict(s *space, y, rows []float32, n int) error {
 		return err
 	}
 	for i := range n {
-		if err := p.out(y[i*out:][:out], rows[i*in:][in-f:in]); err != nil {
+		last := rows[i*in:][in-f : in]
+		if err := p.scaler.Out(y[i*out:][:out], y[i*out:][:out], last); err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-// out turns y into raw units; last is the last raw row of its window.
-func (p *Predictor) out(y, last []float32) error {
-	if err := p.scaler.Out(y, y, last); err != nil {
-		return err
-	}
-	for i, v := range y {
-		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-			return fmt.Errorf("output %d is %v: %w", i, v, ErrOutput)
 		}
 	}
 	return nil

@@ -416,8 +416,8 @@ func TestBuildingRefuses(t *testing.T) {
 	}
 	f = newFixture(t, lastState(), 5, artifact.StateWindow)
 	f.scaler.OutStd[1], f.quant.Layers[3].Bias[1] = math.MaxFloat32, 1e9
-	if _, err := FromQuant(f.quant, f.schema, artifact.TaskForecast, f.scaler); !errors.Is(err, ErrOutput) {
-		t.Errorf("outputs beyond float32: FromQuant = %v, want ErrOutput", err)
+	if _, err := FromQuant(f.quant, f.schema, artifact.TaskForecast, f.scaler); !errors.Is(err, artifact.ErrNonFinite) {
+		t.Errorf("outputs beyond float32: FromQuant = %v, want artifact.ErrNonFinite", err)
 	}
 }
 

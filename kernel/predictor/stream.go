@@ -24,8 +24,8 @@ func (p *Predictor) NewStream() (*Stream, error) {
 }
 
 // Step advances the stream by one raw row and writes Outputs raw values to y.
-// It allocates nothing. Errors are those of Predict; after all but ErrOutput
-// the stream is as it was.
+// It allocates nothing. Errors are those of Predict, and leave the stream as
+// it was.
 func (s *Stream) Step(y, row []float32) error {
 	if len(row) != len(s.x) {
 		return &kernel.ShapeError{What: "sample", Want: len(s.x), Got: len(row)}
@@ -36,7 +36,7 @@ func (s *Stream) Step(y, row []float32) error {
 	if err := s.p.model.Step(s.state, y, s.x); err != nil {
 		return err
 	}
-	return s.p.out(y, row)
+	return s.p.scaler.Out(y, y, row)
 }
 
 // Replay resets the stream and steps it through rows, oldest first: how a new
