@@ -1,10 +1,170 @@
 package protocol
 
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/sandpiper-edge/sandpiper/protocol/internal/cbor"
+	"github.com/sandpiper-edge/sandpiper/protocol/internal/json"
+)
+
 // A Sample is one reading of a stream's sensors, on sp1/F/d/D/s/STREAM, in
-// the sensors' own units. JSON or CBOR:
+// the sensors' own units. JSON or CBOR, told apart by the first byte:
 //
 //	{"t":1767225600000,"v":{"flow":12.5,"pressure":3.1}}
+//
+// A sensor that gave no value is left out.
 type Sample struct {
 	T int64              // UTC ms; 0 means the time of arrival
-	V map[string]float32 // by feature name
+	V map[string]float32 // by feature name; finite
+}
+
+func (m *Sample) check() error {
+	if len(m.V) == 0 {
+		return fmt.Errorf("%w: a sample without values", ErrInvalid)
+	}
+	for name, v := range m.V {
+		if name == "" || len(name) > MaxName {
+			return fmt.Errorf("%w: the name %s has %d bytes, want 1 to %d", ErrInvalid, clip(name), len(name), MaxName)
+		}
+		if !finite(v) {
+			return fmt.Errorf("%w: %s is %v", ErrInvalid, clip(name), v)
+		}
+	}
+	return firstError(checkTime("t", m.T), checkLen("v", len(m.V), MaxFeatures))
+}
+
+// AppendJSON appends m as JSON, names sorted.
+func (m Sample) AppendJSON(b []byte) ([]byte, error) {
+	if err := m.check(); err != nil {
+		return b, fmt.Errorf("encode sample: %w", err)
+	}
+	b = append(b, '{')
+	if m.T != 0 {
+		b = append(strconv.AppendInt(append(b, `"t":`...), m.T, 10), ',')
+	}
+	b = append(b, `"v":{`...)
+	for i, name := range slices.Sorted(maps.Keys(m.V)) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(json.AppendString(b, name), ':')
+		b = json.AppendFloat32(b, m.V[name])
+	}
+	return append(b, "}}"...), nil
+}
+
+// wireSample is the CBOR form. Values are decoded from any kind of number.
+type wireSample struct {
+	T int64           `cbor:"t,omitempty"`
+	V cbor.RawMessage `cbor:"v"`
+}
+
+// AppendBinary appends m as CBOR.
+func (m Sample) AppendBinary(b []byte) ([]byte, error) {
+	if err := m.check(); err != nil {
+		return b, fmt.Errorf("encode sample: %w", err)
+	}
+	v, err := cbor.Append(nil, m.V)
+	if err != nil {
+		return b, fmt.Errorf("encode sample: %w: %v", ErrInvalid, err)
+	}
+	return cbor.Append(b, wireSample{T: m.T, V: v})
+}
+
+// UnmarshalBinary decodes b, JSON or CBOR.
+func (m *Sample) UnmarshalBinary(b []byte) error {
+	*m = Sample{V: map[string]float32{}}
+	return decodeEither(b, "sample", m)
+}
+
+// An either is a message in JSON or CBOR.
+type either interface {
+	checker
+	fromJSON(r *json.Reader) error
+	fromCBOR(b []byte) error
+}
+
+// decodeEither decodes b into m, which must be new.
+func decodeEither(b []byte, what string, m either) error {
+	if len(b) > MaxPayload {
+		return fmt.Errorf("decode %s: %w: %d bytes, at most %d", what, ErrTooLarge, len(b), MaxPayload)
+	}
+	var err error
+	if IsJSON(b) {
+		r := json.Reader{B: b}
+		if err = m.fromJSON(&r); err == nil {
+			err = r.End()
+		}
+	} else {
+		err = m.fromCBOR(b)
+	}
+	if err != nil {
+		return fmt.Errorf("decode %s: %w: %v", what, ErrMalformed, err)
+	}
+	if err := m.check(); err != nil {
+		return fmt.Errorf("decode %s: %w", what, err)
+	}
+	return nil
+}
+
+func (m *Sample) fromJSON(r *json.Reader) error {
+	var has fieldSet
+	return r.Object(func(key string) (err error) {
+		switch key {
+		case "t":
+			m.T, err = r.Int(MaxInteger)
+			return firstError(err, has.add(fieldT, key))
+		case "v":
+			if err := has.add(fieldX, key); err != nil {
+				return err
+			}
+			return r.Object(func(name string) error {
+				v, err := r.Float32()
+				return firstError(err, m.add(name, v))
+			})
+		}
+		return unknownField(key, "t or v")
+	})
+}
+
+// add adds one value, once.
+func (m *Sample) add(name string, v float32) error {
+	if _, ok := m.V[name]; ok {
+		return fmt.Errorf("%s comes twice", clip(name))
+	}
+	if len(m.V) == MaxFeatures {
+		return ErrTooLarge
+	}
+	m.V[name] = v
+	return nil
+}
+
+func (m *Sample) fromCBOR(b []byte) error {
+	var w wireSample
+	if err := cbor.Decode(b, &w); err != nil {
+		return err
+	}
+	m.T = w.T
+	r := cbor.Reader{B: w.V}
+	n, err := r.Len(cbor.Map)
+	if err != nil {
+		return err
+	}
+	for range n {
+		name, err := r.Text()
+		if err != nil {
+			return err
+		}
+		v, err := r.Float32()
+		if err != nil {
+			return err
+		}
+		if err := m.add(name, v); err != nil {
+			return err
+		}
+	}
+	return nil
 }

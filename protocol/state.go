@@ -25,8 +25,11 @@ func (m *State) UnmarshalBinary(b []byte) error {
 }
 
 func (m *State) check() error {
+	if err := firstError(checkFormat(m.Format), checkTime("t", m.T)); err != nil {
+		return err
+	}
 	if m.Min < 1 || m.Max < m.Min || m.Max > 1<<16 {
 		return fmt.Errorf("%w: protocol range %d to %d", ErrInvalid, m.Min, m.Max)
 	}
-	return firstError(checkFormat(m.Format), checkTime("t", m.T))
+	return nil
 }

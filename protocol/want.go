@@ -32,7 +32,7 @@ type Want struct {
 	// NotBefore and Deadline bound activation, UTC ms, 0 for none.
 	NotBefore int64 `cbor:"not_before,omitempty"`
 	Deadline  int64 `cbor:"deadline,omitempty"`
-	Extra     Extra `cbor:"extra,omitempty"`
+	Extra     Extra `cbor:"extra,omitzero"`
 }
 
 // A ModelWant is what a device shall do about one model.

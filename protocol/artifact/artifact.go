@@ -70,8 +70,8 @@ const (
 	MaxTensors = 128
 	// MaxLayers is the largest number of layers.
 	MaxLayers = 16
-	// MaxUnits is the largest number of units of a layer (DESIGN: int32 sums
-	// of int8 products are safe up to there).
+	// MaxUnits is the largest number of units of an LSTM: up to there an int32
+	// holds any sum of int8 products.
 	MaxUnits = 1024
 	// MaxHorizon and MaxOutputs bound what a model predicts at once.
 	MaxHorizon = 4096

@@ -35,7 +35,7 @@ type wireDescriptor struct {
 	Decoded uint32           `cbor:"decoded"`
 	Chunks  []byte           `cbor:"chunks"`
 	Codecs  []byte           `cbor:"codecs"`
-	Extra   protocol.Extra   `cbor:"extra,omitempty"`
+	Extra   protocol.Extra   `cbor:"extra,omitzero"`
 }
 
 // AppendBinary appends the deterministic CBOR of d.
@@ -141,7 +141,7 @@ type wireAnnouncement struct {
 	Descriptor []byte         `cbor:"descriptor"`
 	Release    []byte         `cbor:"release"`
 	Inline     []byte         `cbor:"inline,omitempty"`
-	Extra      protocol.Extra `cbor:"extra,omitempty"`
+	Extra      protocol.Extra `cbor:"extra,omitzero"`
 }
 
 func (w *wireAnnouncement) check() error {

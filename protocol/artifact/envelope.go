@@ -139,7 +139,7 @@ type Root struct {
 	Format  int             `cbor:"format"`
 	Version uint64          `cbor:"version"`
 	Roles   map[string]Role `cbor:"roles"`
-	Extra   protocol.Extra  `cbor:"extra,omitempty"`
+	Extra   protocol.Extra  `cbor:"extra,omitzero"`
 }
 
 // A Role is ed25519 public keys, 32 bytes each, and how many of them must sign.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/sandpiper-edge/sandpiper/protocol"
@@ -284,7 +285,7 @@ func (m *Model) validateShape() error {
 	}
 	last := m.Graph.Layers[len(m.Graph.Layers)-1]
 	perStep := 1
-	if m.Graph.sequences() {
+	if m.Graph.sequences() && m.Schema.State == StateWindow {
 		perStep = m.Schema.Window
 	}
 	if outputs := m.Schema.Outputs(); last.Units*perStep != outputs {
@@ -385,6 +386,9 @@ func (g *Graph) validate() error {
 		if l.Units < 1 || l.Units > limit {
 			return fmt.Errorf("%w: layer %d has %d units, want 1 to %d", ErrInvalid, i, l.Units, limit)
 		}
+		if i == 0 && l.Kind != LSTM {
+			return fmt.Errorf("%w: the first layer is %s, want lstm", ErrInvalid, l.Kind)
+		}
 		if i > 0 && l.Kind == LSTM && (g.Layers[i-1].Kind != LSTM || !g.Layers[i-1].Sequences) {
 			return fmt.Errorf("%w: layer %d is an lstm behind a layer that gives no sequence", ErrInvalid, i)
 		}
@@ -392,15 +396,15 @@ func (g *Graph) validate() error {
 	return nil
 }
 
-// sequences reports whether the graph gives a value for every row: its last
-// LSTM does, or it has none.
+// sequences reports whether the graph gives a value for every row of a
+// window: whether its last LSTM does.
 func (g *Graph) sequences() bool {
-	for i := len(g.Layers) - 1; i >= 0; i-- {
-		if g.Layers[i].Kind == LSTM {
-			return g.Layers[i].Sequences
+	for _, l := range slices.Backward(g.Layers) {
+		if l.Kind == LSTM {
+			return l.Sequences
 		}
 	}
-	return true
+	return false
 }
 
 func (s *Scaler) validate(schema Schema) error {
@@ -449,7 +453,7 @@ func (m *Model) validateTensors() error {
 		if total += size; total > MaxDecoded {
 			return "", fmt.Errorf("%w: tensors of more than %d bytes", ErrTooLarge, MaxDecoded)
 		}
-		if t.Name != name || !equalShape(t.Shape, shape) || types != "" && t.Type != types {
+		if t.Name != name || !slices.Equal(t.Shape, shape) || types != "" && t.Type != types {
 			return "", fmt.Errorf("%w: tensor %.60q %s %v where %s %v of the graph should be",
 				ErrInvalid, t.Name, t.Type, t.Shape, name, shape)
 		}
@@ -487,18 +491,6 @@ func (m *Model) validateTensors() error {
 		return fmt.Errorf("%w: tensor %.60q belongs to no layer", ErrInvalid, rest[0].Name)
 	}
 	return nil
-}
-
-func equalShape(a, b []int) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // width returns the bytes of one element, 0 for an unknown type.

@@ -31,7 +31,7 @@ type Release struct {
 	// this one is confirmed.
 	Floor  uint64         `cbor:"floor,omitempty"`
 	Issued int64          `cbor:"issued"` // UTC ms
-	Extra  protocol.Extra `cbor:"extra,omitempty"`
+	Extra  protocol.Extra `cbor:"extra,omitzero"`
 }
 
 // Lineage says what a version was made from.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"unicode/utf8"
 )
 
 // Major types (RFC 8949 §3.1).
@@ -100,6 +101,9 @@ func (r *Reader) Bytes() ([]byte, error) { return r.str(Bytes) }
 // Text reads a text string.
 func (r *Reader) Text() (string, error) {
 	b, err := r.str(Text)
+	if err == nil && !utf8.Valid(b) {
+		err = ErrType
+	}
 	return string(b), err
 }
 
