@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os/exec"
 	"runtime"
 	"strings"
 	"sync"
@@ -300,6 +301,43 @@ func TestUserAsksAndDeviceAnswers(t *testing.T) {
 	}
 	if got, want := receive(t, user), "sp1/f/r/ann/pump/1 2"; got != want {
 		t.Fatalf("user received %q, want %q", got, want)
+	}
+}
+
+// mosquitto_rr is what users have; it speaks MQTT 5 unless told otherwise.
+func TestMosquittoRequestResponse(t *testing.T) {
+	rr, err := exec.LookPath("mosquitto_rr")
+	if err != nil {
+		t.Skip("mosquitto_rr is not installed (Debian: mosquitto-clients)")
+	}
+	b := start(t, nil)
+	dev := connect(t, b, brokertest.Options{ID: "d.pump"})
+	subscribeOK(t, dev, 0, "sp1/f/d/pump/p/+/+/+")
+	host, port, err := net.SplitHostPort(b.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, version := range []string{"mqttv5", "mqttv311"} {
+		answered := make(chan string, 1)
+		go func() {
+			p, err := dev.Until(brokertest.PUBLISH)
+			if err == nil {
+				_, err = dev.Publish("sp1/f/r/ann/pump/1", []byte(`{"y":[2.5]}`), 0, false)
+			}
+			if err != nil {
+				p.Payload = []byte(err.Error())
+			}
+			answered <- string(p.Payload)
+		}()
+		out, err := exec.CommandContext(t.Context(), rr, "-h", host, "-p", port, "-V", version, "-W", "20",
+			"-u", "u.ann", "-P", password, "-i", "u.ann", "-t", "sp1/f/d/pump/p/m/ann/1", "-e", "sp1/f/r/ann/pump/1",
+			"-m", "[[1,2]]").CombinedOutput()
+		if err != nil || strings.TrimSpace(string(out)) != `{"y":[2.5]}` {
+			t.Fatalf("%s: %v: %s", version, err, out)
+		}
+		if asked := <-answered; asked != "[[1,2]]" {
+			t.Errorf("%s: the device was asked %q", version, asked)
+		}
 	}
 }
 
