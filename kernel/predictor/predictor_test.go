@@ -488,7 +488,7 @@ func TestConcurrentPredictionsAreEqual(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			y, s := make([]float32, 4), (*Stream)(nil)
+			y := make([]float32, 4)
 			for range 20 {
 				for i := range want {
 					window := rows[15*i:][:15]
@@ -496,8 +496,11 @@ func TestConcurrentPredictionsAreEqual(t *testing.T) {
 						t.Errorf("window %d: %v, %v, want %v", i, y, err, want[i])
 						return
 					}
-					s, _ = p.NewStream()
-					if err := s.Replay(window[:12]); err != nil {
+					s, err := p.NewStream()
+					if err == nil {
+						err = s.Replay(window[:12])
+					}
+					if err != nil {
 						t.Error(err)
 						return
 					}
