@@ -2,7 +2,6 @@ package firmwaresim
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -156,7 +155,7 @@ const watchPeriod = 10 * time.Millisecond
 func (d *Device) watch(ctx context.Context, a *agent.Agent, die func()) {
 	for ; ctx.Err() == nil; sleep(ctx, watchPeriod) {
 		for _, m := range a.Status().Models {
-			if m.Phase == protocol.PhaseTrying && d.cfg.Faults.crashes(m.Version) {
+			if m.Phase == protocol.PhaseTrying && d.cfg.Faults.crashes(m.Serving) {
 				d.mu.Lock()
 				d.dead = true
 				d.mu.Unlock()
@@ -197,7 +196,7 @@ func (d *Device) dial(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &uplink{Conn: d.cfg.Link.Shape(conn)}
+	u := newUplink(d.cfg.Link.Shape(conn))
 	u.onClose = func() { d.setLink(u, nil) }
 	d.setLink(nil, u)
 	if d.unreachable() { // since
@@ -289,16 +288,13 @@ func (d *Device) sense(ctx context.Context) {
 	}
 }
 
-// sample encodes a reading as {"t": UTC ms, "v": {name: value}}.
+// sample encodes a reading as a sample of the sensors' stream, in JSON.
 func sample(r Reading, now time.Time) ([]byte, error) {
-	v := make(map[string]float64, len(Features))
+	m := protocol.Sample{T: now.UnixMilli(), V: make(map[string]float32, len(Features))}
 	for i, x := range r.Values() {
-		v[Features[i]] = x
+		m.V[Features[i]] = float32(x)
 	}
-	return json.Marshal(struct {
-		T int64              `json:"t"`
-		V map[string]float64 `json:"v"`
-	}{now.UnixMilli(), v})
+	return m.AppendJSON(nil)
 }
 
 // folder is the device's data folder.

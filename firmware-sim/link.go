@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -126,44 +127,102 @@ func (s *shaped) Close() error {
 type uplink struct {
 	net.Conn
 	onClose func()
+	up      atomic.Bool // the broker has answered: CONNACK
 
-	mu       sync.Mutex // guards what follows
-	up       bool       // the broker has answered: CONNACK
-	header   int        // bytes of the current header written, 0 before it begins
-	length   int        // of the current packet's body, as far as known
-	left     int        // bytes of the body still to come
-	waiting  [][]byte   // samples for the next gap
-	overflow int        // samples dropped
+	// writer holds a token; who has it writes, and owns the fields below. It
+	// may wait long for a slow link, so nobody waits for it who need not.
+	writer chan struct{}
+	header int // bytes of the current header written, 0 before it begins
+	length int // of the current packet's body, as far as known
+	left   int // bytes of the body still to come
+
+	mu      sync.Mutex // guards what follows
+	waiting [][]byte   // samples for the next gap
+	dropped int        // samples
 }
 
 // maxWaiting samples wait for a gap; then the oldest is dropped.
 const maxWaiting = 16
 
+func newUplink(conn net.Conn) *uplink {
+	u := &uplink{Conn: conn, onClose: func() {}, writer: make(chan struct{}, 1)}
+	u.writer <- struct{}{}
+	return u
+}
+
 func (u *uplink) Read(p []byte) (int, error) {
 	n, err := u.Conn.Read(p)
 	if n > 0 {
-		u.mu.Lock()
-		u.up = true
-		u.mu.Unlock()
+		u.up.Store(true)
 	}
 	return n, err
 }
 
 func (u *uplink) Write(p []byte) (int, error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
+	<-u.writer
 	n, err := u.Conn.Write(p)
 	u.follow(p[:n])
-	if err != nil || !u.gap() {
-		return n, err
+	u.writer <- struct{}{}
+	if err == nil {
+		u.flush()
 	}
-	for len(u.waiting) > 0 {
-		if _, err := u.Conn.Write(u.waiting[0]); err != nil {
-			return n, err
-		}
+	return n, err
+}
+
+// publish sends one MQTT packet of the sensors, now or in the next gap. It
+// returns io.ErrClosedPipe while the session is not up.
+func (u *uplink) publish(packet []byte) error {
+	if !u.up.Load() {
+		return io.ErrClosedPipe
+	}
+	u.mu.Lock()
+	if len(u.waiting) == maxWaiting {
 		u.waiting = u.waiting[1:]
+		u.dropped++
 	}
-	return n, nil
+	u.waiting = append(u.waiting, packet)
+	u.mu.Unlock()
+	u.flush()
+	return nil
+}
+
+// flush writes what waits if this is a gap and nobody else is writing, who
+// would flush afterwards.
+func (u *uplink) flush() {
+	for u.any() { // looked at again once the token is back: others may have failed to take it
+		select {
+		case <-u.writer:
+		default:
+			return
+		}
+		gap := u.header == 0 && u.left == 0
+		var err error
+		if packet := u.next(gap); packet != nil {
+			_, err = u.Conn.Write(packet)
+		}
+		u.writer <- struct{}{}
+		if !gap || err != nil { // the agent finds out about err, too
+			return
+		}
+	}
+}
+
+func (u *uplink) any() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return len(u.waiting) > 0
+}
+
+// next takes the first packet that waits, if this is a gap.
+func (u *uplink) next(gap bool) []byte {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !gap || len(u.waiting) == 0 {
+		return nil
+	}
+	packet := u.waiting[0]
+	u.waiting = u.waiting[1:]
+	return packet
 }
 
 // Close closes the connection.
@@ -171,8 +230,6 @@ func (u *uplink) Close() error {
 	u.onClose()
 	return u.Conn.Close()
 }
-
-func (u *uplink) gap() bool { return u.header == 0 && u.left == 0 }
 
 // follow advances over what the agent wrote.
 func (u *uplink) follow(p []byte) {
@@ -194,26 +251,6 @@ func (u *uplink) follow(p []byte) {
 			u.header, u.left = 0, u.length
 		}
 	}
-}
-
-// publish sends one MQTT packet of the sensors, now or in the next gap. It
-// returns io.ErrClosedPipe while the session is not up.
-func (u *uplink) publish(packet []byte) error {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if !u.up {
-		return io.ErrClosedPipe
-	}
-	if !u.gap() {
-		if len(u.waiting) == maxWaiting {
-			u.waiting = u.waiting[1:]
-			u.overflow++
-		}
-		u.waiting = append(u.waiting, packet)
-		return nil
-	}
-	_, err := u.Conn.Write(packet)
-	return err
 }
 
 // appendPublish appends a PUBLISH of QoS 0 (MQTT 3.1.1 §3.3).

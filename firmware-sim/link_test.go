@@ -118,11 +118,11 @@ func TestUplinkNeverSplitsAPacket(t *testing.T) {
 	sample := appendPublish(nil, "t", bytes.Repeat([]byte{'s'}, 130))
 
 	device, broker := net.Pipe()
-	u := &uplink{Conn: device, onClose: func() {}}
+	u := newUplink(device)
 	if err := u.publish(sample); err == nil {
 		t.Error("a sample was sent before the broker answered")
 	}
-	u.up = true
+	u.up.Store(true)
 	received := make(chan []byte)
 	go func() {
 		b, _ := io.ReadAll(broker)
@@ -165,8 +165,8 @@ func TestUplinkNeverSplitsAPacket(t *testing.T) {
 	if !bytes.Equal(agent, stream) {
 		t.Error("the agent's packets did not arrive unchanged and in order")
 	}
-	if samples+u.overflow != sent || samples == 0 {
-		t.Errorf("%d samples arrived and %d were dropped, of %d", samples, u.overflow, sent)
+	if samples+u.dropped != sent || samples == 0 {
+		t.Errorf("%d samples arrived and %d were dropped, of %d", samples, u.dropped, sent)
 	}
 }
 
