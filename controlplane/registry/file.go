@@ -1,0 +1,176 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/store"
+	"github.com/sandpiper-edge/sandpiper/protocol"
+	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
+)
+
+// A Verification says what of a version was checked and held.
+type Verification struct {
+	Version Version         `json:"version"`
+	Digest  protocol.Digest `json:"digest"` // computed from the decoded model
+	Golden  int             `json:"golden"` // golden vectors that reproduced
+}
+
+// Verify holds a stored version against the root document (ErrUnsigned or
+// artifact's errors), its digest, its size caps and its golden vectors.
+func (r *Registry) Verify(ctx context.Context, ref string) (Verification, error) {
+	row, err := r.row(ctx, ref)
+	if err != nil {
+		return Verification{}, err
+	}
+	v, err := r.verify(ctx, row)
+	if err != nil {
+		return Verification{}, fmt.Errorf("verify %s: %w", Ref(row.Name, row.Number), err)
+	}
+	return v, nil
+}
+
+func (r *Registry) verify(ctx context.Context, row store.Version) (Verification, error) {
+	if row.Envelope == nil {
+		return Verification{}, ErrUnsigned
+	}
+	rel, err := r.root.OpenRelease(row.Envelope)
+	if err != nil {
+		return Verification{}, err
+	}
+	if err := r.matches(rel, row.Digest); err != nil {
+		return Verification{}, err
+	}
+	if rel.Name != row.Name || rel.Version != row.Number {
+		return Verification{}, fmt.Errorf("its release is of %s: %w", Ref(rel.Name, rel.Version), store.ErrCorrupt)
+	}
+	t, err := r.transfer(ctx, row.Hash)
+	if err != nil {
+		return Verification{}, err
+	}
+	m, err := r.check(t, rel)
+	if err != nil {
+		return Verification{}, err
+	}
+	digest, err := m.Digest()
+	if err != nil {
+		return Verification{}, err
+	}
+	v, err := r.version(ctx, row)
+	return Verification{Version: v, Digest: digest, Golden: artifact.GoldenVectors}, err
+}
+
+// matches holds a release against this fleet and a digest.
+func (r *Registry) matches(rel *artifact.Release, d protocol.Digest) error {
+	if rel.Fleet != r.fleet {
+		return fmt.Errorf("released for fleet %q, this is %q: %w", rel.Fleet, r.fleet, artifact.ErrFleet)
+	}
+	if rel.Digest != d {
+		return fmt.Errorf("release names %s, the model is %s: %w", rel.Digest, d, artifact.ErrDigest)
+	}
+	return nil
+}
+
+// check unpacks a transfer within the caps of its release and tries its golden
+// vectors.
+func (r *Registry) check(t *artifact.Transfer, rel *artifact.Release) (*artifact.Model, error) {
+	m, err := artifact.Unpack(t.Descriptor, t.Payload, rel)
+	if err != nil {
+		return nil, err
+	}
+	return m, golden(m)
+}
+
+// Export writes a version as one signed file, which Import here or on another
+// control plane of the fleet, and install on a device, accept. ErrUnsigned if
+// it has no signature.
+func (r *Registry) Export(ctx context.Context, ref string, w io.Writer) (Version, error) {
+	row, err := r.row(ctx, ref)
+	if err != nil {
+		return Version{}, err
+	}
+	if row.Envelope == nil {
+		return Version{}, fmt.Errorf("export %s: %w", Ref(row.Name, row.Number), ErrUnsigned)
+	}
+	t, err := r.transfer(ctx, row.Hash)
+	if err != nil {
+		return Version{}, fmt.Errorf("export %s: %w", Ref(row.Name, row.Number), err)
+	}
+	if err := artifact.WriteFile(w, row.Envelope, t); err != nil {
+		return Version{}, fmt.Errorf("export %s: %w", Ref(row.Name, row.Number), err)
+	}
+	return r.version(ctx, row)
+}
+
+// Import stores the version in a file written by Export, under the name and
+// number it was released with, after the checks that a device makes: signature
+// against the root document, fleet, size caps, digest, golden vectors.
+// Importing a version that is there already returns it. A number that is taken
+// by another model is ErrExists.
+func (r *Registry) Import(ctx context.Context, file io.Reader) (Version, error) {
+	v, err := r.importFile(ctx, file)
+	if err != nil {
+		return Version{}, fmt.Errorf("import: %w", err)
+	}
+	return v, nil
+}
+
+func (r *Registry) importFile(ctx context.Context, file io.Reader) (Version, error) {
+	envelope, t, err := artifact.ReadFile(file)
+	if err != nil {
+		return Version{}, err
+	}
+	rel, err := r.root.OpenRelease(envelope)
+	if err != nil {
+		return Version{}, err
+	}
+	if err := r.matches(rel, t.Descriptor.Digest); err != nil {
+		return Version{}, err
+	}
+	if err := protocol.CheckID(rel.Name); err != nil {
+		return Version{}, err
+	}
+	m, err := r.check(t, rel)
+	if err != nil {
+		return Version{}, err
+	}
+	payload, err := rel.AppendBinary(nil)
+	if err != nil {
+		return Version{}, err
+	}
+	transfer, err := r.putPayload(t)
+	if err != nil {
+		return Version{}, err
+	}
+	row := store.Version{
+		Name: rel.Name, Number: rel.Version, Digest: rel.Digest, Task: m.Task, Created: now(),
+		Payload: payload, Envelope: envelope, Hash: transfer.Hash,
+	}
+	err = r.store.Update(ctx, func(tx store.Tx) error {
+		old, err := tx.VersionByDigest(ctx, rel.Digest)
+		switch {
+		case err == nil && old.Name == row.Name && old.Number == row.Number:
+			if old.Envelope == nil { // ours, signed elsewhere
+				return tx.SignVersion(ctx, row.Name, row.Number, envelope)
+			}
+			return nil
+		case err == nil:
+			return fmt.Errorf("the same model is %s: %w", Ref(old.Name, old.Number), ErrExists)
+		case !errors.Is(err, ErrNotFound):
+			return err
+		}
+		if _, err := tx.Version(ctx, row.Name, row.Number); err == nil {
+			return fmt.Errorf("%s is another model here: %w", Ref(row.Name, row.Number), ErrExists)
+		}
+		if err := tx.PutTransfer(ctx, transfer.Transfer); err != nil {
+			return err
+		}
+		return tx.PutVersion(ctx, row)
+	})
+	if err != nil {
+		return Version{}, err
+	}
+	return r.Resolve(ctx, Ref(row.Name, row.Number))
+}
