@@ -1,0 +1,196 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
+	"github.com/sandpiper-edge/sandpiper/controlplane/store"
+	"github.com/sandpiper-edge/sandpiper/protocol"
+	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
+)
+
+// A change is one transaction on desired state: rows are loaded, decided on,
+// and saved together with the want that says so.
+type change struct {
+	r     *Rollouts
+	at    time.Time
+	wants []string // devices whose want is new
+	refs  map[protocol.Digest][]protocol.TransferRef
+}
+
+func (r *Rollouts) change(at time.Time) *change {
+	return &change{r: r, at: at, refs: map[protocol.Digest][]protocol.TransferRef{}}
+}
+
+func (c *change) load(ctx context.Context, tx store.Tx, id string) (device, error) {
+	d := device{id: id, rows: map[string]store.Desired{}}
+	have, err := tx.DeviceHave(ctx, id)
+	if err != nil {
+		return d, fmt.Errorf("device %s: %w", id, err)
+	}
+	if have != nil {
+		if err := d.have.UnmarshalBinary(have); err != nil {
+			return d, fmt.Errorf("stored have of %s: %w", id, err)
+		}
+	}
+	rows, err := tx.DesiredOf(ctx, id)
+	if err != nil {
+		return d, err
+	}
+	for _, row := range rows {
+		d.rows[row.Model] = row
+	}
+	if d.want, err = tx.Want(ctx, id); err != nil && !errors.Is(err, ErrNotFound) {
+		return d, err
+	}
+	d.want.Device = id
+	return d, nil
+}
+
+// save stores a decided row. If it names another version than before, the
+// device gets a new want, and the row the number of it.
+func (c *change) save(ctx context.Context, tx store.Tx, d device, next store.Desired, changed bool) error {
+	next.Changed = c.at
+	if changed {
+		d.want.Epoch, d.want.Rev = nextRev(d.want, d.have)
+		next.Epoch, next.Rev = d.want.Epoch, d.want.Rev
+	}
+	next = observe(next, d.have)
+	d.rows[next.Model] = next
+	if err := tx.PutDesired(ctx, next); err != nil {
+		return err
+	}
+	if !changed {
+		return nil
+	}
+	return c.putWant(ctx, tx, d)
+}
+
+// nextRev is the number of the next want: above our last one and, if the
+// device has verified a higher one (this store was restored from a backup),
+// in an epoch above that.
+func nextRev(w store.Want, h protocol.Have) (epoch, rev uint64) {
+	if newer(h.Epoch, h.Rev, w.Epoch, w.Rev) {
+		return h.Epoch + 1, max(h.Rev, w.Rev) + 1
+	}
+	return w.Epoch, w.Rev + 1
+}
+
+// putWant signs and stores the want that d's rows add up to.
+func (c *change) putWant(ctx context.Context, tx store.Tx, d device) error {
+	if len(d.rows) > 0 {
+		want := protocol.Want{
+			Format: protocol.Format, Fleet: c.r.fleet, Device: d.id,
+			Epoch: d.want.Epoch, Rev: d.want.Rev, Issued: c.at.UnixMilli(),
+			Models: make(map[string]protocol.ModelWant, len(d.rows)),
+		}
+		for model, row := range d.rows {
+			refs, err := c.transfers(ctx, tx, row.Digest)
+			if err != nil {
+				return err
+			}
+			want.Models[model] = protocol.ModelWant{Active: protocol.WantedVersion{Digest: row.Digest, Transfers: refs}}
+		}
+		payload, err := want.AppendBinary(nil)
+		if err != nil {
+			return fmt.Errorf("want of %s: %w", d.id, err)
+		}
+		if c.r.key == nil {
+			return ErrNoKey
+		}
+		if d.want.Envelope, err = artifact.Sign(artifact.TypeWant, payload, c.r.key).AppendBinary(nil); err != nil {
+			return fmt.Errorf("want of %s: %w", d.id, err)
+		}
+		c.wants = append(c.wants, d.id)
+	}
+	return tx.PutWant(ctx, d.want)
+}
+
+// transfers returns the ways to get a version, smallest first.
+func (c *change) transfers(ctx context.Context, tx store.Tx, d protocol.Digest) ([]protocol.TransferRef, error) {
+	if refs, ok := c.refs[d]; ok {
+		return refs, nil
+	}
+	rows, err := tx.Transfers(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	refs := make([]protocol.TransferRef, 0, len(rows))
+	for _, row := range rows {
+		ref := protocol.TransferRef{Hash: row.Hash, Kind: row.Kind, Size: uint32(row.Size)}
+		if !row.Base.IsZero() {
+			base := row.Base
+			ref.Base = &base
+		}
+		refs = append(refs, ref)
+	}
+	c.refs[d] = refs
+	return refs, nil
+}
+
+// back decides a device's rollback, which needs a signed version that is here.
+func (c *change) back(ctx context.Context, tx store.Tx, d device, model string) (next store.Desired, reason string, err error) {
+	var kind string
+	if row, has := d.rows[model]; has {
+		by, err := tx.Rollout(ctx, row.Rollout)
+		if err != nil {
+			return next, "", err
+		}
+		kind = by.Kind
+	}
+	next, reason = d.back(model, kind)
+	if reason != "" {
+		return next, reason, nil
+	}
+	v, err := tx.VersionByDigest(ctx, next.Digest)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return next, fmt.Sprintf("its previous version %s is not in the registry", next.Digest.Short()), nil
+	case err != nil:
+		return next, "", err
+	case v.Envelope == nil:
+		return next, fmt.Sprintf("its previous version %s is not signed", registry.Ref(v.Name, v.Number)), nil
+	}
+	return next, "", nil
+}
+
+// join gives a device what it would want, had it been there all along.
+func (c *change) join(ctx context.Context, tx store.Tx, id string) error {
+	row, err := tx.Device(ctx, id)
+	if err != nil {
+		return fmt.Errorf("device %q: %w", id, err)
+	}
+	models, err := tx.RolloutModels(ctx)
+	if err != nil {
+		return err
+	}
+	for _, model := range models {
+		rollouts, err := tx.Rollouts(ctx, model)
+		if err != nil {
+			return err
+		}
+		rollouts = slices.DeleteFunc(rollouts, func(r store.Rollout) bool {
+			t, err := ParseTarget(r.Target)
+			return err != nil || !t.selects(id, row.Labels)
+		})
+		if len(rollouts) == 0 {
+			continue
+		}
+		d, err := c.load(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		next, changed, selected := d.replay(model, rollouts)
+		if !selected {
+			continue
+		}
+		if err := c.save(ctx, tx, d, next, changed); err != nil {
+			return err
+		}
+	}
+	return tx.SetJoined(ctx, id)
+}

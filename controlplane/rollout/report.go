@@ -1,0 +1,182 @@
+package rollout
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/store"
+	"github.com/sandpiper-edge/sandpiper/protocol"
+)
+
+// A Report is one message from a device, as it came. Kind is one of
+// protocol.TopicHave, TopicBirth, TopicUp, TopicEvent and TopicUsage.
+type Report struct {
+	Device  string
+	Kind    protocol.TopicKind
+	Payload []byte
+}
+
+// Handle stores reports in the given order, in one transaction, and moves the
+// states of rollouts with them. When it returns nil, all that could be read is
+// on disk, and only then are events acknowledged to their devices. A report
+// that cannot be read, or of an unknown device, is dropped and logged.
+func (r *Rollouts) Handle(ctx context.Context, reports ...Report) error {
+	c := r.change(now())
+	var acks []Report // payload: the encoded ack
+	err := r.store.Update(ctx, func(tx store.Tx) error {
+		for _, rep := range reports {
+			ack, err := c.handle(ctx, tx, rep)
+			var bad *badReport
+			if errors.As(err, &bad) {
+				r.log.Warn("report dropped", "device", rep.Device, "kind", rep.Kind.String(), "err", bad.err)
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if ack != nil {
+				acks = append(acks, Report{Device: rep.Device, Payload: ack})
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("store %d reports: %w", len(reports), err)
+	}
+	r.publish(c.wants)
+	for _, a := range acks {
+		// A device whose ack is lost sends the event again.
+		if err := r.pub.Publish(ctx, protocol.AckTopic(r.fleet, a.Device), a.Payload, false); err != nil {
+			r.log.Debug("ack not sent", "device", a.Device, "err", err)
+		}
+	}
+	return nil
+}
+
+// A badReport is the sender's fault, and no reason to fail the others.
+type badReport struct{ err error }
+
+func (e *badReport) Error() string { return e.err.Error() }
+
+func (c *change) handle(ctx context.Context, tx store.Tx, rep Report) (ack []byte, err error) {
+	if err := tx.SetSeen(ctx, rep.Device, c.at); err != nil {
+		if errors.Is(err, ErrNotFound) {
+			err = &badReport{fmt.Errorf("device %q: %w", rep.Device, err)}
+		}
+		return nil, err
+	}
+	switch rep.Kind {
+	case protocol.TopicUp:
+		online, err := protocol.ParseUp(rep.Payload)
+		if err != nil {
+			return nil, &badReport{err}
+		}
+		return nil, tx.SetOnline(ctx, rep.Device, online)
+	case protocol.TopicBirth:
+		return nil, c.birth(ctx, tx, rep)
+	case protocol.TopicHave:
+		return nil, c.have(ctx, tx, rep)
+	case protocol.TopicEvent:
+		return c.event(ctx, tx, rep)
+	case protocol.TopicUsage:
+		var u protocol.Usage
+		if err := u.UnmarshalBinary(rep.Payload); err != nil {
+			return nil, &badReport{err}
+		}
+		return nil, nil // only a sign of life yet
+	}
+	return nil, &badReport{fmt.Errorf("not a report: %s", rep.Kind)}
+}
+
+func (c *change) birth(ctx context.Context, tx store.Tx, rep Report) error {
+	var b protocol.Birth
+	if err := b.UnmarshalBinary(rep.Payload); err != nil {
+		return &badReport{err}
+	}
+	if err := tx.SetBirth(ctx, rep.Device, rep.Payload); err != nil {
+		return err
+	}
+	joined, err := tx.Joined(ctx, rep.Device)
+	if err != nil || joined {
+		return err
+	}
+	return c.join(ctx, tx, rep.Device)
+}
+
+func (c *change) have(ctx context.Context, tx store.Tx, rep Report) error {
+	var h protocol.Have
+	if err := h.UnmarshalBinary(rep.Payload); err != nil {
+		return &badReport{err}
+	}
+	old, err := tx.DeviceHave(ctx, rep.Device)
+	if err != nil || bytes.Equal(old, rep.Payload) { // retained, told again at every connect
+		return err
+	}
+	if err := tx.SetHave(ctx, rep.Device, rep.Payload); err != nil {
+		return err
+	}
+	d, err := c.load(ctx, tx, rep.Device)
+	if err != nil {
+		return err
+	}
+	for _, row := range d.rows {
+		next := observe(row, h)
+		if next.State == row.State && next.Code == row.Code && next.Message == row.Message {
+			continue
+		}
+		next.Changed = c.at
+		if err := tx.PutDesired(ctx, next); err != nil {
+			return err
+		}
+		c.log(row, next)
+	}
+	if newer(h.Epoch, h.Rev, d.want.Epoch, d.want.Rev) {
+		return c.raise(ctx, tx, d)
+	}
+	return nil
+}
+
+// raise answers a device that has verified a newer want than any we know of:
+// this store was restored from a backup. What it says now must still win.
+func (c *change) raise(ctx context.Context, tx store.Tx, d device) error {
+	const most = 1 << 53 // of a number on the wire
+	if d.have.Epoch+1 >= most || d.have.Rev+1 >= most {
+		return &badReport{fmt.Errorf("want (%d, %d) leaves no room above it", d.have.Epoch, d.have.Rev)}
+	}
+	c.r.log.Warn("device has a newer want than this control plane; raising epoch",
+		"device", d.id, "epoch", d.have.Epoch, "rev", d.have.Rev, "our_epoch", d.want.Epoch, "our_rev", d.want.Rev)
+	d.want.Epoch, d.want.Rev = nextRev(d.want, d.have)
+	return c.putWant(ctx, tx, d)
+}
+
+func (c *change) event(ctx context.Context, tx store.Tx, rep Report) (ack []byte, err error) {
+	var e protocol.Event
+	if err := e.UnmarshalBinary(rep.Payload); err != nil {
+		return nil, &badReport{err}
+	}
+	err = tx.PutEvent(ctx, store.Event{
+		Device: rep.Device, Boot: e.Boot, Seq: e.Seq, At: time.UnixMilli(e.T).UTC(), Received: c.at,
+		Kind: e.Kind, Model: e.Model, Digest: e.Digest, Detail: e.Detail,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return protocol.Ack{Boot: e.Boot, Seq: e.Seq}.AppendBinary(nil)
+}
+
+func (c *change) log(was, is store.Desired) {
+	log := c.r.log.With("device", is.Device, "model", is.Model, "digest", is.Digest.Short())
+	if is.State == Failed {
+		log.Warn("device failed on version", "code", is.Code, "message", is.Message)
+		return
+	}
+	log.Debug("device moved", "from", was.State, "to", is.State)
+}
+
+// SetAllOffline forgets who is online, before a new connection tells.
+func (r *Rollouts) SetAllOffline(ctx context.Context) error {
+	return r.store.Update(ctx, func(tx store.Tx) error { return tx.SetAllOffline(ctx) })
+}

@@ -1,0 +1,360 @@
+// Package rollout decides what devices should run, publishes it and follows
+// how far they are.
+//
+// A rollout is desired state, not a procedure: starting one writes, for each
+// device of its target, a signed want with a higher (epoch, rev), in one
+// transaction. Everything after that is retained on the broker and can be
+// published again at any time; a rollout that is stuck blocks no later one.
+//
+// Deciding (decide.go) is pure. Start, Rollback, Join and Handle load rows,
+// decide, and store in one transaction: when they return, the outcome is on
+// disk. Run publishes what was stored.
+package rollout
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
+	"github.com/sandpiper-edge/sandpiper/controlplane/store"
+	"github.com/sandpiper-edge/sandpiper/protocol"
+)
+
+var (
+	// ErrNotFound: no such version, device or rollout.
+	ErrNotFound = store.ErrNotFound
+	// ErrUnsigned: the version has no signature of the role release.
+	ErrUnsigned = registry.ErrUnsigned
+	// ErrNoPrevious: a device has no version to go back to.
+	ErrNoPrevious = errors.New("no previous version")
+	// ErrNoDevices: the target selects no device.
+	ErrNoDevices = errors.New("no devices")
+	// ErrTarget: text that is no target.
+	ErrTarget = errors.New("invalid target")
+	// ErrNoKey: the rollout key is not here, so nothing can be wanted.
+	ErrNoKey = errors.New("no rollout key")
+)
+
+// A Publisher sends one MQTT message at QoS 1 and returns once the broker has
+// it. It must be safe for concurrent use.
+type Publisher interface {
+	Publish(ctx context.Context, topic string, payload []byte, retain bool) error
+}
+
+// Config configures Rollouts.
+type Config struct {
+	Store     *store.Store
+	Registry  *registry.Registry
+	Fleet     string
+	Key       ed25519.PrivateKey // of the role rollout; nil: nothing can be started
+	Publisher Publisher
+	// Grace is how long the topics of a transfer stay after the last want that
+	// names it; default 1 h.
+	Grace time.Duration
+	Log   *slog.Logger // nil: none
+}
+
+const defaultGrace = time.Hour
+
+// Rollouts is safe for concurrent use.
+type Rollouts struct {
+	store    *store.Store
+	registry *registry.Registry
+	fleet    string
+	key      ed25519.PrivateKey
+	pub      Publisher
+	grace    time.Duration
+	log      *slog.Logger
+
+	outbox outbox
+}
+
+// New returns the rollouts of a fleet. Nothing is published before Run.
+func New(cfg Config) (*Rollouts, error) {
+	if err := protocol.CheckFleet(cfg.Fleet); err != nil {
+		return nil, err
+	}
+	if cfg.Store == nil || cfg.Registry == nil || cfg.Publisher == nil {
+		return nil, errors.New("rollouts need a store, a registry and a publisher")
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = defaultGrace
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Rollouts{
+		store: cfg.Store, registry: cfg.Registry, fleet: cfg.Fleet, key: cfg.Key,
+		pub: cfg.Publisher, grace: cfg.Grace, log: cfg.Log,
+		outbox: outbox{wake: make(chan struct{}, 1), flushing: make(chan struct{}, 1)},
+	}, nil
+}
+
+// A Rollout is one change of what devices should run.
+type Rollout struct {
+	ID      int64     `json:"id"`
+	Kind    string    `json:"kind"` // start or rollback
+	Model   string    `json:"model"`
+	Ref     string    `json:"ref,omitempty"` // NAME:vN; "" in a rollback
+	Digest  string    `json:"digest,omitempty"`
+	Target  string    `json:"target"`
+	Created time.Time `json:"created"`
+}
+
+func fromRow(row store.Rollout) Rollout {
+	r := Rollout{ID: row.ID, Kind: row.Kind, Model: row.Model, Target: row.Target, Created: row.Created}
+	if row.Kind == store.KindStart {
+		r.Ref, r.Digest = registry.Ref(row.Model, row.Number), row.Digest.String()
+	}
+	return r
+}
+
+// Started is what a start did.
+type Started struct {
+	Rollout Rollout `json:"rollout"`
+	Devices int     `json:"devices"` // that the target selects now
+	Changed int     `json:"changed"` // of those, that did not want this version before
+}
+
+// Start makes the version that ref means the desired one of every device that
+// target selects, now and later. The same start again changes nothing and
+// returns the same rollout. Errors: ErrNotFound for a version or device,
+// ErrUnsigned, ErrNoDevices, ErrNoKey.
+func (r *Rollouts) Start(ctx context.Context, ref string, target Target) (Started, error) {
+	v, err := r.registry.Resolve(ctx, ref)
+	if err != nil {
+		return Started{}, err
+	}
+	if !v.Signed {
+		return Started{}, fmt.Errorf("%s cannot be rolled out: %w with a release key; sign it where that key is kept", v.Ref(), ErrUnsigned)
+	}
+	if r.key == nil {
+		return Started{}, fmt.Errorf("roll out %s: %w", v.Ref(), ErrNoKey)
+	}
+	if err := target.check(); err != nil {
+		return Started{}, err
+	}
+	at := now()
+	c := r.change(at)
+	var out Started
+	err = r.store.Update(ctx, func(tx store.Tx) error {
+		ids, err := target.devices(ctx, tx)
+		if err != nil {
+			return err
+		}
+		row, err := sameOrNew(ctx, tx, store.Rollout{
+			Kind: store.KindStart, Model: v.Name, Number: v.Number, Digest: v.Digest, Target: target.String(), Created: at,
+		})
+		if err != nil {
+			return err
+		}
+		out = Started{Rollout: fromRow(row), Devices: len(ids)}
+		for _, id := range ids {
+			d, err := c.load(ctx, tx, id)
+			if err != nil {
+				return err
+			}
+			next, changed := d.start(row)
+			if changed {
+				out.Changed++
+			}
+			if err := c.save(ctx, tx, d, next, changed); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return Started{}, fmt.Errorf("roll out %s to %s: %w", v.Ref(), target, err)
+	}
+	r.publish(c.wants)
+	r.log.Info("rollout started", "model", v.Name, "version", v.Number, "target", target.short(), "devices", out.Devices, "changed", out.Changed)
+	return out, nil
+}
+
+// sameOrNew returns the model's newest rollout if it is the same start, so that
+// a repeated one adds nothing, and adds row otherwise.
+func sameOrNew(ctx context.Context, tx store.Tx, row store.Rollout) (store.Rollout, error) {
+	newest, err := tx.NewestRollout(ctx, row.Model)
+	if err == nil && newest.Kind == row.Kind && newest.Digest == row.Digest && newest.Number == row.Number && newest.Target == row.Target {
+		return newest, nil
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return row, err
+	}
+	row.ID, err = tx.PutRollout(ctx, row)
+	return row, err
+}
+
+// A Refusal is a device that a rollback left as it is, and why.
+type Refusal struct {
+	Device string `json:"device"`
+	Reason string `json:"reason"`
+}
+
+// A Result is what a rollback did.
+type Result struct {
+	Rollout *Rollout  `json:"rollout,omitempty"` // nil if no device moved
+	Moved   []string  `json:"moved"`
+	Refused []Refusal `json:"refused"`
+}
+
+// Err is ErrNoPrevious if a device was refused.
+func (r Result) Err() error {
+	if len(r.Refused) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %d of %d devices stay as they are: %s: %s", ErrNoPrevious,
+		len(r.Refused), len(r.Refused)+len(r.Moved), r.Refused[0].Device, r.Refused[0].Reason)
+}
+
+// Rollback makes the version before the desired one of every device that
+// target selects and that has a rollout of model. A device keeps that version,
+// so nothing is transferred. A device without one is left as it is and
+// reported in Result.Refused; that is not an error here. Errors: ErrNotFound,
+// ErrNoDevices, ErrNoKey.
+func (r *Rollouts) Rollback(ctx context.Context, model string, target Target) (Result, error) {
+	if err := target.check(); err != nil {
+		return Result{}, err
+	}
+	if r.key == nil {
+		return Result{}, fmt.Errorf("roll back %s: %w", model, ErrNoKey)
+	}
+	at := now()
+	c := r.change(at)
+	res := Result{Moved: []string{}, Refused: []Refusal{}}
+	err := r.store.Update(ctx, func(tx store.Tx) error {
+		if _, err := tx.NewestRollout(ctx, model); err != nil {
+			return fmt.Errorf("rollout of %q: %w", model, err)
+		}
+		ids, err := target.devices(ctx, tx)
+		if err != nil {
+			return err
+		}
+		row := store.Rollout{Kind: store.KindRollback, Model: model, Target: target.String(), Created: at}
+		for _, id := range ids {
+			d, err := c.load(ctx, tx, id)
+			if err != nil {
+				return err
+			}
+			if _, has := d.rows[model]; !has && len(target.Devices) == 0 {
+				continue // never part of it
+			}
+			next, reason, err := c.back(ctx, tx, d, model)
+			if err != nil {
+				return err
+			}
+			if reason != "" {
+				res.Refused = append(res.Refused, Refusal{id, reason})
+				continue
+			}
+			if row.ID == 0 {
+				if row.ID, err = tx.PutRollout(ctx, row); err != nil {
+					return err
+				}
+				moved := fromRow(row)
+				res.Rollout = &moved
+			}
+			next.Rollout = row.ID
+			if err := c.save(ctx, tx, d, next, true); err != nil {
+				return err
+			}
+			res.Moved = append(res.Moved, id)
+		}
+		if len(res.Moved)+len(res.Refused) == 0 {
+			return fmt.Errorf("%s selects none that has a rollout of %s: %w", target, model, ErrNoDevices)
+		}
+		return nil
+	})
+	if err != nil {
+		return Result{}, fmt.Errorf("roll back %s on %s: %w", model, target.short(), err)
+	}
+	r.publish(c.wants)
+	r.log.Info("rollback started", "model", model, "target", target.short(), "devices", len(res.Moved), "refused", len(res.Refused))
+	return res, nil
+}
+
+// JoinNew gives a device that was added or relabelled what it would want, had
+// it been there all along. Handle does it too when a device is first heard of,
+// and Run at its start, so that a crash between adding and joining leaves
+// nothing behind. ErrNotFound if there is no such device.
+func (r *Rollouts) JoinNew(ctx context.Context, device string) error {
+	c := r.change(now())
+	err := r.store.Update(ctx, func(tx store.Tx) error { return c.join(ctx, tx, device) })
+	if err != nil {
+		return fmt.Errorf("join device %s to rollouts: %w", device, err)
+	}
+	r.publish(c.wants)
+	return nil
+}
+
+// joinAll joins every device that JoinNew was not called for.
+func (r *Rollouts) joinAll(ctx context.Context) error {
+	const page = 500
+	for {
+		c, n := r.change(now()), 0
+		err := r.store.Update(ctx, func(tx store.Tx) error {
+			ids, err := tx.UnjoinedDevices(ctx, page)
+			n = len(ids)
+			for _, id := range ids {
+				err = errors.Join(err, c.join(ctx, tx, id))
+			}
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("join new devices to rollouts: %w", err)
+		}
+		r.publish(c.wants)
+		if n < page {
+			return nil
+		}
+	}
+}
+
+func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
+
+// outbox is what remains to be published. All of it is in the store too: it
+// only says where to look.
+type outbox struct {
+	wake     chan struct{} // capacity 1
+	flushing chan struct{} // capacity 1: held by the one Flush under way
+
+	mu    sync.Mutex          // guards what follows
+	wants map[string]struct{} // devices
+	all   bool                // every want, and forget what the broker has
+
+	// Owned by the Flush under way.
+	announced map[string]bool // transfers the broker has since the last connect
+}
+
+// publish queues the wants of devices for Run.
+func (r *Rollouts) publish(devices []string) {
+	if len(devices) > 0 {
+		r.outbox.add(devices)
+		r.outbox.signal()
+	}
+}
+
+// add queues without waking Run, which comes back by itself after a failure.
+func (o *outbox) add(devices []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.wants == nil {
+		o.wants = make(map[string]struct{}, len(devices))
+	}
+	for _, d := range devices {
+		o.wants[d] = struct{}{}
+	}
+}
+
+func (o *outbox) signal() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}

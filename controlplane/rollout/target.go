@@ -1,0 +1,140 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
+	"github.com/sandpiper-edge/sandpiper/controlplane/internal/near"
+	"github.com/sandpiper-edge/sandpiper/controlplane/store"
+	"github.com/sandpiper-edge/sandpiper/protocol"
+)
+
+// A Target selects devices: exactly one of its fields is set.
+type Target struct {
+	All     bool
+	Label   string   // key=value
+	Devices []string // ids
+}
+
+// ParseTarget reads all, key=value, or device ids with commas between.
+func ParseTarget(s string) (Target, error) {
+	var t Target
+	switch {
+	case s == "":
+	case s == fleet.AllDevices:
+		t.All = true
+	case strings.Contains(s, "="):
+		t.Label = s
+	default:
+		t.Devices = strings.Split(s, ",")
+	}
+	return t, t.check()
+}
+
+// String is the inverse of ParseTarget: equal targets give equal text.
+func (t Target) String() string {
+	switch {
+	case t.All:
+		return fleet.AllDevices
+	case t.Label != "":
+		return t.Label
+	}
+	return strings.Join(t.ids(), ",")
+}
+
+// short is String for a log or an error.
+func (t Target) short() string {
+	if ids := t.ids(); len(ids) > 3 {
+		return fmt.Sprintf("%s and %d more devices", strings.Join(ids[:3], ", "), len(ids)-3)
+	}
+	return t.String()
+}
+
+// ids returns the named devices in order, each once.
+func (t Target) ids() []string { return slices.Compact(slices.Sorted(slices.Values(t.Devices))) }
+
+func (t Target) check() error {
+	set := 0
+	for _, is := range []bool{t.All, t.Label != "", len(t.Devices) > 0} {
+		if is {
+			set++
+		}
+	}
+	if set != 1 {
+		return fmt.Errorf("%w: want all, key=value, or device ids with commas between", ErrTarget)
+	}
+	if t.Label != "" {
+		if _, _, err := fleet.ParseLabel(t.Label); err != nil {
+			return fmt.Errorf("%w: %w", ErrTarget, err)
+		}
+	}
+	for _, id := range t.Devices {
+		if err := protocol.CheckID(id); err != nil {
+			return fmt.Errorf("%w: %w", ErrTarget, err)
+		}
+	}
+	return nil
+}
+
+// selects reports whether t selects a device.
+func (t Target) selects(device string, labels map[string]string) bool {
+	switch {
+	case t.All:
+		return true
+	case t.Label != "":
+		key, value, _ := strings.Cut(t.Label, "=")
+		v, ok := labels[key]
+		return ok && v == value
+	}
+	return slices.Contains(t.Devices, device)
+}
+
+// devices returns the ids that t selects now, in order: ErrNotFound if a named
+// one does not exist, ErrNoDevices if there is none.
+func (t Target) devices(ctx context.Context, tx store.Tx) ([]string, error) {
+	ids, err := t.lookup(ctx, tx)
+	if err == nil && len(ids) == 0 {
+		err = fmt.Errorf("%s selects %w", t, ErrNoDevices)
+	}
+	return ids, err
+}
+
+func (t Target) lookup(ctx context.Context, tx store.Tx) ([]string, error) {
+	const most = 10_000_000
+	if t.All {
+		return tx.DeviceIDs(ctx, "", "", "", most)
+	}
+	if t.Label != "" {
+		key, value, err := fleet.ParseLabel(t.Label)
+		if err != nil {
+			return nil, err
+		}
+		return tx.DeviceIDs(ctx, key, value, "", most)
+	}
+	ids := t.ids()
+	for _, id := range ids {
+		if _, err := tx.DeviceToken(ctx, id); err != nil {
+			return nil, unknownDevice(ctx, tx, id, err)
+		}
+	}
+	return ids, nil
+}
+
+// unknownDevice adds the nearest id to a store.ErrNotFound.
+func unknownDevice(ctx context.Context, tx store.Tx, id string, err error) error {
+	const suggestFrom = 10_000
+	if errors.Is(err, ErrNotFound) {
+		ids, err := tx.DeviceIDs(ctx, "", "", "", suggestFrom)
+		if err != nil {
+			return err
+		}
+		if s := near.Match(id, ids); s != "" {
+			return fmt.Errorf("device %q: %w; did you mean %q?", id, ErrNotFound, s)
+		}
+	}
+	return fmt.Errorf("device %q: %w", id, err)
+}
