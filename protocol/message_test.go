@@ -168,6 +168,7 @@ func TestMessagesRefuse(t *testing.T) {
 		{"sample twice", `{"v":{"a":1,"a":2}}`, new(Sample), ErrMalformed},
 		{"sample of text", `{"v":{"a":"1"}}`, new(Sample), ErrMalformed},
 		{"CBOR sample", "a16176a1616101", new(Sample), nil},
+		{"CBOR sample with more", "a26176a1616101617a01", new(Sample), ErrMalformed},
 		{"CBOR sample twice", "a16176a2616101616102", new(Sample), ErrMalformed},
 		{"truth of nothing", `{"y":[1]}`, new(Truth), ErrInvalid},
 		{"truth of both", `{"corr":"1","s":"a","y":[1]}`, new(Truth), ErrInvalid},

@@ -124,6 +124,8 @@ func TestRequestErrorsSayWhatIsWrong(t *testing.T) {
 		{`{"x":[[1,2]],"s":"\ud800"}`, CodeBadRequest, "surrogate"},
 		{manyRows, CodeBadRequest, "too large"},
 		{strings.Repeat(" ", MaxPayload+1), CodeBadRequest, "too large"},
+		{"\xa1\x61x\x82\x99\xff\xff" + strings.Repeat("\x00", 65535) + "\x82\x00\x00", CodeBadShape, "want 2 values, got 65535"},
+		{"\xa2\x61x\x81\x82\x01\x02\x61z\x01", CodeBadRequest, "unknown"},
 		{"\xa1\x61x\x81\x82\xf9\x7e\x00\x01", CodeBadRequest, "finite"},
 		{"\xa1\x61x\x81\x82\xfa\x7f\x80\x00\x00\x01", CodeBadRequest, "finite"},
 		{"\xa1\x61x\x81\x82\xf6\x01", CodeBadRequest, "type"},
@@ -142,6 +144,14 @@ func TestRequestErrorsSayWhatIsWrong(t *testing.T) {
 		} else if len(re.Message) > 2*MaxText {
 			t.Errorf("%.60q: a message of %d bytes", c.request, len(re.Message))
 		}
+	}
+}
+
+func TestRequestBoundsItsWindow(t *testing.T) {
+	row := "\x99\x80\x01" + strings.Repeat("\x00", 1<<15+1) // 32,769 zeros of one byte each
+	_, err := DecodePredictRequest([]byte("\x82"+row+row), nil)
+	if err == nil || !strings.Contains(err.Error(), "at most 65536 values") {
+		t.Errorf("65,538 values: %v, want bad_request with the limit", err)
 	}
 }
 
@@ -165,6 +175,9 @@ func TestDecimalsRoundTwice(t *testing.T) {
 	// 1 + 2⁻²⁴ + 2⁻⁶⁰: nearest float64 is the tie, which rounds to even; the
 	// nearest float32 is the next one up.
 	check("1.000000059604644775390625867361737988403547205962240695953369140625")
+	// Its digits need more than 53 bits: dividing the rounded digits would end
+	// on the other side of a tie between two float32.
+	check("16777217.0000000018")
 	for _, s := range []string{"-0", "0.0", "-0.0", "9007199254740993", "9007199254740991", "1e-400", "999999999999999999",
 		"0.000000000000000001", "123456789012345678.9", "3.4028235e38", "3.4028236e38", "5e-324", "1E5", "1e+5", "0e0"} {
 		check(s)

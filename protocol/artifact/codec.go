@@ -175,8 +175,7 @@ func (d *decoder) block(block, coded []byte, c Codec) error {
 			return fmt.Errorf("%w: %v", ErrCorrupt, err)
 		}
 		d.huff = s
-		s.MaxDecodedSize = len(block)
-		got, err := s.Decoder().Decompress1X(block[:0:len(block)], rest)
+		got, err := s.Decoder().Decompress1X(block[:0:len(block)], rest) // bounded by the capacity
 		return exactly(block, got, err)
 	case FSE:
 		if d.fse == nil {

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"github.com/klauspost/compress/fse"
+
 	"github.com/sandpiper-edge/sandpiper/protocol"
 )
 
@@ -78,6 +80,23 @@ func bomb(n int, header ...byte) []byte {
 	return b
 }
 
+// fseBomb is a few bytes that fse decodes to 64 MiB.
+func fseBomb(t testing.TB) []byte {
+	t.Helper()
+	zeros := make([]byte, 64<<20)
+	for i := 0; i < len(zeros); i += 1 << 16 {
+		zeros[i] = 1
+	}
+	b, err := fse.Compress(zeros, &fse.Scratch{TableLog: 12})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b) >= blockSize {
+		t.Fatalf("the bomb has %d bytes", len(b))
+	}
+	return b
+}
+
 func unpack(t testing.TB, tr *Transfer) error {
 	t.Helper()
 	rel := releaseOf(t, tr)
@@ -106,6 +125,7 @@ func TestUnpackRefusesBombs(t *testing.T) {
 		{"block that does not shrink", coded{Zstd, binary.AppendUvarint(nil, blockSize)}, ErrCorrupt},
 		{"block of 2^63 bytes", coded{Huff0, binary.AppendUvarint(nil, 1<<63)}, ErrCorrupt},
 		{"length without end", coded{FSE, bytes.Repeat([]byte{0xff}, 12)}, ErrTruncated},
+		{"fse that gives 64 MiB", coded{FSE, block(fseBomb(t))}, ErrCorrupt},
 		{"huff0 without table", coded{Huff0, block([]byte{1, 2, 3, 4, 5, 6, 7, 8})}, ErrCorrupt},
 		{"fse without table", coded{FSE, block([]byte{0xff, 2, 3, 4, 5, 6, 7, 8})}, ErrCorrupt},
 	} {
