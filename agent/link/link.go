@@ -244,18 +244,15 @@ func (l *Link) Subscribe(ctx context.Context, qos byte, filters ...string) error
 	return nil
 }
 
-// Unsubscribe ends subscriptions.
-func (l *Link) Unsubscribe(ctx context.Context, filters ...string) error {
+// Forget ends subscriptions without waiting for the broker's word.
+func (l *Link) Forget(filters ...string) {
 	client := l.client.Load()
 	if client == nil {
-		return ErrDown
+		return
 	}
 	for part := range slices.Chunk(filters, protocol.MaxFilters) {
-		if err := await(ctx, (*client).Unsubscribe(part...)); err != nil {
-			return fmt.Errorf("unsubscribe: %w", err)
-		}
+		(*client).Unsubscribe(part...)
 	}
-	return nil
 }
 
 // Publish sends m and waits until the broker has it (QoS 1) or the connection

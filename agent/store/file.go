@@ -106,3 +106,12 @@ func (s *Store) Boot() uint64 {
 func bootSum(text string) string {
 	return hex.EncodeToString(sum([]byte(bootName), nil, []byte(text)))
 }
+
+// Size returns the size of the database file, bytes.
+func (s *Store) Size() int64 {
+	info, err := os.Stat(s.path(fileName))
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}

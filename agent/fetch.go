@@ -1,0 +1,340 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sandpiper-edge/sandpiper/agent/link"
+	"github.com/sandpiper-edge/sandpiper/agent/store"
+	"github.com/sandpiper-edge/sandpiper/protocol"
+	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
+)
+
+const (
+	// chunksInFlight bounds what a device has asked the broker for and not
+	// received, all its models together: it loses no more on a lost link.
+	chunksInFlight = 2
+	// chunkTimeout is how long a retained message may take to arrive. A
+	// metered link at 20 kbit/s needs 13 s for a chunk, two share the link.
+	chunkTimeout = 45 * time.Second
+	// A download that makes no progress waits before it tries again, from
+	// retryMin, twice as long each time, to retryMax.
+	retryMin = 2 * time.Second
+	retryMax = 5 * time.Minute
+	// badChunks is how often one chunk may arrive with a wrong digest before
+	// the transfer is taken for corrupt.
+	badChunks = 3
+)
+
+// errSilent means that the broker has, or sends, no message on a topic.
+var errSilent = errors.New("nothing retained on the topic, or the link is too slow")
+
+// A fetch is one download under way.
+type fetch struct {
+	want   wanted
+	ctx    context.Context // ends with the download, to see whether it is under way
+	cancel context.CancelFunc
+}
+
+// obtain starts to find e.want: in the cache, else over the link. A download
+// of the same version goes on; one of another is ended.
+func (a *Agent) obtain(ctx context.Context, g *errgroup.Group, e effect) {
+	if f := a.fetches[e.model]; f != nil {
+		if f.ctx.Err() == nil && f.want.Digest == e.want.Digest && reflect.DeepEqual(f.want.Transfers, e.want.Transfers) {
+			return
+		}
+		f.cancel()
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	a.fetches[e.model] = &fetch{want: e.want, ctx: ctx, cancel: cancel}
+	g.Go(func() error {
+		defer cancel()
+		a.fetchVersion(ctx, slot{e.model, e.want.Digest}, e.want)
+		return nil
+	})
+}
+
+func (a *Agent) abort(model string) {
+	if f := a.fetches[model]; f != nil {
+		f.cancel()
+		delete(a.fetches, model)
+	}
+}
+
+// fetchVersion reports the wanted version ready or refused, unless ctx ends.
+func (a *Agent) fetchVersion(ctx context.Context, k slot, w wanted) {
+	e := event{kind: evReady, model: k.Model, held: held{Digest: k.Digest}}
+	v, err := a.fromCache(k)
+	if errors.Is(err, store.ErrMissing) || errors.Is(err, store.ErrDamaged) {
+		v, err = a.fromLink(ctx, k, w)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return
+	case err != nil:
+		a.cfg.Log.Warn("version refused", "model", k.Model, "digest", k.Digest.Short(), "err", err)
+		e.kind, e.code, e.message = evRefused, code(err), clip(err.Error())
+		a.post(ctx, delivery{event: e})
+	default:
+		e.held = v.held
+		a.post(ctx, delivery{event: e, slot: &v.slot, ready: v.predictor})
+	}
+}
+
+// fromCache verifies a version that is cached: a rollback needs no transfer.
+func (a *Agent) fromCache(k slot) (verified, error) {
+	s, err := a.cache.Slot(store.Key(k))
+	if err != nil {
+		return verified{}, err
+	}
+	return a.verifyCached(k, s, activating)
+}
+
+// fromLink downloads and verifies. It returns only when it succeeds, when what
+// arrived cannot be used, or when ctx ends: a link that is away comes back.
+func (a *Agent) fromLink(ctx context.Context, k slot, w wanted) (verified, error) {
+	ref, err := smallest(w.Transfers)
+	if err != nil {
+		return verified{}, err
+	}
+	if !sleep(ctx, jitter(a.cfg.Device, w.Rev, w.JitterS)) {
+		return verified{}, ctx.Err()
+	}
+	d := &download{agent: a, slot: k, ref: ref}
+	for wait := retryMin; ; wait = min(2*wait, retryMax) {
+		got := d.received
+		v, err := d.attempt(ctx)
+		if err == nil || ctx.Err() != nil || d.final {
+			return v, err
+		}
+		if d.received > got {
+			wait = retryMin
+		}
+		a.cfg.Log.Info("download waits", "model", k.Model, "hash", ref.Hash, "chunks", d.received, "retry_in", wait, "err", err)
+		if !sleep(ctx, wait/2+rand.N(wait/2+1)) {
+			return verified{}, ctx.Err()
+		}
+	}
+}
+
+// smallest returns the transfer with the fewest bytes that this agent decodes.
+func smallest(refs []protocol.TransferRef) (protocol.TransferRef, error) {
+	full := slices.DeleteFunc(slices.Clone(refs), func(r protocol.TransferRef) bool { return r.Kind != protocol.KindFull })
+	if len(full) == 0 {
+		return protocol.TransferRef{}, fmt.Errorf("%w: %d offered", errTransfer, len(refs))
+	}
+	return slices.MinFunc(full, func(x, y protocol.TransferRef) int { return cmp.Compare(x.Size, y.Size) }), nil
+}
+
+// jitter is H(device, rev) mod seconds: the fleet spreads its downloads evenly,
+// and a restart does not draw again.
+func jitter(device string, rev uint64, seconds uint32) time.Duration {
+	if seconds == 0 {
+		return 0
+	}
+	h := sha256.Sum256(binary.BigEndian.AppendUint64([]byte(device), rev))
+	return time.Duration(binary.BigEndian.Uint64(h[:])%(uint64(seconds)*1000)) * time.Millisecond
+}
+
+// sleep waits for d and reports whether ctx is still alive.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// A download assembles one transfer in memory. What arrived stays through lost
+// links, so that at most the chunks in flight travel twice.
+type download struct {
+	agent *Agent
+	slot  slot
+	ref   protocol.TransferRef
+
+	announcement *artifact.Announcement
+	final        bool // the error will not go away by trying again
+
+	mu       sync.Mutex // guards what the chunk goroutines share
+	payload  []byte
+	have     []bool
+	bad      []int // wrong digests, by chunk
+	received int
+}
+
+// attempt gets what is missing and verifies the whole.
+func (d *download) attempt(ctx context.Context) (verified, error) {
+	if d.announcement == nil {
+		if err := d.describe(ctx); err != nil {
+			return verified{}, err
+		}
+	}
+	if err := d.chunks(ctx); err != nil {
+		return verified{}, err
+	}
+	d.final = true
+	policy := d.agent.policy(d.slot.Model, activating)
+	policy.Expected = d.slot.Digest
+	return d.agent.verify(policy, d.announcement.Release, &artifact.Transfer{
+		Descriptor: d.announcement.Descriptor, Payload: d.payload,
+	})
+}
+
+// describe gets the descriptor and the release and checks both before any
+// chunk is asked for. What they say is signed, so a fault in it is final.
+func (d *download) describe(ctx context.Context) error {
+	b, err := d.agent.retained(ctx, protocol.DescriptorTopic(d.agent.cfg.Fleet, d.ref.Hash))
+	if err != nil {
+		return err
+	}
+	d.final = true
+	var m artifact.Announcement
+	if err := m.UnmarshalBinary(b); err != nil {
+		return err
+	}
+	if hash := m.Descriptor.Hash(); hash != d.ref.Hash {
+		return fmt.Errorf("%w: descriptor of %s on the topic of %s", artifact.ErrCorrupt, hash, d.ref.Hash)
+	}
+	policy := d.agent.policy(d.slot.Model, activating)
+	policy.Expected = d.slot.Digest
+	if _, err := policy.Release(m.Release, &m.Descriptor); err != nil {
+		return err
+	}
+	if size := int64(m.Descriptor.Size); size > d.agent.quota() {
+		return fmt.Errorf("%w: transfer of %d bytes, the model cache holds %d", artifact.ErrTooLarge, size, d.agent.quota())
+	}
+	d.final = false
+	d.announcement = &m
+	if len(m.Inline) > 0 {
+		d.payload = m.Inline
+		return nil
+	}
+	d.payload = make([]byte, m.Descriptor.Size)
+	d.have = make([]bool, len(m.Descriptor.Chunks))
+	d.bad = make([]int, len(m.Descriptor.Chunks))
+	return nil
+}
+
+// chunks gets every chunk that is missing, at most chunksInFlight at a time.
+// After a failure no other is begun, but what is under way may arrive.
+func (d *download) chunks(ctx context.Context) error {
+	var g errgroup.Group
+	var failed atomic.Bool
+	for n := range d.have {
+		if d.have[n] {
+			continue
+		}
+		select {
+		case d.agent.inFlight <- struct{}{}:
+		case <-ctx.Done():
+			return errors.Join(g.Wait(), ctx.Err())
+		}
+		if failed.Load() {
+			<-d.agent.inFlight
+			break
+		}
+		g.Go(func() error {
+			defer func() { <-d.agent.inFlight }()
+			err := d.chunk(ctx, n)
+			if err != nil {
+				failed.Store(true)
+			}
+			return err
+		})
+	}
+	return g.Wait()
+}
+
+func (d *download) chunk(ctx context.Context, n int) error {
+	b, err := d.agent.retained(ctx, protocol.ChunkTopic(d.agent.cfg.Fleet, d.ref.Hash, n))
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.announcement.Descriptor.CheckChunk(n, b); err != nil {
+		d.bad[n]++
+		d.final = d.final || d.bad[n] >= badChunks
+		return err
+	}
+	copy(d.payload[n*protocol.ChunkSize:], b)
+	d.have[n] = true
+	d.received++
+	return nil
+}
+
+// retained subscribes to one exact topic, waits for the message that the broker
+// keeps there, and unsubscribes.
+func (a *Agent) retained(ctx context.Context, topic string) ([]byte, error) {
+	arrived := a.mail.expect(topic)
+	defer a.mail.forget(topic, arrived)
+	ctx, cancel := context.WithTimeoutCause(ctx, chunkTimeout, fmt.Errorf("%s: %w", topic, errSilent))
+	defer cancel()
+	if err := a.link.Subscribe(ctx, 1, topic); err != nil {
+		return nil, err
+	}
+	defer a.link.Forget(topic)
+	select {
+	case b := <-arrived:
+		return b, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// A mailbox hands messages on exact topics to who waits for them.
+type mailbox struct {
+	mu      sync.Mutex // guards waiting
+	waiting map[string]chan []byte
+}
+
+func (m *mailbox) expect(topic string) chan []byte {
+	c := make(chan []byte, 1)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.waiting == nil {
+		m.waiting = make(map[string]chan []byte)
+	}
+	m.waiting[topic] = c
+	return c
+}
+
+func (m *mailbox) forget(topic string, c chan []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.waiting[topic] == c {
+		delete(m.waiting, topic)
+	}
+}
+
+// deliver drops what nobody waits for; it does not block.
+func (m *mailbox) deliver(msg link.Message) {
+	m.mu.Lock()
+	c := m.waiting[msg.Topic]
+	m.mu.Unlock()
+	if c == nil {
+		return
+	}
+	select {
+	case c <- msg.Payload:
+	default: // a second message on the same topic
+	}
+}

@@ -1,0 +1,6 @@
+//go:build !unix
+
+package store
+
+// DiskFree does not know.
+func DiskFree(string) (uint64, bool) { return 0, false }

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"slices"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/sandpiper-edge/sandpiper/agent"
+	"github.com/sandpiper-edge/sandpiper/agent/store"
+	"github.com/sandpiper-edge/sandpiper/kernel"
+)
+
+// socket returns the path of the socket that o points to.
+func socket(o options) (string, error) {
+	if o.data != "" {
+		return agent.DefaultSocket(o.data), nil
+	}
+	c, err := load(o)
+	if err != nil {
+		return "", err
+	}
+	return agent.DefaultSocket(c.DataDir), nil
+}
+
+// call sends one request to the agent behind socket and decodes its answer
+// into v. The error wraps errUnreachable when no agent listens there, and
+// errRefused when it answers that the file is at fault.
+func call(ctx context.Context, socket, method, path string, body io.Reader, v any) error {
+	client := &http.Client{Timeout: time.Minute, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
+	}}
+	r, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, body)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(r)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("%w on %s; start one with `sandpiper-agent run`", errUnreachable, socket)
+	}
+	if err != nil {
+		return fmt.Errorf("ask the agent: %w", err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return fmt.Errorf("ask the agent: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		var e struct {
+			Error   string
+			Refused bool
+		}
+		if json.Unmarshal(b, &e) != nil || e.Error == "" {
+			e.Error = resp.Status
+		}
+		if e.Refused {
+			return fmt.Errorf("%w: %s", errRefused, e.Error)
+		}
+		return errors.New(e.Error)
+	}
+	return json.Unmarshal(b, v)
+}
+
+func status(ctx context.Context, o options, stdout io.Writer) error {
+	path, err := socket(o)
+	if err != nil {
+		return err
+	}
+	var s agent.Status
+	if err := call(ctx, path, http.MethodGet, "/status", nil, &s); err != nil {
+		return err
+	}
+	if o.json() {
+		return printJSON(stdout, s)
+	}
+	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "device\t%s\nfleet\t%s\nagent\t%s\nkernel\t%s\nstart\t%d\n", s.Device, s.Fleet, s.Agent, s.Kernel, s.Boot)
+	if s.Connected {
+		fmt.Fprintln(w, "broker\tconnected")
+	} else {
+		fmt.Fprintf(w, "broker\tnot connected: %s\n", s.Link)
+	}
+	if s.Storage != "" {
+		fmt.Fprintf(w, "storage\t%s\n", s.Storage)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Models)) {
+		m := s.Models[name]
+		fmt.Fprintf(w, "model %s\t%s, %s, %d predictions\n", name, or(m.Version, "no version"), m.Phase, m.Predictions)
+		if m.Previous != "" {
+			fmt.Fprintf(w, "  previous\t%s\n", m.Previous)
+		}
+		if f := m.Failed; f != nil {
+			fmt.Fprintf(w, "  failed\t%s: %s (%s)\n", f.Code, f.Message, f.Digest.Short())
+		}
+	}
+	return w.Flush()
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// A versionDocument is what `version` prints.
+type versionDocument struct {
+	Version  string `json:"version"`
+	Kernel   string `json:"kernel"` // tier
+	ABI      int    `json:"abi"`
+	Protocol string `json:"protocol"`
+	Go       string `json:"go"`
+	OS       string `json:"os"`
+	Arch     string `json:"arch"`
+	// Running is the version of the agent that answers, if one does: after an
+	// update of the program it may be an older one.
+	Running string `json:"running,omitempty"`
+}
+
+func printVersion(ctx context.Context, o options, stdout io.Writer) error {
+	d := versionDocument{
+		Version: version, Kernel: kernel.Tier(), ABI: kernel.ABI, Protocol: agent.ProtocolName,
+		Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH,
+	}
+	path, err := socket(o)
+	if err == nil {
+		var s agent.Status
+		if call(ctx, path, http.MethodGet, "/status", nil, &s) == nil {
+			d.Running = s.Agent
+		}
+	} else if o.config != "" || o.data != "" {
+		return err
+	}
+	if o.json() {
+		return printJSON(stdout, d)
+	}
+	w := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "sandpiper-agent\t%s\nkernel\t%s, ABI %d\nprotocol\t%s\nbuilt with\t%s, %s/%s\n",
+		d.Version, d.Kernel, d.ABI, d.Protocol, d.Go, d.OS, d.Arch)
+	if d.Running != "" {
+		fmt.Fprintf(w, "running\t%s\n", d.Running)
+	}
+	return w.Flush()
+}
+
+// install gives the file to the running agent. When none runs it puts the file
+// into the cache itself, which needs the whole configuration: the root document
+// is in it.
+func install(ctx context.Context, o options, stdout, stderr io.Writer) error {
+	f, err := os.Open(o.file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	path, err := socket(o)
+	if err != nil {
+		return err
+	}
+	var done agent.Installed
+	err = call(ctx, path, http.MethodPost, "/install", f, &done)
+	if errors.Is(err, errUnreachable) {
+		if o.data != "" {
+			return fmt.Errorf("%w; without one, install needs --config agent.toml, which holds the keys to check the file with", err)
+		}
+		done, err = installOffline(ctx, o, f, stderr)
+	}
+	if err != nil {
+		return err
+	}
+	if o.json() {
+		return printJSON(stdout, done)
+	}
+	when := "on trial now"
+	if !done.Running {
+		when = "in the cache; on trial when the agent starts"
+	}
+	_, err = fmt.Fprintf(stdout, "%s %s\n", done.Version, when)
+	return err
+}
+
+func installOffline(ctx context.Context, o options, f *os.File, stderr io.Writer) (agent.Installed, error) {
+	c, err := load(o)
+	if err != nil {
+		return agent.Installed{}, err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return agent.Installed{}, err
+	}
+	a, err := agent.New(configure(c, stderr))
+	if errors.Is(err, store.ErrLocked) {
+		return agent.Installed{}, fmt.Errorf("%w: an agent has %s open and does not answer on its socket; try again when it has started, or stop it first",
+			errUnreachable, c.DataDir)
+	}
+	if err != nil {
+		return agent.Installed{}, err
+	}
+	done, err := a.Install(ctx, f)
+	if err != nil && agent.Refused(err) {
+		err = fmt.Errorf("%w: %w", errRefused, err)
+	}
+	return done, errors.Join(err, a.Close())
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}

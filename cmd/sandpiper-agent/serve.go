@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/sandpiper-edge/sandpiper/agent"
+	"github.com/sandpiper-edge/sandpiper/cmd/internal/config"
+)
+
+// defaultConfigs are where the configuration is looked for.
+var defaultConfigs = []string{"agent.toml", "/etc/sandpiper/agent.toml"}
+
+// load reads the configuration that o names, or the first default there is.
+func load(o options) (config.Agent, error) {
+	if o.config != "" {
+		return config.LoadAgent(o.config)
+	}
+	for _, path := range defaultConfigs {
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			return config.LoadAgent(path)
+		}
+	}
+	return config.Agent{}, fmt.Errorf("no configuration: neither %s nor %s exists; `sandpiper fleet add DEVICE --out agent.toml` writes one: %w",
+		defaultConfigs[0], defaultConfigs[1], fs.ErrNotExist)
+}
+
+// configure turns the file into the agent's configuration.
+func configure(c config.Agent, stderr io.Writer) agent.Config {
+	return agent.Config{
+		Fleet: c.Fleet, Device: c.Device, Broker: c.Broker, Username: c.Username, Token: c.Token, Root: c.Root,
+		DataDir: c.DataDir, Version: version, Socket: agent.DefaultSocket(c.DataDir),
+		QuotaBytes: c.Limits.QuotaBytes, QueueLen: c.Limits.QueueLen, Trial: time.Duration(c.Limits.Trial),
+		Log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: c.LogLevel})),
+	}
+}
+
+// serve runs the daemon until ctx ends.
+func serve(ctx context.Context, o options, stderr io.Writer) error {
+	if o.data != "" {
+		return usagef("run: --data is for the other commands; the data folder is data_dir of the configuration")
+	}
+	c, err := load(o)
+	if err != nil {
+		return err
+	}
+	a, err := agent.New(configure(c, stderr))
+	if err != nil {
+		return err
+	}
+	return a.Run(ctx)
+}
