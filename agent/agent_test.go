@@ -951,3 +951,130 @@ func TestLocalSocket(t *testing.T) {
 		t.Errorf("the socket was left behind: %v", err)
 	}
 }
+
+// A tracedCache copies the data folder after every transaction, and fails when
+// it is told to.
+type tracedCache struct {
+	cache
+	dir    string
+	copies func(dir string)
+	fail   error
+}
+
+func (c *tracedCache) Commit(change store.Change) error {
+	if c.fail != nil {
+		return c.fail
+	}
+	err := c.cache.Commit(change)
+	if c.copies != nil {
+		c.copies(c.dir)
+	}
+	return err
+}
+
+func copyDir(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPowerCutAtEveryTransaction starts again from what was on disk before and
+// after every transaction of an installation, an update and a rollback. Each
+// start answers with a whole version, and ends on the wanted one.
+func TestPowerCutAtEveryTransaction(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		v := []version{w.version(1), w.version(2)}
+		dir, root := t.TempDir(), t.TempDir()
+		var cuts []string
+		a, err := New(w.config(dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cut := func(dir string) {
+			to := filepath.Join(root, fmt.Sprint(len(cuts)))
+			copyDir(t, dir, to)
+			cuts = append(cuts, to)
+		}
+		a.cache = &tracedCache{cache: a.cache, dir: dir, copies: cut}
+		d := w.run(a)
+		var wanted version
+		for _, n := range []int{0, 1, 0} {
+			wanted = v[n]
+			w.rollOut(wanted)
+			settle()
+			pass(trialTime)
+		}
+		d.expect("idle active pump:v1 serving pump:v1 previous pump:v2")
+		d.stop()
+		if len(cuts) < 10 {
+			t.Errorf("%d transactions, want at least 10", len(cuts))
+		}
+		for i, dir := range cuts {
+			d := w.start(dir)
+			if s := d.Status().Models["pump"]; s.Serving != s.Version || s.Serving == "" && s.Phase == protocol.PhaseIdle {
+				t.Errorf("cut %d: %s", i, d.pump())
+			}
+			pass(2 * trialTime)
+			if s := d.Status().Models["pump"]; s.Version != wanted.release.String() || s.Phase != protocol.PhaseIdle {
+				t.Errorf("cut %d ended on %s", i, d.pump())
+			}
+			d.answers(wanted)
+			d.stop()
+		}
+	})
+}
+
+func TestFullDiskKeepsServingAndSaysSoOnce(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		dir := t.TempDir()
+		v1, v2 := w.version(1), w.version(2)
+		w.installed(dir, v1).stop()
+		a, err := New(w.config(dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		disk := &tracedCache{cache: a.cache, fail: store.ErrFull}
+		a.cache = disk
+		d := w.run(a)
+		d.answers(v1)
+		w.rollOut(v2)
+		pass(10 * time.Minute)
+		d.answers(v1)
+		if s := d.Status(); !strings.Contains(s.Storage, "full") {
+			t.Errorf("status says %q of the disk", s.Storage)
+		}
+		said := 0
+		for _, b := range w.published(protocol.EventTopic("f", "d1")) {
+			var e protocol.Event
+			if err := e.UnmarshalBinary(b); err == nil && e.Kind == "storage" {
+				said++
+			}
+		}
+		if said != 1 {
+			t.Errorf("said so %d times, want once", said)
+		}
+		disk.fail = nil // somebody made room
+		pass(2 * time.Minute)
+		d.expect("idle active pump:v2 serving pump:v2 previous pump:v1")
+		d.answers(v2)
+		if s := d.Status(); s.Storage != "" {
+			t.Errorf("status still says %q", s.Storage)
+		}
+	})
+}
+
+func TestVersionThatDoesNotFitTheQuota(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		v1, v2 := w.version(1), w.version(2)
+		d := w.start(t.TempDir(), func(c *Config) { c.QuotaBytes = 192 << 10 })
+		w.rollOut(v1)
+		settle()
+		pass(trialTime)
+		w.rollOut(v2)
+		settle()
+		pass(trialTime)
+		d.expect("idle active pump:v1 serving pump:v1 failed no_space@2")
+		d.answers(v1)
+	})
+}
