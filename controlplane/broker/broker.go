@@ -119,8 +119,8 @@ func (l Limits) withDefaults() Limits {
 
 // writesPending is the length of mochi's queue in front of ours, in packets.
 // It only bridges the gap until the client's goroutine runs; every client pays
-// 8 bytes an entry.
-const writesPending = 1024
+// 8 bytes an entry, and publishers are paced so that it never overflows.
+const writesPending = 128
 
 // A Broker is an embedded MQTT broker. Its methods are safe for concurrent use.
 type Broker struct {
@@ -315,8 +315,20 @@ func (b *Broker) disconnectAll() {
 	}
 	b.mu.Unlock()
 	for _, c := range conns {
-		c.Close()
+		c.hangUp()
 	}
+}
+
+// Disconnect closes the connection of the given identity, such as d.pump-01,
+// and reports whether there was one. It is for credentials that are withdrawn:
+// a client with good ones comes back.
+func (b *Broker) Disconnect(identity string) bool {
+	cl, ok := b.server.Clients.Get(identity)
+	if !ok || cl.Closed() {
+		return false
+	}
+	connOf(cl).abort("disconnected by the control plane")
+	return true
 }
 
 // Pipe returns the client's end of an in-process connection. It waits until

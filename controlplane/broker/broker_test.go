@@ -365,10 +365,7 @@ func TestReconnectingDeviceStaysOnline(t *testing.T) {
 	dev := connect(t, b, o) // takes over: the broker closes the old connection
 	closed(t, old)
 	publishOK(t, dev, "sp1/f/d/a/up", "online", true)
-	for { // the old will may come before, never after
-		if receive(t, watch) == "sp1/f/d/a/up online" {
-			break
-		}
+	for receive(t, watch) != "sp1/f/d/a/up online" { // the old will may come before, never after
 	}
 	late := connect(t, b, brokertest.Options{ID: "d.a"})
 	subscribeOK(t, late, 0, "sp1/f/d/a/up")
@@ -399,7 +396,7 @@ func TestPayloadLimit(t *testing.T) {
 	if _, err := user.Publish("sp1/f/d/x/p/m/a/1", make([]byte, protocol.MaxPayload), 1, false); err != nil {
 		t.Fatal(err)
 	}
-	if p, err := user.Until(brokertest.PUBACK); err != nil || p.Codes != nil && len(p.Codes) > 0 && p.Codes[0] >= 0x80 {
+	if p, err := user.Until(brokertest.PUBACK); err != nil || len(p.Codes) > 0 && p.Codes[0] >= 0x80 {
 		t.Errorf("largest payload: %+v, %v", p, err)
 	}
 	if _, err := user.Publish("sp1/f/d/x/p/m/a/2", make([]byte, protocol.MaxPayload+1), 1, false); err != nil {
@@ -417,6 +414,50 @@ func TestQoS2IsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	closed(t, user)
+}
+
+// Packet ids of the two directions are independent (MQTT 3.1.1 §2.3.1), but
+// mochi refuses a SUBSCRIBE with the id of a message it has in flight.
+func TestPacketIdentifiersOfBothDirectionsMayBeEqual(t *testing.T) {
+	for _, version := range []byte{4, 5} {
+		b := start(t, nil)
+		dev := connect(t, b, brokertest.Options{ID: "d.a", Version: version})
+		subscribeOK(t, dev, 1, "sp1/f/d/a/p/+/+/+") // packet 1
+		user := connect(t, b, brokertest.Options{ID: "u.a"})
+		const n = 4
+		for i := range n {
+			publishOK(t, user, fmt.Sprintf("sp1/f/d/a/p/m/a/%d", i), "1", false)
+		}
+		var unacknowledged []brokertest.Packet
+		for len(unacknowledged) < n {
+			p, err := dev.Until(brokertest.PUBLISH)
+			if err != nil {
+				t.Fatal(err)
+			}
+			unacknowledged = append(unacknowledged, p)
+		}
+		id, err := dev.Subscribe(1, "sp1/f/d/a/want") // packet 2
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id != unacknowledged[1].ID {
+			t.Fatalf("packet ids %d and %d do not collide", id, unacknowledged[1].ID)
+		}
+		if p, err := dev.Next(); err != nil || p.Type != brokertest.SUBACK || p.ID != id || p.Codes[0] != 1 {
+			t.Errorf("MQTT %d: %+v, %v, want SUBACK %d granting QoS 1", version, p, err, id)
+		}
+		if id, err = dev.Unsubscribe("sp1/f/d/a/want"); err != nil { // packet 3
+			t.Fatal(err)
+		}
+		if p, err := dev.Next(); err != nil || p.Type != brokertest.UNSUBACK || p.ID != id || version == 5 && p.Codes[0] != 0 {
+			t.Errorf("MQTT %d: %+v, %v, want UNSUBACK %d", version, p, err, id)
+		}
+		for _, p := range unacknowledged {
+			if err := dev.Ack(p); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }
 
 func TestSubscriptionLimit(t *testing.T) {
@@ -480,7 +521,7 @@ func TestFirstPacketMustBeASmallConnect(t *testing.T) {
 				err2 = split.check([]byte{test.in[i]})
 			}
 		}
-		if err != test.want || err2 != test.want {
+		if !errors.Is(err, test.want) || !errors.Is(err2, test.want) {
 			t.Errorf("%s: %v, byte by byte %v, want %v", test.name, err, err2, test.want)
 		}
 	}
@@ -553,6 +594,15 @@ func TestClientThatNeverAcknowledgesLosesItsConnection(t *testing.T) {
 	if n > 10 {
 		t.Errorf("received %d messages without acknowledging, limit 10", n)
 	}
+}
+
+func TestDisconnect(t *testing.T) {
+	b := start(t, nil)
+	dev := connect(t, b, brokertest.Options{ID: "d.a"})
+	if !b.Disconnect("d.a") || b.Disconnect("d.b") {
+		t.Error("Disconnect did not say who was there")
+	}
+	closed(t, dev)
 }
 
 func TestClientLimit(t *testing.T) {
@@ -749,6 +799,21 @@ func TestControlPlaneReceivesAllThatIsRetained(t *testing.T) {
 			seen[p.Topic] = true
 		}
 	}
+}
+
+// A device subscribes to one chunk after the other; that must not count as
+// messages under way.
+func TestSubscribingDoesNotPace(t *testing.T) {
+	bubble(t, Limits{}, func(t *testing.T, _ *Broker, l *pipeListener) {
+		dev := connectOver(t, l.dial(), brokertest.Options{ID: "d.a"})
+		start := time.Now()
+		for i := range 4 * writesPending {
+			subscribeOK(t, dev, 0, protocol.ChunkTopic(fleet, testHash, i%100))
+		}
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("subscribing took %v of waiting", waited)
+		}
+	})
 }
 
 func TestStopClosesEverything(t *testing.T) {

@@ -51,6 +51,7 @@ type conn struct {
 	rights        rights   // the same
 	deniedOnce    atomic.Bool
 	first         headerCheck // owned by the reading goroutine
+	request       uint16      // the same: packet id of its SUBSCRIBE or UNSUBSCRIBE
 
 	mu      sync.Mutex // guards what follows
 	sent    sync.Cond  // a PUBLISH was queued, or the connection closed; L is &mu
@@ -223,10 +224,15 @@ func (c *conn) writeAll(p []byte) error {
 // Close ends reading at once and closes the connection when what is queued
 // has been written, or after a second.
 func (c *conn) Close() error {
+	c.hangUp()
+	return nil
+}
+
+func (c *conn) hangUp() {
 	c.mu.Lock()
 	if c.closed {
 		c.mu.Unlock()
-		return nil
+		return
 	}
 	c.closed = true
 	c.sent.Broadcast()
@@ -238,7 +244,6 @@ func (c *conn) Close() error {
 	if !writing {
 		c.release()
 	}
-	return nil
 }
 
 // abort closes the connection at once and drops what is queued.
@@ -295,10 +300,19 @@ func (c *conn) published() {
 	c.mu.Unlock()
 }
 
+// unpace takes back n calls of pace that delivered nothing.
+func (c *conn) unpace(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pushedN = max(c.pushedN, c.sentN+uint64(n)) - uint64(n)
+}
+
 // pace is called by a publisher about to deliver to c. It waits while half of
-// mochi's queue in front of ours is full, which is never for long, because
-// Write does not block. Deliveries that mochi gives up behind our back would
-// make the count drift: when nothing moves, it starts again.
+// mochi's queue in front of ours is full: for c's goroutine, never for the
+// peer, because Write does not block. So nothing is lost when a client is sent
+// much at once, such as all that thousands of devices retain. Deliveries that
+// mochi gives up behind our back would make the count drift: when nothing
+// moves, it starts again.
 func (c *conn) pace() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"log/slog"
+	"math"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -32,7 +33,7 @@ func (h *hook) Provides(b byte) bool {
 	switch b {
 	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablished, mqtt.OnACLCheck,
 		mqtt.OnPacketRead, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnPublish, mqtt.OnPublishDropped,
-		mqtt.OnPacketSent, mqtt.OnQosPublish, mqtt.OnWill, mqtt.OnDisconnect:
+		mqtt.OnPacketEncode, mqtt.OnQosPublish, mqtt.OnWill, mqtt.OnDisconnect:
 		return true
 	}
 	return false
@@ -101,10 +102,28 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 
 // OnPacketRead ends a connection that publishes at QoS 2, which sp1 does not
 // have: mochi would answer with a PUBACK that the client cannot match.
+//
+// It also gives a SUBSCRIBE or UNSUBSCRIBE an id that no outgoing message has:
+// mochi refuses it otherwise, although the ids of the two directions are
+// independent (MQTT 3.1.1 §2.3.1). OnPacketEncode puts the client's back.
 func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
-	if pk.FixedHeader.Type == packets.Publish && pk.FixedHeader.Qos > 1 {
-		connOf(cl).abort("publish at QoS 2")
-		return pk, packets.ErrRejectPacket
+	switch pk.FixedHeader.Type {
+	case packets.Publish:
+		if pk.FixedHeader.Qos > 1 {
+			connOf(cl).abort("publish at QoS 2")
+			return pk, packets.ErrRejectPacket
+		}
+	case packets.Subscribe, packets.Unsubscribe:
+		if pk.PacketID == 0 {
+			return pk, nil // malformed: mochi says so
+		}
+		connOf(cl).request = pk.PacketID
+		pk.PacketID = math.MaxUint16
+		for taken := true; taken && pk.PacketID > 1; {
+			if _, taken = cl.State.Inflight.Get(pk.PacketID); taken {
+				pk.PacketID--
+			}
+		}
 	}
 	return pk, nil
 }
@@ -114,11 +133,7 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 	c := connOf(cl)
 	if !write {
-		if c.identity.Kind == ControlPlane {
-			// It is sent what thousands of devices retain in one go, when it
-			// subscribes, and must miss nothing.
-			c.pace()
-		}
+		c.pace()
 		return c.rights.read(topic) // OnSubscribed reports refused filters
 	}
 	if c.identity.MayPublish(h.b.fleet, topic) {
@@ -153,13 +168,19 @@ func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	return pk
 }
 
-// OnSubscribed reports refused filters.
+// OnSubscribed reports refused filters, and takes the granted ones back from
+// the pace: mochi asked OnACLCheck for them, too.
 func (h *hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
+	c := connOf(cl)
+	granted := 0
 	for i, code := range codes {
-		if code >= packets.ErrUnspecifiedError.Code && i < len(pk.Filters) {
-			h.denied(connOf(cl), "subscribe", pk.Filters[i].Filter)
+		if code < packets.ErrUnspecifiedError.Code {
+			granted++
+		} else if i < len(pk.Filters) {
+			h.denied(c, "subscribe", pk.Filters[i].Filter)
 		}
 	}
+	c.unpace(granted)
 }
 
 // OnPublish holds payload limits and ignores the retain flag where sp1 does
@@ -197,15 +218,21 @@ func (h *hook) reject(cl *mqtt.Client, pk packets.Packet, code packets.Code) err
 	return packets.ErrRejectPacket
 }
 
-// OnPacketSent counts for the pace in OnACLCheck.
-func (h *hook) OnPacketSent(cl *mqtt.Client, pk packets.Packet, _ []byte) {
-	if pk.FixedHeader.Type == packets.Publish {
+// OnPacketEncode counts for the pace in OnACLCheck, and undoes what
+// OnPacketRead did.
+func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	switch pk.FixedHeader.Type {
+	case packets.Publish:
 		connOf(cl).published()
+	case packets.Suback, packets.Unsuback:
+		pk.PacketID = connOf(cl).request
 	}
+	return pk
 }
 
 // OnPublishDropped closes a client for which mochi's queue in front of ours is
-// full. It finds the retained state again when it comes back.
+// full in spite of the pace. It finds the retained state again when it comes
+// back.
 func (h *hook) OnPublishDropped(cl *mqtt.Client, _ packets.Packet) {
 	h.b.stats.overflows.Add(1)
 	connOf(cl).abort("outbound queue full: too many messages at once")

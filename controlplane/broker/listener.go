@@ -87,7 +87,7 @@ func (b *Broker) serve(nc net.Conn) bool {
 			b.stats.refused.Add(1)
 			b.log.Debug("connection refused", "remote", c.RemoteAddr().String(), "reason", c.cause(err))
 		}
-		c.Close()
+		c.hangUp()
 	}()
 	return true
 }

@@ -326,7 +326,7 @@ func subscribe(ctx context.Context, client paho.Client, subs []subscription) err
 			return fmt.Errorf("subscribe: %w", err)
 		}
 		for filter, granted := range t.(*paho.SubscribeToken).Result() {
-			if granted == 0x80 {
+			if granted > 1 {
 				return fmt.Errorf("%w: %s", ErrRefused, filter)
 			}
 		}

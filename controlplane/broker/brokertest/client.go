@@ -18,6 +18,7 @@ const (
 	PUBLISH  = 3
 	PUBACK   = 4
 	SUBACK   = 9
+	UNSUBACK = 11
 	PINGRESP = 13
 )
 
@@ -47,7 +48,8 @@ type Client struct {
 }
 
 // A Packet is a received packet. Topic, Payload and ID are set for PUBLISH, ID
-// for acknowledgements, Codes for SUBACK, PUBACK and CONNACK.
+// for acknowledgements, Codes for CONNACK, SUBACK, PUBACK and, in MQTT 5,
+// UNSUBACK.
 type Packet struct {
 	Type    byte
 	QoS     byte
@@ -163,6 +165,15 @@ func (c *Client) Subscribe(qos byte, filters ...string) (uint16, error) {
 	return c.id, c.Send(0x82, b)
 }
 
+// Unsubscribe sends an UNSUBSCRIBE and returns its packet id; it does not wait.
+func (c *Client) Unsubscribe(filters ...string) (uint16, error) {
+	b := c.properties(binary.BigEndian.AppendUint16(nil, c.next()))
+	for _, f := range filters {
+		b = text(b, f)
+	}
+	return c.id, c.Send(0xa2, b)
+}
+
 // Ack acknowledges a PUBLISH of QoS 1.
 func (c *Client) Ack(p Packet) error {
 	return c.Send(PUBACK<<4, binary.BigEndian.AppendUint16(nil, p.ID))
@@ -219,7 +230,7 @@ func (c *Client) decode(first byte, b []byte) (p Packet, err error) {
 	case PUBACK:
 		p.ID = binary.BigEndian.Uint16(b)
 		p.Codes = b[2:min(3, len(b))]
-	case SUBACK:
+	case SUBACK, UNSUBACK:
 		p.ID = binary.BigEndian.Uint16(b)
 		p.Codes = c.skipProperties(b[2:])
 	}

@@ -185,6 +185,9 @@ func (t *transfer) fetchChunks(c *Client, p Packet) ([][]byte, error) {
 	got := make([][]byte, len(t.chunks))
 	asked, have := 0, 0
 	for {
+		if p.Type == SUBACK && p.Codes[0] > 1 {
+			return nil, fmt.Errorf("subscription to a chunk refused: %#x", p.Codes[0])
+		}
 		if p.Type == PUBLISH {
 			if err := c.Ack(p); err != nil {
 				return nil, err
