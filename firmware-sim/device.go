@@ -88,21 +88,20 @@ func (d *Device) run(ctx context.Context) error {
 // processes runs one agent process after the other. An agent that cannot even
 // open its cache is an error of the simulation.
 func (d *Device) processes(ctx context.Context) error {
-	for {
-		err := d.process(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
+	for ctx.Err() == nil {
+		if err := d.process(ctx); err != nil {
 			return fmt.Errorf("device %s: %w", d.cfg.ID, err)
 		}
-		d.restarts.Add(1)
-		d.log.Info("simulated crash", "restarts", d.restarts.Load())
-		sleep(ctx, d.cfg.Restart)
+		if ctx.Err() == nil {
+			d.restarts.Add(1)
+			d.log.Info("simulated crash", "restarts", d.restarts.Load())
+			sleep(ctx, d.cfg.Restart)
+		}
 	}
+	return nil
 }
 
-// process is one life of the agent. It returns nil after a simulated crash.
+// process is one life of the agent: until ctx ends, or a simulated crash.
 func (d *Device) process(ctx context.Context) error {
 	a, err := agent.New(agent.Config{
 		Fleet:      d.sim.Fleet,
@@ -130,12 +129,8 @@ func (d *Device) process(ctx context.Context) error {
 		watch.Go(func() { d.watch(ctx, a, die) })
 	}
 	err = a.Run(ctx)
-	crashed := ctx.Err() != nil
 	die()
 	watch.Wait()
-	if crashed {
-		return nil
-	}
 	return err
 }
 
@@ -200,8 +195,7 @@ func (d *Device) dial(ctx context.Context) (net.Conn, error) {
 	u.onClose = func() { d.setLink(u, nil) }
 	d.setLink(nil, u)
 	if d.unreachable() { // since
-		u.Close()
-		return nil, errOffline
+		return nil, errors.Join(errOffline, u.Close())
 	}
 	return u, nil
 }
@@ -227,8 +221,11 @@ func (d *Device) cut() {
 	d.mu.Lock()
 	u := d.link
 	d.mu.Unlock()
-	if u != nil {
-		u.Close()
+	if u == nil {
+		return
+	}
+	if err := u.Close(); err != nil {
+		d.log.Debug("cut connection", "err", err)
 	}
 }
 

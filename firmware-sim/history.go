@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"io"
 	"strconv"
+	"strings"
 )
 
 // Columns of WriteCSV. Features are the sensors, in order.
@@ -31,13 +32,9 @@ func History(seed uint64, i, rows int) []Reading {
 // unit after the other; unit i is pump i of the simulation.
 func WriteCSV(w io.Writer, seed uint64, units []string, rows int) error {
 	bw := bufio.NewWriterSize(w, 64<<10)
-	for i, c := range Columns {
-		if i > 0 {
-			bw.WriteByte(',')
-		}
-		bw.WriteString(c)
+	if _, err := bw.WriteString(strings.Join(Columns, ",") + "\n"); err != nil {
+		return err
 	}
-	bw.WriteByte('\n')
 	var line []byte
 	for i, unit := range units {
 		p := NewPump(seed, i)
