@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/sandpiper-edge/sandpiper/kernel"
+	"github.com/sandpiper-edge/sandpiper/kernel/bptt"
+)
+
+// reference returns the model of the speed claims, LSTM(128) → Dense(1) on 8
+// features, with initial weights: the speed does not depend on them.
+func reference() (*kernel.Model, error) {
+	w, err := bptt.Init(kernel.Graph{Features: 8, Layers: []kernel.Layer{
+		{Kind: kernel.LSTM, Units: 128}, {Kind: kernel.Dense, Units: 1},
+	}}, 1)
+	if err != nil {
+		return nil, err
+	}
+	q, err := kernel.Quantize(w)
+	if err != nil {
+		return nil, err
+	}
+	return kernel.NewInt8(q)
+}
+
+func stepGeneric(context.Context, *house) (string, error) {
+	m, err := reference()
+	if err != nil {
+		return "", err
+	}
+	if m.Tier() != "generic" {
+		return "", needs("this process runs the %s tier; set SANDPIPER_KERNEL=generic", m.Tier())
+	}
+	s := m.NewState()
+	x, y := make([]float32, 8), make([]float32, 1)
+	var us []float64
+	for range 10 {
+		r := testing.Benchmark(func(b *testing.B) {
+			for b.Loop() {
+				if err := m.Step(s, y, x); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		us = append(us, float64(r.NsPerOp())/1e3)
+	}
+	v := median(us)
+	return fmt.Sprintf("%.1f µs", v), atMost(v, 30)
+}
+
+func allocations(context.Context, *house) (string, error) {
+	m, err := reference()
+	if err != nil {
+		return "", err
+	}
+	s := m.NewState()
+	const steps, n = 50, 32
+	window, y := make([]float32, steps*8), make([]float32, n)
+	windows := make([]float32, n*steps*8)
+	var figures []string
+	var total float64
+	for _, mode := range []struct {
+		name string
+		run  func() error
+	}{
+		{"step", func() error { return m.Step(s, y[:1], window[:8]) }},
+		{"window", func() error { return m.Predict(s, y[:1], window) }},
+		{"batch", func() error { return m.PredictBatch(s, y, windows, n) }},
+	} {
+		var failed error
+		a := testing.AllocsPerRun(20, func() {
+			if err := mode.run(); err != nil {
+				failed = err
+			}
+		})
+		if failed != nil {
+			return "", failed
+		}
+		total += a
+		figures = append(figures, fmt.Sprintf("%s %.0f", mode.name, a))
+	}
+	return strings.Join(figures, ", "), atMost(total, 0)
+}
+
+// sameBits runs the kernel's tests, which compare every mode with the oracle
+// and the digests of seeded models with constants, on every architecture.
+func sameBits(ctx context.Context, h *house) (string, error) {
+	var done []string
+	for _, on := range []struct{ goarch, emulator string }{
+		{"amd64", ""}, {"386", ""}, {"arm64", "qemu-aarch64"}, {"arm", "qemu-arm"}, {"riscv64", "qemu-riscv64"},
+	} {
+		args := []string{"test", "-count=1"}
+		if on.emulator != "" {
+			emulator, err := tool(on.emulator, "qemu-user")
+			if err != nil {
+				return "", err
+			}
+			args = append(args, "-exec", emulator)
+		}
+		cmd := h.command(ctx, "go", append(args, "./kernel/")...)
+		cmd.Env = append(cmd.Env, "GOARCH="+on.goarch, "GOARM=7")
+		if out, err := output(cmd); err != nil {
+			return on.goarch, fmt.Errorf("%w: %s", err, out[max(0, len(out)-600):])
+		}
+		done = append(done, on.goarch)
+	}
+	return strings.Join(done, ", ") + " equal", nil
+}
