@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -958,12 +959,12 @@ type tracedCache struct {
 	cache
 	dir    string
 	copies func(dir string)
-	fail   error
+	fail   atomic.Pointer[error]
 }
 
 func (c *tracedCache) Commit(change store.Change) error {
-	if c.fail != nil {
-		return c.fail
+	if err := c.fail.Load(); err != nil {
+		return *err
 	}
 	err := c.cache.Commit(change)
 	if c.copies != nil {
@@ -1034,7 +1035,9 @@ func TestFullDiskKeepsServingAndSaysSoOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		disk := &tracedCache{cache: a.cache, fail: store.ErrFull}
+		disk := &tracedCache{cache: a.cache}
+		full := store.ErrFull
+		disk.fail.Store(&full)
 		a.cache = disk
 		d := w.run(a)
 		d.answers(v1)
@@ -1054,7 +1057,7 @@ func TestFullDiskKeepsServingAndSaysSoOnce(t *testing.T) {
 		if said != 1 {
 			t.Errorf("said so %d times, want once", said)
 		}
-		disk.fail = nil // somebody made room
+		disk.fail.Store(nil) // somebody made room
 		pass(2 * time.Minute)
 		d.expect("idle active pump:v2 serving pump:v2 previous pump:v1")
 		d.answers(v2)

@@ -64,11 +64,14 @@ func newWorld(t *testing.T) *world {
 }
 
 func (w *world) startBroker() {
-	w.server = mqtt.New(&mqtt.Options{InlineClient: true, Logger: slog.New(slog.DiscardHandler)})
-	w.server.AddHook(&recorder{w: w}, nil)
-	if err := w.server.Serve(); err != nil {
+	server := mqtt.New(&mqtt.Options{InlineClient: true, Logger: slog.New(slog.DiscardHandler)})
+	server.AddHook(&recorder{w: w}, nil)
+	if err := server.Serve(); err != nil {
 		w.t.Fatal(err)
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.server = server
 }
 
 // restartBroker is a broker that comes back with nothing retained.
@@ -121,8 +124,9 @@ func (w *world) dial(ctx context.Context) (net.Conn, error) {
 	device, broker := buffered(one), buffered(two)
 	w.mu.Lock()
 	w.conns = append(w.conns, device)
+	server := w.server
 	w.mu.Unlock()
-	go w.server.EstablishConnection("test", broker)
+	go server.EstablishConnection("test", broker)
 	return device, nil
 }
 

@@ -172,7 +172,7 @@ func install(ctx context.Context, o options, stdout, stderr io.Writer) error {
 		return err
 	}
 	var done agent.Installed
-	err = call(ctx, path, http.MethodPost, "/install", f, &done)
+	err = call(ctx, path, http.MethodPost, "/install", io.NopCloser(f), &done) // f is read again when no agent answers
 	if errors.Is(err, errUnreachable) {
 		if o.data != "" {
 			return fmt.Errorf("%w; without one, install needs --config agent.toml, which holds the keys to check the file with", err)

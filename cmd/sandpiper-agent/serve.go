@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/sandpiper-edge/sandpiper/agent"
@@ -54,5 +55,10 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	var g sync.WaitGroup
+	defer g.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	g.Go(func() { trim(ctx) })
 	return a.Run(ctx)
 }
