@@ -1,0 +1,84 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
+)
+
+type deviceInput struct {
+	Device string `path:"device" doc:"Id of the device" maxLength:"256"`
+}
+
+type devicesInput struct {
+	PageOf
+	Label string `query:"label" doc:"Only devices with this label, key=value" maxLength:"160"`
+}
+
+func (a *API) registerDevices() {
+	tags := []string{"devices"}
+	register(a, huma.Operation{
+		OperationID: "list-devices", Method: http.MethodGet, Path: "/devices",
+		Summary: "List devices in the order of their ids", Tags: tags,
+	}, a.listDevices)
+	register(a, huma.Operation{
+		OperationID: "add-device", Method: http.MethodPost, Path: "/devices", DefaultStatus: http.StatusCreated,
+		Summary: "Add a device; the answer holds all that its agent needs, the token once", Tags: tags,
+		Errors: []int{http.StatusConflict},
+	}, a.addDevice)
+	register(a, huma.Operation{
+		OperationID: "show-device", Method: http.MethodGet, Path: "/devices/{device}",
+		Summary: "A device and what it last reported", Tags: tags, Errors: []int{http.StatusNotFound},
+	}, func(ctx context.Context, in *deviceInput) (*body[fleet.Device], error) {
+		return answer(a.cp.Fleet.Device(ctx, in.Device))
+	})
+}
+
+func (a *API) listDevices(ctx context.Context, in *devicesInput) (*body[Page[fleet.Device]], error) {
+	p, err := a.cp.Fleet.List(ctx, fleet.Query{Label: in.Label, After: in.After, Limit: in.Limit})
+	if err != nil {
+		return nil, err
+	}
+	return answer(Page[fleet.Device]{Items: p.Devices, Next: p.Next}, nil)
+}
+
+func (a *API) addDevice(ctx context.Context, in *struct{ Body NewDevice }) (*body[DeviceAdded], error) {
+	d, token, err := a.cp.AddDevice(ctx, in.Body.ID, in.Body.Labels)
+	if err != nil {
+		return nil, err
+	}
+	return answer(DeviceAdded{
+		Device: d, Fleet: a.cp.Fleet.Name(), Broker: a.broker,
+		Username: "d." + d.ID, Token: token, Root: a.cp.RootDocument(),
+	}, nil)
+}
+
+// Devices lists the devices, only those with label (key=value) unless it is "".
+func (c *Client) Devices(ctx context.Context, label string) ([]fleet.Device, error) {
+	return all(PageOf{Limit: 1000}, func(p PageOf) (Page[fleet.Device], error) {
+		q := p.query()
+		if label != "" {
+			q.Set("label", label)
+		}
+		var page Page[fleet.Device]
+		err := c.json(ctx, http.MethodGet, escape("devices"), q, nil, &page)
+		return page, err
+	})
+}
+
+// Device returns one device and what it last reported.
+func (c *Client) Device(ctx context.Context, id string) (fleet.Device, error) {
+	var d fleet.Device
+	err := c.json(ctx, http.MethodGet, escape("devices", id), nil, nil, &d)
+	return d, err
+}
+
+// AddDevice adds a device. The answer holds all that its agent needs.
+func (c *Client) AddDevice(ctx context.Context, d NewDevice) (DeviceAdded, error) {
+	var added DeviceAdded
+	err := c.json(ctx, http.MethodPost, escape("devices"), nil, d, &added)
+	return added, err
+}

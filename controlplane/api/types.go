@@ -1,0 +1,148 @@
+package api
+
+import (
+	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
+	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
+	"github.com/sandpiper-edge/sandpiper/protocol"
+)
+
+// Server describes the control plane that answers.
+type Server struct {
+	Version   string `json:"version" doc:"Version of the program"`
+	Fleet     string `json:"fleet" doc:"The fleet it serves"`
+	Broker    string `json:"broker" doc:"URL under which devices reach the broker"`
+	Serving   bool   `json:"serving" doc:"Whether it runs the fleet: rollouts and predictions need that"`
+	Connected bool   `json:"connected" doc:"Whether it is connected to the broker at the moment"`
+}
+
+// A Version is one immutable version of a model.
+type Version struct {
+	Ref string `json:"ref" doc:"NAME:vN" example:"turbofan:v3"`
+	registry.Version
+	Lineage Lineage `json:"lineage"`
+	Schema  *Schema `json:"schema,omitempty" doc:"What the model reads; in the answer about one version"`
+}
+
+// Lineage says where a version comes from.
+type Lineage struct {
+	Data   string           `json:"data,omitempty" doc:"Digest of the training data"`
+	Run    string           `json:"run,omitempty" doc:"Digest of the run's options"`
+	Parent *protocol.Digest `json:"parent,omitempty" doc:"Digest of the version it was trained from"`
+}
+
+// A Schema says what a request for a prediction holds.
+type Schema struct {
+	Features []Column `json:"features" nullable:"false"`
+	Targets  []Column `json:"targets" nullable:"false"`
+	Window   int      `json:"window" doc:"Rows of one request"`
+	Horizon  int      `json:"horizon" doc:"Steps ahead per target"`
+	Stream   bool     `json:"stream" doc:"Whether it keeps its state from one row to the next"`
+	Layers   string   `json:"layers" example:"lstm(128) dense(1)"`
+}
+
+// A Column is one feature or target.
+type Column struct {
+	Name string `json:"name"`
+	Unit string `json:"unit,omitempty"`
+}
+
+// A Verification says what of a stored version was checked and held.
+type Verification struct {
+	Ref    string          `json:"ref"`
+	Digest protocol.Digest `json:"digest" doc:"Computed from the stored model"`
+	Golden int             `json:"golden" doc:"Golden vectors that reproduced"`
+}
+
+// NewDevice asks for a device to be added.
+type NewDevice struct {
+	ID     string            `json:"id" doc:"1 to 48 characters of a-z, 0-9, _ and -"`
+	Labels map[string]string `json:"labels,omitempty" doc:"What rollouts select by" maxProperties:"32"`
+}
+
+// A DeviceAdded holds all that an agent needs. The token is shown this once.
+type DeviceAdded struct {
+	Device   fleet.Device `json:"device"`
+	Fleet    string       `json:"fleet"`
+	Broker   string       `json:"broker"`
+	Username string       `json:"username"`
+	Token    string       `json:"token" doc:"The device's password at the broker, stored hashed: shown this once"`
+	Root     []byte       `json:"root" doc:"Signed root document, base64"`
+}
+
+// NewUser asks for a user of predictions to be added.
+type NewUser struct {
+	ID string `json:"id" doc:"1 to 48 characters of a-z, 0-9, _ and -"`
+}
+
+// A UserAdded holds a new user's credential. The token is shown this once.
+type UserAdded struct {
+	ID       string `json:"id"`
+	Username string `json:"username" doc:"User name and client id at the broker"`
+	Token    string `json:"token" doc:"Password at the broker, stored hashed: shown this once"`
+	Broker   string `json:"broker"`
+	Fleet    string `json:"fleet"`
+}
+
+// NewRollout asks for a version to be the desired state of devices.
+type NewRollout struct {
+	Ref string `json:"ref" doc:"The version: NAME, NAME:vN or NAME:ALIAS" minLength:"1" maxLength:"160"`
+	To  string `json:"to" doc:"all, LABEL=VALUE, or device ids with commas between" minLength:"1" maxLength:"65536"`
+}
+
+// NewRollback asks for devices to go back to the version before.
+type NewRollback struct {
+	Model string `json:"model" minLength:"1" maxLength:"48"`
+	To    string `json:"to,omitempty" doc:"all (the default), LABEL=VALUE, or device ids with commas between" maxLength:"65536"`
+}
+
+// A Progress is one line of a training run's stream.
+type Progress struct {
+	Stage    string   `json:"stage" doc:"What the run is doing: queued, read, baselines, epoch or evaluate"`
+	Windows  int      `json:"windows,omitempty" doc:"Training windows"`
+	Epoch    int      `json:"epoch,omitempty" doc:"Epoch that ended, from 1"`
+	Epochs   int      `json:"epochs,omitempty" doc:"Epochs there will be, unless it stops before"`
+	Loss     float64  `json:"loss,omitempty" doc:"Mean squared error of scaled targets"`
+	ValLoss  *float64 `json:"val_loss,omitempty" doc:"The same on validation windows"`
+	Seconds  float64  `json:"seconds" doc:"Time since the run began"`
+	Warnings []string `json:"warnings,omitempty" doc:"What is odd about the data"`
+}
+
+// TrainOptions configures a training run. A zero takes the default of the
+// task, which the report repeats.
+type TrainOptions struct {
+	Model    string   `json:"model" doc:"Name of the model; the run adds its next version"`
+	Task     string   `json:"task" doc:"forecast or rul"`
+	Time     string   `json:"time,omitempty" doc:"Column that orders the rows of a group"`
+	Group    string   `json:"group,omitempty" doc:"Column whose values windows never cross"`
+	Targets  []string `json:"targets,omitempty" doc:"Columns to predict; of rul none, it counts down to the group's end, or the one that holds it"`
+	Features []string `json:"features,omitempty" doc:"Columns to read; none: every numeric one"`
+
+	Window  int     `json:"window,omitempty" doc:"Rows of a window"`
+	Horizon int     `json:"horizon,omitempty" doc:"Rows ahead, of forecast"`
+	Stride  int     `json:"stride,omitempty" doc:"Rows from one training window to the next"`
+	Pad     bool    `json:"pad,omitempty" doc:"Of rul: whether groups shorter than the window are padded with their first row"`
+	Anchor  string  `json:"anchor,omitempty" doc:"last: predict the change from the window's last row"`
+	RULCap  float64 `json:"rul_cap,omitempty" doc:"Largest remaining life that is learned"`
+	Season  int     `json:"season,omitempty" doc:"Rows of one season, for the baseline that repeats it"`
+	Split   string  `json:"split,omitempty" doc:"Of forecast: training, validation and test part, rows or fractions with commas between"`
+
+	Validation float64 `json:"validation,omitempty" doc:"Of rul: fraction of whole groups held out; -1 for none"`
+
+	Units        []int   `json:"units,omitempty" doc:"Units of each LSTM layer"`
+	Epochs       int     `json:"epochs,omitempty"`
+	Batch        int     `json:"batch,omitempty"`
+	LearningRate float64 `json:"learning_rate,omitempty"`
+	ClipNorm     float32 `json:"clip_norm,omitempty" doc:"Bound on the norm of the whole gradient; negative for none"`
+	Patience     int     `json:"patience,omitempty" doc:"Epochs without a better validation loss before it stops; 0: never"`
+	Seed         uint64  `json:"seed,omitempty"`
+}
+
+// EvalOptions configures an evaluation. What is zero is as it was in training.
+type EvalOptions struct {
+	Predictions bool    `json:"predictions,omitempty" doc:"Whether the report lists every prediction"`
+	Time        string  `json:"time,omitempty" doc:"Column that orders the rows of a group"`
+	Group       string  `json:"group,omitempty" doc:"Column whose values windows never cross"`
+	RULCap      float64 `json:"rul_cap,omitempty" doc:"Largest remaining life"`
+	Season      int     `json:"season,omitempty" doc:"Rows of one season, for the baseline that repeats it"`
+	Split       string  `json:"split,omitempty" doc:"Of forecast: evaluate the test part of this split"`
+}
