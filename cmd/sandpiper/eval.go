@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/api"
+)
+
+func newEvalCommand(a *app) *cobra.Command {
+	var data, truth string
+	var o api.EvalOptions
+	cmd := &cobra.Command{
+		Use:   "eval REF --data FILE",
+		Short: "Evaluate a version on a CSV file",
+		Long: `Evaluate a version, NAME, NAME:vN or NAME:ALIAS, on a CSV file: the float32
+network, its int8 form and the baselines on the same rows.`,
+		Args: exactArgs("REF"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.checkReadable(data, truth); err != nil {
+				return err
+			}
+			e := api.Evaluation{Ref: args[0], EvalOptions: o, Data: a.upload(data)}
+			if truth != "" {
+				file := a.upload(truth)
+				e.Truth = &file
+			}
+			return a.with(cmd.Context(), func(ctx context.Context, c *api.Client) error {
+				report, err := c.Evaluate(ctx, e)
+				if err != nil {
+					return err
+				}
+				return a.printReport(report)
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&data, "data", "", "CSV or CSV.gz file, or - for stdin")
+	f.StringVar(&truth, "truth", "", "CSV file with the truth of each group, for rul")
+	f.BoolVar(&o.Predictions, "predictions", false, "add every prediction to the JSON report")
+	f.StringVar(&o.Time, "time", "", "column that orders the rows of a group (default: as in training)")
+	f.StringVar(&o.Group, "group", "", "column whose values windows never cross (default: as in training)")
+	f.Float64Var(&o.RULCap, "rul-cap", 0, "largest remaining life (default: as in training)")
+	f.IntVar(&o.Season, "season", 0, "rows of one season, for the baseline that repeats it (default: as in training)")
+	f.StringVar(&o.Split, "split", "", "of forecast: evaluate the test part of this split")
+	_ = cmd.MarkFlagRequired("data")
+	a.addOutput(cmd)
+	return cmd
+}

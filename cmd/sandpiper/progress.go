@@ -1,0 +1,57 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/api"
+)
+
+// progress shows a training run on stderr: one line that is redrawn on a
+// terminal, a JSON document a line (NDJSON) elsewhere.
+type progress struct {
+	w        io.Writer
+	terminal bool
+	quiet    bool
+	drawn    bool // a line stands without its newline
+}
+
+func (a *app) newProgress() *progress {
+	return &progress{w: a.stderr, terminal: isTerminal(a.stderr), quiet: a.quiet}
+}
+
+// show draws p.
+func (s *progress) show(p api.Progress) {
+	switch {
+	case s.quiet:
+	case s.terminal:
+		fmt.Fprintf(s.w, "\r\x1b[K%s", progressLine(p))
+		s.drawn = true
+	default:
+		_ = json.NewEncoder(s.w).Encode(p) // stderr that is gone is no reason to stop training
+	}
+}
+
+// done ends the line.
+func (s *progress) done() {
+	if s.drawn {
+		fmt.Fprintln(s.w)
+	}
+}
+
+// progressLine is one line of at most 79 columns.
+func progressLine(p api.Progress) string {
+	if p.Epoch == 0 {
+		return fmt.Sprintf("%s … %.1f s", p.Stage, p.Seconds)
+	}
+	const width = 20
+	full := min(width, width*p.Epoch/p.Epochs)
+	bar := strings.Repeat("█", full) + strings.Repeat("░", width-full)
+	line := fmt.Sprintf("%s %d/%d  loss %.5g", bar, p.Epoch, p.Epochs, p.Loss)
+	if p.ValLoss != nil {
+		line += fmt.Sprintf("  val %.5g", *p.ValLoss)
+	}
+	return fmt.Sprintf("%s  %.1f s", line, p.Seconds)
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/api"
+	"github.com/sandpiper-edge/sandpiper/controlplane/rollout"
+)
+
+func newRolloutCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{Use: "rollout", Short: "Ship versions to devices and take them back"}
+	cmd.AddCommand(newRolloutStartCommand(a), newRolloutStatusCommand(a), newRolloutRollbackCommand(a))
+	return cmd
+}
+
+const targetHelp = "all, LABEL=VALUE, or device ids with commas between"
+
+func newRolloutStartCommand(a *app) *cobra.Command {
+	var to string
+	cmd := &cobra.Command{
+		Use:   "start REF --to TARGET",
+		Short: "Make a version the desired state of devices",
+		Long: `Make a version the desired state of devices: ` + targetHelp + `.
+A device that is added later and matches joins the newest rollout.`,
+		Args: exactArgs("REF"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd.Context(), func(ctx context.Context, c *api.Client) error {
+				r, err := c.StartRollout(ctx, api.NewRollout{Ref: args[0], To: to})
+				if err != nil {
+					return err
+				}
+				return a.print(r, []string{r.Rollout.Ref}, func(g *grid) {
+					g.row("version", r.Rollout.Ref)
+					g.row("to", r.Rollout.Target)
+					g.row("devices", r.Devices)
+					g.row("changed", r.Changed)
+				})
+			})
+		},
+	}
+	cmd.Flags().StringVar(&to, "to", "", targetHelp)
+	_ = cmd.MarkFlagRequired("to")
+	a.addOutput(cmd)
+	return cmd
+}
+
+func newRolloutStatusCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status [MODEL]",
+		Short: "Show how far devices are",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd.Context(), func(ctx context.Context, c *api.Client) error {
+				if len(args) == 1 {
+					status, err := c.RolloutStatus(ctx, args[0])
+					if err != nil {
+						return err
+					}
+					return a.print(status, []string{status.Model}, func(g *grid) { drawStatus(g, status) })
+				}
+				return a.printStatuses(ctx, c)
+			})
+		},
+	}
+	a.addOutput(cmd)
+	return cmd
+}
+
+// printStatuses prints the rollouts of every model.
+func (a *app) printStatuses(ctx context.Context, c *api.Client) error {
+	models, err := c.Rollouts(ctx)
+	if err != nil {
+		return err
+	}
+	statuses := make([]rollout.Status, len(models))
+	for i, model := range models {
+		if statuses[i], err = c.RolloutStatus(ctx, model); err != nil {
+			return err
+		}
+	}
+	return a.print(statuses, models, func(g *grid) {
+		for _, s := range statuses {
+			drawStatus(g, s)
+		}
+	})
+}
+
+// drawStatus draws the counters of a model and its devices.
+func drawStatus(g *grid, s rollout.Status) {
+	g.header("rollout of "+s.Model, "devices")
+	for _, state := range rollout.States {
+		g.row(state, s.Counts[state])
+	}
+	g.header("device", "wanted", "state", "up", "since", "message")
+	for _, d := range s.Devices {
+		up := "offline"
+		if d.Online {
+			up = "online"
+		}
+		g.row(d.Device, d.Ref, d.State, up, ago(d.Since), orDash(d.Message))
+	}
+}
+
+func newRolloutRollbackCommand(a *app) *cobra.Command {
+	var to string
+	cmd := &cobra.Command{
+		Use:   "rollback MODEL",
+		Short: "Send devices back to their version before",
+		Long: `Send devices back to the version they were wanted to run before. A device that
+has none keeps what it runs; then the exit code is 7.`,
+		Args: exactArgs("MODEL"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd.Context(), func(ctx context.Context, c *api.Client) error {
+				r, err := c.Rollback(ctx, api.NewRollback{Model: args[0], To: to})
+				if err != nil {
+					return err
+				}
+				if err := a.print(r, r.Moved, func(g *grid) {
+					g.header("device", "rollback of "+args[0])
+					for _, d := range r.Moved {
+						g.row(d, "goes back")
+					}
+					for _, d := range r.Refused {
+						g.row(d.Device, "refused: "+d.Reason)
+					}
+				}); err != nil {
+					return err
+				}
+				if err := r.Err(); err != nil {
+					return fmt.Errorf("rollback %w: %w; start a rollout of the version you want there instead", errPartly, err)
+				}
+				return nil
+			})
+		},
+	}
+	cmd.Flags().StringVar(&to, "to", "all", targetHelp)
+	a.addOutput(cmd)
+	return cmd
+}
