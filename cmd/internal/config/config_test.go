@@ -179,7 +179,7 @@ func TestUnreadableFiles(t *testing.T) {
 
 func TestNearest(t *testing.T) {
 	words := []string{"rollout", "fleet", "model", "train"}
-	for word, want := range map[string]string{"rolout": "rollout", "modle": "model", "trian": "train", "x": "", "predict": ""} {
+	for word, want := range map[string]string{"rolout": "rollout", "modell": "model", "trian": "train", "x": "", "predict": ""} {
 		if got := Nearest(word, words); got != want {
 			t.Errorf("Nearest(%q) = %q, want %q", word, got, want)
 		}
