@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -48,25 +49,76 @@ A device that is added later and matches joins the newest rollout.`,
 }
 
 func newRolloutStatusCommand(a *app) *cobra.Command {
+	var wait bool
 	cmd := &cobra.Command{
 		Use:   "status [MODEL]",
 		Short: "Show how far devices are",
-		Args:  cobra.MaximumNArgs(1),
+		Long: `Show how far the devices of a model are, or of every model.
+
+With --wait it returns once each of them has the version or has failed on it;
+then the exit code is 7. A device that is off has neither: limit the time with
+--timeout (exit code 6).`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if wait && len(args) == 0 {
+				return usagef("--wait needs the name of a model")
+			}
 			return a.with(cmd.Context(), func(ctx context.Context, c *api.Client) error {
-				if len(args) == 1 {
-					status, err := c.RolloutStatus(ctx, args[0])
-					if err != nil {
+				if len(args) == 0 {
+					return a.printStatuses(ctx, c)
+				}
+				if wait {
+					if err := waitRollout(ctx, c, args[0]); err != nil {
 						return err
 					}
-					return a.print(status, []string{status.Model}, func(g *grid) { drawStatus(g, status) })
 				}
-				return a.printStatuses(ctx, c)
+				status, err := c.RolloutStatus(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				if err := a.print(status, []string{status.Model}, func(g *grid) { drawStatus(g, status) }); err != nil {
+					return err
+				}
+				if failed := status.Counts[rollout.Failed]; wait && failed > 0 {
+					return fmt.Errorf("rollout %w: %d of %d devices failed; their messages say why", errPartly, failed, status.Total)
+				}
+				return nil
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&wait, "wait", false, "return once every device has the version or has failed")
 	a.addOutput(cmd)
 	return cmd
+}
+
+// statusPoll is how often a waiting command asks.
+const statusPoll = 200 * time.Millisecond
+
+// waitRollout returns once no device of a model is on its way any more.
+func waitRollout(ctx context.Context, c *api.Client, model string) error {
+	s, err := c.Server(ctx)
+	if err != nil {
+		return err
+	}
+	if !s.Serving {
+		return fmt.Errorf("%w: no server is running, so no device will move: start one with `sandpiper serve`", api.ErrUnreachable)
+	}
+	for {
+		// Counters are enough to wait on, so one device is asked for.
+		status, err := c.RolloutCounts(ctx, model)
+		if err != nil {
+			return err
+		}
+		if status.Counts[rollout.Active]+status.Counts[rollout.Failed] == status.Total {
+			return nil
+		}
+		select {
+		case <-time.After(statusPoll):
+		case <-ctx.Done():
+			return fmt.Errorf("%d of %d devices of %s are active: %w",
+				status.Counts[rollout.Active], status.Total, model, context.Cause(ctx))
+		}
+	}
 }
 
 // printStatuses prints the rollouts of every model.

@@ -103,6 +103,14 @@ func (c *Client) Rollouts(ctx context.Context) ([]string, error) {
 	return page.Items, err
 }
 
+// RolloutCounts returns how many devices of a model are how far; of the devices
+// themselves it has at most one.
+func (c *Client) RolloutCounts(ctx context.Context, model string) (rollout.Status, error) {
+	var status rollout.Status
+	err := c.json(ctx, http.MethodGet, escape("rollouts", model), PageOf{Limit: 1}.query(), nil, &status)
+	return status, err
+}
+
 // RolloutStatus returns how far the devices of a model are, all of them.
 func (c *Client) RolloutStatus(ctx context.Context, model string) (rollout.Status, error) {
 	var status rollout.Status
