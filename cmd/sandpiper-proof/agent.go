@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 )
 
 func agentBinary(ctx context.Context, h *house) (string, error) {
@@ -88,7 +89,10 @@ func agentPSS(ctx context.Context, h *house) (string, error) {
 	}
 	defer s.close()
 	defer d.remove()
-	for range 1000 {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for range 60 { // the start's memory is given back after two seconds
+		<-tick.C
 		if _, err := d.predict("boiler", window); err != nil {
 			return "", err
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -170,7 +171,7 @@ func controlPlaneKilled(ctx context.Context, h *house) (string, error) {
 	}
 	status, err := s.run(ctx, "rollout", "status", "boiler", "-o", "json")
 	if rolledOut && (err != nil || !strings.Contains(string(status), "boiler")) {
-		return "", fmt.Errorf("the rollout is lost: %v", err)
+		return "", errors.Join(errors.New("the rollout is lost"), err)
 	}
 	figure := fmt.Sprintf("%d kills, %d devices and %d aliases acknowledged, %d lost", kills, len(devices), len(aliases), lost)
 	if len(devices) < kills/2 {

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestDocs runs the commands of the pages, one after the other, as a reader
+// would: on a folder of its own, with the two programs on the PATH.
+func TestDocs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds and runs both programs")
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := t.TempDir()
+	build := exec.Command("go", "build", "-o", bin, "./cmd/sandpiper", "./cmd/sandpiper-agent")
+	build.Dir = root
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, page := range []string{"README.md", "docs/operating.md"} {
+		t.Run(filepath.Base(page), func(t *testing.T) {
+			t.Parallel()
+			text, err := os.ReadFile(filepath.Join(root, page))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := newReader(t, root, bin)
+			lines := shellLines(string(text))
+			if len(lines) < 10 {
+				t.Fatalf("%d commands in %s", len(lines), page)
+			}
+			for _, line := range lines {
+				r.run(line)
+			}
+			if r.ran < 8 {
+				t.Errorf("ran %d commands of %s", r.ran, page)
+			}
+		})
+	}
+}
+
+// shellLines returns the commands of the ```sh blocks of a page.
+func shellLines(page string) []string {
+	var lines []string
+	for _, block := range strings.Split(page, "```sh\n")[1:] {
+		block, _, _ = strings.Cut(block, "```")
+		block = strings.ReplaceAll(block, "\\\n", "")
+		for line := range strings.Lines(block) {
+			command, _, _ := strings.Cut(line, " #")
+			if command = strings.TrimSpace(command); command != "" {
+				lines = append(lines, command)
+			}
+		}
+	}
+	return lines
+}
+
+// A pageReader types the commands of one page.
+type pageReader struct {
+	t   *testing.T
+	dir string // where it types them
+	env []string
+	ran int
+}
+
+func newReader(t *testing.T, root, bin string) *pageReader {
+	// A short folder: sockets live below it, and their paths are limited.
+	dir, err := os.MkdirTemp("", "sp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Symlink(filepath.Join(root, "docs"), filepath.Join(dir, "docs")); err != nil {
+		t.Fatal(err)
+	}
+	return &pageReader{t: t, dir: dir, env: append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))}
+}
+
+func (r *pageReader) run(line string) {
+	r.t.Helper()
+	switch {
+	case strings.HasPrefix(line, "go "), strings.HasPrefix(line, "export "):
+		return // building, and the demo: other tests do it
+	case strings.HasPrefix(line, "mosquitto_rr"):
+		if _, err := exec.LookPath("mosquitto_rr"); err != nil {
+			r.t.Logf("not run, mosquitto_rr is not installed: %s", line)
+			return
+		}
+		line = r.asAnn(line)
+	case strings.HasPrefix(line, "sandpiper serve"):
+		// The documented ports may be taken here.
+		line = strings.Replace(line, "serve", "serve --broker-listen 127.0.0.1:0 --http-listen 127.0.0.1:0", 1)
+	}
+	r.ran++
+	if background, ok := strings.CutSuffix(line, "&"); ok {
+		r.start(background)
+		return
+	}
+	if out, err := r.shell(line); err != nil {
+		r.t.Fatalf("%s\n%v\n%s", line, err, out)
+	}
+	if strings.HasPrefix(line, "sandpiper fleet add") {
+		r.shortenTrial()
+	}
+}
+
+// shortenTrial spares the test most of the ten seconds that each new version
+// is on trial.
+func (r *pageReader) shortenTrial() {
+	r.t.Helper()
+	f, err := os.OpenFile(filepath.Join(r.dir, "agent.toml"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	_, err = f.WriteString("\n[limits]\ntrial = \"200ms\"\n")
+	if err = errors.Join(err, f.Close()); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *pageReader) shell(line string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-c", line)
+	cmd.Dir, cmd.Env = r.dir, r.env
+	return cmd.CombinedOutput()
+}
+
+// start starts a command that goes on, and returns when it answers.
+func (r *pageReader) start(line string) {
+	r.t.Helper()
+	var log bytes.Buffer
+	cmd := exec.Command("sh", "-c", "exec "+line)
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = r.dir, r.env, &log, &log
+	if err := cmd.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		if err := cmd.Wait(); err != nil {
+			r.t.Errorf("%s: %v\n%s", line, err, log.Bytes())
+		}
+	})
+	probe := "sandpiper-agent status --config agent.toml"
+	if strings.HasPrefix(line, "sandpiper serve") {
+		probe = "test -S sandpiper-data/api.sock"
+	}
+	if err := await(r.t.Context(), 20*time.Second, line, func() (bool, error) {
+		_, err := r.shell(probe)
+		return err == nil, nil
+	}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// asAnn fills in what only this run knows: ann's token and the broker's port.
+func (r *pageReader) asAnn(line string) string {
+	r.t.Helper()
+	out, err := r.shell("sandpiper user add ann -o json --quiet")
+	if err != nil {
+		r.t.Fatalf("%v\n%s", err, out)
+	}
+	var user struct{ Token, Broker string }
+	if err := json.Unmarshal(out, &user); err != nil {
+		r.t.Fatalf("%v: %s", err, out)
+	}
+	broker, err := url.Parse(user.Broker)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	line = strings.Replace(line, "TOKEN", user.Token, 1)
+	return strings.Replace(line, "mosquitto_rr", "mosquitto_rr -W 20 -h 127.0.0.1 -p "+broker.Port(), 1)
+}
