@@ -92,7 +92,7 @@ func (a *Agent) receive(ctx context.Context, g *errgroup.Group, m link.Message) 
 			delete(a.deferred, key)
 		}
 	}
-	a.decide(ctx, g, delivery{event: event{kind: evWanted, want: w}})
+	_ = a.decide(ctx, g, delivery{event: event{kind: evWanted, want: w}})
 }
 
 // errForeign means a want for another device.

@@ -48,13 +48,14 @@ func (a *Agent) serveSocket(ctx, inner context.Context) error {
 		stopped <- s.Shutdown(grace)
 	})
 	defer stop()
-	defer context.AfterFunc(inner, func() { s.Close() })()
+	stopInner := context.AfterFunc(inner, func() { _ = s.Close() })
+	defer stopInner()
 	err = s.Serve(newLimitListener(l, maxLocal))
 	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("local socket: %w", err)
 	}
 	if ctx.Err() != nil {
-		<-stopped
+		_ = <-stopped // requests that outlived the grace were cut off
 	}
 	return nil
 }
@@ -127,7 +128,7 @@ func (a *Agent) local() http.Handler {
 			writeJSON(w, http.StatusBadRequest, localError{Error: "read request: " + err.Error()})
 			return
 		}
-		w.Write(a.Predict(r.Context(), r.PathValue("model"), b))
+		_, _ = w.Write(a.Predict(r.Context(), r.PathValue("model"), b)) // a client that went away
 	})
 	return mux
 }
@@ -151,5 +152,5 @@ func installStatus(err error) (status int, refused bool) {
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(v)
+	_ = json.NewEncoder(w).Encode(v) // a client that went away
 }

@@ -89,7 +89,7 @@ func (a *Agent) loop(ctx context.Context, g *errgroup.Group) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case d := <-a.deliveries:
-			a.decide(ctx, g, d)
+			_ = a.decide(ctx, g, d) // kept for later, and reported, by decide
 		case d := <-a.installs:
 			d.done <- a.decide(ctx, g, d)
 		case m := <-a.control:

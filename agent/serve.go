@@ -72,12 +72,12 @@ func (a *Agent) serve(ctx context.Context, g *errgroup.Group, e effect) {
 	g2, goldenErr := a.golden(e.model)
 	if goldenErr == nil && g2.held.Digest == e.held.Digest {
 		a.models.put(e.model, &served{held: e.held, name: e.model, predictor: g2.predictor})
-		a.decide(ctx, g, delivery{
+		_ = a.decide(ctx, g, delivery{
 			event: event{kind: evRestored, model: e.model, held: g2.held}, slot: &g2.slot, ready: g2.predictor,
 		})
 		return
 	}
-	a.decide(ctx, g, delivery{event: event{kind: evLost, model: e.model, held: e.held, message: clip(err.Error())}})
+	_ = a.decide(ctx, g, delivery{event: event{kind: evLost, model: e.model, held: e.held, message: clip(err.Error())}})
 }
 
 // openSlot reads, verifies and opens a cached version. The store has checked
@@ -103,7 +103,7 @@ func (a *Agent) findLost(ctx context.Context, g *errgroup.Group) {
 		if r := a.state.Models[s.Model]; s.Digest == r.Active.Digest || slices.Contains(keys, store.Key(s)) {
 			continue // serve has looked after the active one
 		}
-		a.decide(ctx, g, delivery{event: event{
+		_ = a.decide(ctx, g, delivery{event: event{
 			kind: evLost, model: s.Model, held: held{Digest: s.Digest}, message: "its slot was damaged",
 		}})
 	}

@@ -37,12 +37,11 @@ type world struct {
 	keys   map[string]ed25519.PrivateKey // by role
 	rev    uint64
 
-	down    atomic.Bool // the broker refuses connections
-	mu      sync.Mutex  // guards conns, log and refuse
-	conns   []net.Conn
-	log     []packets.Packet // what the device published, in order
-	replies map[string]int   // number of messages by reply topic
-	refuse  string           // filters that contain this are refused
+	down   atomic.Bool // the broker refuses connections
+	mu     sync.Mutex  // guards conns, log and refuse
+	conns  []net.Conn
+	log    []packets.Packet // what the device published, in order
+	refuse string           // filters that contain this are refused
 }
 
 // within runs f in a bubble with a new world.

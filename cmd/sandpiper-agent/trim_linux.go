@@ -53,6 +53,6 @@ func forgetCode() {
 			continue
 		}
 		// A plain system call: the address is the kernel's, not one of Go's heap.
-		unix.Syscall(unix.SYS_MADVISE, uintptr(begin), uintptr(end-begin), unix.MADV_DONTNEED)
+		_, _, _ = unix.Syscall(unix.SYS_MADVISE, uintptr(begin), uintptr(end-begin), unix.MADV_DONTNEED)
 	}
 }

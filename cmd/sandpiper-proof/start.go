@@ -34,7 +34,7 @@ func (h *house) demo(ctx context.Context) (first, all time.Duration, story strin
 		return 0, 0, "", err
 	}
 	waited := make(chan error, 1)
-	go func() { waited <- cmd.Wait(); pw.Close() }()
+	go func() { waited <- cmd.Wait(); _ = pw.Close() }()
 	var b strings.Builder
 	for in := bufio.NewScanner(pr); in.Scan(); {
 		if first == 0 && strings.TrimSpace(in.Text()) != "" {

@@ -162,7 +162,7 @@ type groupRows struct {
 
 func newParser(lines *lineReader, c Columns) (*parser, error) {
 	head, err := lines.next()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%w: the file is empty; its first line must name the columns", ErrEmpty)
 	} else if err != nil {
 		return nil, err
@@ -259,7 +259,7 @@ func (p *parser) sample(c Columns) error {
 	var rows []sampled
 	for len(rows) < sampleRows {
 		b, err := p.lines.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			return err
@@ -308,7 +308,7 @@ func (p *parser) defaultFeatures(c Columns, text []bool) {
 func (p *parser) run() error {
 	for {
 		b, err := p.lines.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -16,7 +17,7 @@ func ReadTruth(r io.Reader, group string) (map[string]float32, error) {
 		return nil, fmt.Errorf("truth: %w", err)
 	}
 	head, err := lines.next()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("truth: %w: the file is empty; it holds a group and a value a row", ErrEmpty)
 	} else if err != nil {
 		return nil, fmt.Errorf("truth: %w", err)
@@ -32,7 +33,7 @@ func ReadTruth(r io.Reader, group string) (map[string]float32, error) {
 	out := map[string]float32{}
 	for {
 		b, err := lines.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			return nil, fmt.Errorf("truth: %w", err)

@@ -19,12 +19,10 @@ var States = []string{Pending, Fetching, Trying, Active, Failed}
 
 // A device is what is known of one device.
 type device struct {
-	id     string
-	labels map[string]string
-	joined bool
-	have   protocol.Have // zero if it never reported
-	want   store.Want    // zero if nothing was ever wanted
-	rows   map[string]store.Desired
+	id   string
+	have protocol.Have // zero if it never reported
+	want store.Want    // zero if nothing was ever wanted
+	rows map[string]store.Desired
 }
 
 // newer reports whether (epoch, rev) is above (thanEpoch, thanRev).

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build linux || darwin
 
 package store
 
@@ -11,5 +11,5 @@ func DiskFree(dir string) (uint64, bool) {
 	if err := unix.Statfs(dir, &s); err != nil || s.Bsize < 0 {
 		return 0, false
 	}
-	return uint64(s.Bavail) * uint64(s.Bsize), true
+	return s.Bavail * uint64(s.Bsize), true
 }
