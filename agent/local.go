@@ -41,11 +41,12 @@ func (a *Agent) serveSocket(ctx, inner context.Context) error {
 		MaxHeaderBytes:    16 << 10,
 		BaseContext:       func(net.Listener) context.Context { return inner },
 	}
-	stopped := make(chan error, 1)
+	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		grace, cancel := context.WithTimeout(inner, drainTime)
 		defer cancel()
-		stopped <- s.Shutdown(grace)
+		_ = s.Shutdown(grace) // what outlives the grace is cut off below
+		close(stopped)
 	})
 	defer stop()
 	stopInner := context.AfterFunc(inner, func() { _ = s.Close() })
@@ -55,7 +56,7 @@ func (a *Agent) serveSocket(ctx, inner context.Context) error {
 		return fmt.Errorf("local socket: %w", err)
 	}
 	if ctx.Err() != nil {
-		_ = <-stopped // requests that outlived the grace were cut off
+		<-stopped
 	}
 	return nil
 }
