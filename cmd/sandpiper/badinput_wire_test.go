@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"sync"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/broker/brokertest"
+)
+
+// A wire lies between a device and its broker, and may do to the device what a
+// hostile or failing broker does: publish on any topic, change payloads, go
+// away. What the device sends passes untouched.
+type wire struct {
+	addr string // the broker's
+
+	mu     sync.Mutex // guards what follows, and keeps packets whole
+	gone   bool       // refuses connections
+	conn   *wireConn  // the last one
+	tamper func(topic string, payload []byte)
+}
+
+// dial connects the device.
+func (w *wire) dial(ctx context.Context) (net.Conn, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.gone {
+		return nil, errors.New("connection refused")
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", w.addr)
+	if err != nil {
+		return nil, err
+	}
+	c := &wireConn{Conn: conn}
+	c.r, c.w = io.Pipe()
+	w.conn = c
+	go w.relay(c)
+	return c, nil
+}
+
+// relay passes on what the broker sends, a packet at a time.
+func (w *wire) relay(c *wireConn) {
+	r := bufio.NewReader(c.Conn)
+	for {
+		packet, body, err := readPacket(r)
+		if err != nil {
+			c.w.CloseWithError(err)
+			return
+		}
+		w.mu.Lock()
+		if packet[0]>>4 == brokertest.PUBLISH && w.tamper != nil {
+			topic, payload := publishParts(packet[0], body)
+			w.tamper(topic, payload)
+		}
+		_, err = c.w.Write(packet)
+		w.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// readPacket reads one MQTT packet; body is its end, behind the fixed header
+// (MQTT 3.1.1 §2.2).
+func readPacket(r *bufio.Reader) (packet, body []byte, err error) {
+	first, err := r.ReadByte()
+	if err != nil {
+		return nil, nil, err
+	}
+	n, err := binary.ReadUvarint(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	packet = binary.AppendUvarint([]byte{first}, n)
+	head := len(packet)
+	packet = append(packet, make([]byte, n)...)
+	_, err = io.ReadFull(r, packet[head:])
+	return packet, packet[head:], err
+}
+
+// publishParts returns topic and payload of a PUBLISH (MQTT 3.1.1 §3.3).
+func publishParts(first byte, body []byte) (topic string, payload []byte) {
+	n := 2 + int(binary.BigEndian.Uint16(body))
+	payload = body[n:]
+	if first&6 != 0 {
+		payload = payload[2:] // packet identifier
+	}
+	return string(body[2:n]), payload
+}
+
+// inject publishes to the device, at QoS 0, what no client of the broker may.
+func (w *wire) inject(topic string, payload []byte) error {
+	body := binary.BigEndian.AppendUint16(nil, uint16(len(topic)))
+	body = append(append(body, topic...), payload...)
+	packet := binary.AppendUvarint([]byte{brokertest.PUBLISH << 4}, uint64(len(body)))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, err := w.conn.w.Write(append(packet, body...))
+	return err
+}
+
+// onPublish makes f see, and change in place, what the device is sent; nil ends it.
+func (w *wire) onPublish(f func(topic string, payload []byte)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tamper = f
+}
+
+// cut ends the connection and refuses new ones until mend.
+func (w *wire) cut() {
+	w.mu.Lock()
+	w.gone = true
+	c := w.conn
+	w.mu.Unlock()
+	c.Close()
+}
+
+func (w *wire) mend() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.gone = false
+}
+
+// A wireConn is the device's end: it writes to the broker and reads what relay
+// and inject hand it.
+type wireConn struct {
+	net.Conn
+	r *io.PipeReader
+	w *io.PipeWriter
+}
+
+func (c *wireConn) Read(b []byte) (int, error) { return c.r.Read(b) }
+
+func (c *wireConn) Close() error {
+	c.r.CloseWithError(net.ErrClosed)
+	c.w.CloseWithError(net.ErrClosed)
+	return c.Conn.Close()
+}
