@@ -189,15 +189,25 @@ func newParser(lines *lineReader, c Columns) (*parser, error) {
 	return p, p.sample(c)
 }
 
+const openQuote = "a quote is not closed on its line; close it, and take line breaks out of the cell"
+
 func (p *parser) readHeader(head []byte) error {
 	fields, ok := splitFields(nil, head, p.sep)
 	if !ok {
-		return p.bad("", ErrMalformed, "a quote is not closed on its line")
+		return p.bad("", ErrMalformed, openQuote)
 	}
 	if len(fields) > MaxColumns {
 		return p.bad("", ErrTooLarge, fmt.Sprintf("%d columns, at most %d are read", len(fields), MaxColumns))
 	}
 	numbers := 0
+	for _, f := range fields {
+		if _, err := strconv.ParseFloat(string(f), 64); err == nil {
+			numbers++
+		}
+	}
+	if numbers == len(fields) { // before names are compared: a row of data may repeat a value
+		return p.bad("", ErrMalformed, "only numbers; the first line must name the columns")
+	}
 	seen := make(map[string]bool, len(fields))
 	for _, f := range fields {
 		name := string(f)
@@ -205,13 +215,7 @@ func (p *parser) readHeader(head []byte) error {
 			return p.bad(name, ErrMalformed, "the header names this column twice; rename one")
 		}
 		seen[name] = true
-		if _, err := strconv.ParseFloat(name, 64); err == nil {
-			numbers++
-		}
 		p.header = append(p.header, name)
-	}
-	if numbers == len(fields) {
-		return p.bad("", ErrMalformed, "only numbers; the first line must name the columns")
 	}
 	return nil
 }
@@ -267,7 +271,7 @@ func (p *parser) sample(c Columns) error {
 		rows = append(rows, sampled{slices.Clone(b), p.lines.line})
 	}
 	if len(rows) == 0 {
-		return fmt.Errorf("%w: a header and no rows", ErrEmpty)
+		return fmt.Errorf("%w: a header and no rows; add rows below it", ErrEmpty)
 	}
 	if len(p.features) == 0 {
 		text := make([]bool, len(p.header))
@@ -325,7 +329,7 @@ func (p *parser) add(b []byte, line int) error {
 	p.line = line
 	var ok bool
 	if p.fields, ok = splitFields(p.fields, b, p.sep); !ok {
-		return p.bad("", ErrMalformed, "a quote is not closed on its line")
+		return p.bad("", ErrMalformed, openQuote)
 	}
 	if len(p.fields) != len(p.header) {
 		column := ""
@@ -424,9 +428,12 @@ func (p *parser) number(u use) (float32, error) {
 		p.missing = true
 		return nan32, nil
 	case err != nil && !errors.Is(err, strconv.ErrRange):
-		hint := ""
-		if p.sep == ';' && slices.Contains(b, ',') {
+		hint := "; correct it, or leave the cell empty"
+		switch {
+		case p.sep == ';' && slices.Contains(b, ','):
 			hint = " with a decimal comma; write decimal points"
+		case u.target: // needs a value
+			hint = "; correct it, or remove the row"
 		}
 		return 0, p.bad(u.name, ErrMalformed, fmt.Sprintf("%q is not a number%s", b, hint))
 	case math.IsInf(float64(f), 0):
