@@ -29,7 +29,7 @@ func (f *Fleet) Add(ctx context.Context, id string, labels map[string]string) (D
 		return Device{}, "", fmt.Errorf("add device: %w", err)
 	}
 	if id == AllDevices {
-		return Device{}, "", fmt.Errorf("add device %q: %w: it names every device in a rollout's target", id, ErrReserved)
+		return Device{}, "", fmt.Errorf("add device %q: %w: it names every device in a rollout's target; choose another", id, ErrReserved)
 	}
 	if err := checkLabels(labels); err != nil {
 		return Device{}, "", fmt.Errorf("add device %s: %w", id, err)

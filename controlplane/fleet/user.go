@@ -23,7 +23,7 @@ func (f *Fleet) AddUser(ctx context.Context, id string) (User, string, error) {
 		return User{}, "", fmt.Errorf("add user: %w", err)
 	}
 	if id == ControlUser {
-		return User{}, "", fmt.Errorf("add user %q: %w: it is the control plane's own", id, ErrReserved)
+		return User{}, "", fmt.Errorf("add user %q: %w: it is the control plane's own; choose another", id, ErrReserved)
 	}
 	token := NewToken()
 	row := store.User{ID: id, Token: hashToken(token), Created: now()}
