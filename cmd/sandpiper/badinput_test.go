@@ -99,14 +99,14 @@ func badData() []badRow {
 		}
 	}
 	return []badRow{
-		{"csv/cell is no number", train(edit(5, ".", "x")), "exit 1", []string{`row 4 (line 5), column "heat": malformed CSV: "20x`, "is not a number"}},
+		{"csv/cell is no number", train(edit(5, ".", "x")), "exit 1", []string{`row 4 (line 5), column "heat": malformed CSV: "20x`, "is not a number; correct it, or leave the cell empty"}},
 		{"csv/row is short", train(edit(7, ",7", "")), "exit 1", []string{`row 6 (line 7), column "fixed"`, "4 fields, the header has 5", "complete or remove the row"}},
 		{"csv/row is long", train(edit(7, ",7", ",7,8")), "exit 1", []string{"row 6 (line 7): malformed CSV: 6 fields, the header has 5", "complete or remove the row"}},
-		{"csv/quote does not close", train(edit(3, ",7", `,"7`)), "exit 1", []string{"row 2 (line 3)", "a quote is not closed"}},
+		{"csv/quote does not close", train(edit(3, ",7", `,"7`)), "exit 1", []string{"row 2 (line 3)", "a quote is not closed on its line; close it"}},
 		{"csv/infinite", train(edit(4, "20.", "1e99999")), "exit 1", []string{`row 3 (line 4), column "heat"`, "not a finite float32", "leave the cell empty"}},
 		{"csv/missing column", train(engines(), ",humm"), "exit 1", []string{`no such column: "humm"`, `did you mean "hum"?`}},
 		{"csv/column named twice", train(edit(1, "hum", "heat")), "exit 1", []string{`header (line 1), column "heat"`, "rename one"}},
-		{"csv/no header", train("1,2,3,4,5\n2,3,4,5,6\n"), "exit 1", []string{"header (line 1)", "the first line must name the columns"}},
+		{"csv/no header", train("1,1,20.5,1,7\n1,2,21,0,7\n"), "exit 1", []string{"header (line 1)", "the first line must name the columns"}},
 		{"csv/time goes back", train(edit(9, "1,8,", "1,2,")), "exit 1", []string{`row 8 (line 9), column "cycle": time is not ascending`, "sort the rows"}},
 		{"csv/too few rows", train(short.String()), "exit 1", []string{"too few rows", "a window of 5 rows", "the longest has 4", "give more rows"}},
 		{"csv/NaN target", forecast("NaN"), "exit 1", []string{`row 20 (line 21), column "temp": unusable target`, `"NaN"`, "fill it in or remove the row"}},
@@ -116,7 +116,7 @@ func badData() []badRow {
 				"--features", "heat,fixed", "--window", "5", "--units", "4", "--epochs", "1")
 		}, "exit 0", []string{`column "fixed" is constant`, "scales to 0"}},
 		{"csv/empty file", train(""), "exit 1", []string{"no data: the file is empty", "its first line must name the columns"}},
-		{"csv/header alone", train(head + "\n"), "exit 1", []string{"no data: a header and no rows"}},
+		{"csv/header alone", train(head + "\n"), "exit 1", []string{"no data: a header and no rows; add rows below it"}},
 		{"csv/gzip of nothing we know", train("\x1f\x8b\x08\x00garbage"), "exit 1", []string{"malformed CSV"}},
 		{"csv/gzip cut short", train(zipped(engines())[:400]), "exit 1", []string{"malformed CSV: the compressed file is cut short or damaged"}},
 		{"csv/a spreadsheet", train("PK\x03\x04 and more"), "exit 1", []string{"a ZIP archive or a spreadsheet", "give CSV in UTF-8"}},
@@ -455,7 +455,7 @@ func badNames() []badRow {
 	return []badRow{
 		{"id/device", cli("fleet", "add", "Pump/1", "--out", "WORK/x.toml"), "exit 2", []string{`the id "Pump/1" has 'P' at position 1`, alphabet}},
 		{"id/device too long", cli("fleet", "add", strings.Repeat("p", 49), "--out", "WORK/x.toml"), "exit 2", []string{"has 49 bytes; use at most 48"}},
-		{"id/device reserved", cli("fleet", "add", "all", "--out", "WORK/x.toml"), "exit 2", []string{"reserved"}},
+		{"id/device reserved", cli("fleet", "add", "all", "--out", "WORK/x.toml"), "exit 2", []string{"reserved id", "it names every device in a rollout's target; choose another"}},
 		{"id/label", cli("fleet", "add", "pump-9", "--label", "si te=north", "--out", "WORK/x.toml"), "exit 2", []string{"invalid label", "si te"}},
 		{"id/user", cli("user", "add", "bob#"), "exit 2", []string{`the id "bob#" has '#' at position 4`, alphabet}},
 		{"id/user empty", cli("user", "add", ""), "exit 2", []string{"the id is empty", "use 1 to 48 characters"}},
