@@ -148,7 +148,7 @@ func DecodePredictReply(b []byte) (PredictReply, error) {
 		return m, fmt.Errorf("decode reply: %w: %d bytes, at most %d", ErrTooLarge, len(b), MaxPayload)
 	}
 	var err error
-	if IsJSON(b) {
+	if r := (json.Reader{B: b}); r.Peek() == '{' {
 		err = m.decodeJSON(b)
 	} else {
 		err = m.decodeCBOR(b)

@@ -12,7 +12,7 @@ import (
 )
 
 // A PredictRequest asks a device for one prediction. JSON or CBOR, told apart
-// by the first byte behind white space: { and [ are JSON.
+// by the first byte behind white space: see IsJSON.
 //
 //	{"x":[[1.5,20],[1.6,21]],"dl":500,"s":"pump-3","t":1767225600000}
 //	{"x":[{"flow":1.5,"temp":20},{"flow":1.6,"temp":21}]}
@@ -44,8 +44,8 @@ func DecodePredictRequest(b []byte, features []string) (PredictRequest, error) {
 	}
 	d := requestDecoder{features: features, width: len(features)}
 	var err error
-	if r := (json.Reader{B: b}); isJSON(r.Peek()) {
-		err = d.json(&r)
+	if IsJSON(b) {
+		err = d.json(&json.Reader{B: b})
 	} else {
 		err = d.cbor(b)
 	}
@@ -62,14 +62,17 @@ func DecodePredictRequest(b []byte, features []string) (PredictRequest, error) {
 	return d.m, nil
 }
 
-// IsJSON reports whether a request, sample or truth is JSON; otherwise it is
-// CBOR. A reply is written as its request came.
+// IsJSON reports whether a request, sample or truth is to be read as JSON;
+// otherwise it is CBOR. A reply is written as its request came.
+//
+// JSON begins with { or [, a message in CBOR, an array or a map, with a byte
+// from 0x80 to 0xbf (RFC 8949 §3.1). Nothing at all and any other byte are
+// neither, and count as JSON: a person who mistyped can read the answer.
 func IsJSON(b []byte) bool {
 	r := json.Reader{B: b}
-	return isJSON(r.Peek())
+	major := r.Peek() >> 5
+	return major != 4 && major != 5
 }
-
-func isJSON(first byte) bool { return first == '{' || first == '[' }
 
 // A requestDecoder gathers rows. Width is the number of features, 0 until
 // known.
@@ -108,13 +111,22 @@ func unknownField(key, allowed string) error {
 // clip bounds foreign text that goes into an error.
 func clip(s string) string { return fmt.Sprintf("%.48q", s) }
 
+// rowsHint is what a request looks like, for those that do not.
+const rowsHint = `rows of numbers, [[1.5,20],[1.6,21]], or {"x":[[1.5,20],[1.6,21]]}`
+
 func (d *requestDecoder) json(r *json.Reader) error {
-	if r.Peek() == '[' {
+	switch first := r.Peek(); {
+	case first == 0 && r.End() == nil:
+		return &RequestError{Code: CodeBadRequest, Message: "the request is empty", Want: rowsHint, Got: "no bytes"}
+	case first == '[':
 		d.has = fieldX
 		if err := d.jsonRows(r); err != nil {
 			return err
 		}
 		return r.End()
+	case first != '{':
+		return &RequestError{Code: CodeBadRequest, Message: "the request is neither JSON nor CBOR", Want: rowsHint,
+			Got: clip(string(r.B[:min(len(r.B), 48)]))}
 	}
 	err := r.Object(func(key string) (err error) {
 		switch key {

@@ -59,6 +59,35 @@ func TestRequestFormsMeanTheSame(t *testing.T) {
 	}
 }
 
+// A client that sends no bytes (mosquitto_rr 2.0.11 with -f), or types what is
+// no request, gets an answer that it can read.
+func TestRequestInNoEncodingIsAnsweredInJSON(t *testing.T) {
+	for _, c := range []struct{ request, message string }{
+		{"", "the request is empty"},
+		{" \r\n\t", "the request is empty"},
+		{"hello", "the request is neither JSON nor CBOR"},
+		{"1.5,20", "the request is neither JSON nor CBOR"},
+		{`"[[1,2]]"`, "the request is neither JSON nor CBOR"},
+		{"\x00", "the request is neither JSON nor CBOR"},
+		{"\xef\xbb\xbf[[1,2]]", "the request is neither JSON nor CBOR"}, // a byte order mark
+	} {
+		_, err := DecodePredictRequest([]byte(c.request), flowTemp)
+		var re *RequestError
+		if !errors.As(err, &re) || re.Code != CodeBadRequest || re.Message != c.message || re.Want == "" || re.Got == "" {
+			t.Errorf("%q: %v, want bad_request, %s, and what to send", c.request, err, c.message)
+		}
+		b, err := PredictReply{ID: "1", Error: re}.AppendReply(nil, IsJSON([]byte(c.request)))
+		if err != nil || b[0] != '{' {
+			t.Errorf("%q is answered %q, %v, want JSON", c.request, b, err)
+		}
+	}
+	for _, b := range []string{cborArrays, cborBare, cborPacked, "9f ff", "bf ff"} {
+		if IsJSON(unhex(t, b)) {
+			t.Errorf("%s counts as JSON", b)
+		}
+	}
+}
+
 func TestRequestRoundTrip(t *testing.T) {
 	want := PredictRequest{Rows: []float32{0.1, -3.4028235e38, 1e-45, 0, 16777216, 1e21}, Steps: 3, Features: 2,
 		DeadlineMS: 1, Stream: "s", T: MaxInteger}
