@@ -58,13 +58,14 @@ func observe(d store.Desired, h protocol.Have) store.Desired {
 	return d
 }
 
-// start returns the row that makes r's version the desired one, and whether
-// that is another version than before.
+// start returns the row that makes r's version the desired one, and whether the
+// device needs a new want for it: that is another version than before, or the
+// device has given this one up and tries it again only for a newer want.
 func (d device) start(r store.Rollout) (next store.Desired, changed bool) {
 	row, has := d.rows[r.Model]
 	if has && row.Digest == r.Digest {
 		row.Rollout = r.ID
-		return row, false
+		return row, d.gaveUp(row)
 	}
 	next = store.Desired{Device: d.id, Model: r.Model, Digest: r.Digest, Previous: row.Previous, Rollout: r.ID}
 	switch runs := d.have.Models[r.Model].Active; {
@@ -76,6 +77,13 @@ func (d device) start(r store.Rollout) (next store.Desired, changed bool) {
 		next.Previous = row.Digest
 	}
 	return next, true
+}
+
+// gaveUp reports whether the device knows that row is wanted, is at rest, and
+// runs something else: the version failed there, or a file was installed.
+func (d device) gaveUp(row store.Desired) bool {
+	m := d.have.Models[row.Model]
+	return !newer(row.Epoch, row.Rev, d.have.Epoch, d.have.Rev) && m.Phase == protocol.PhaseIdle && m.Active != row.Digest
 }
 
 // back returns the row that makes the version before the desired one, or why

@@ -118,12 +118,13 @@ func fromRow(row store.Rollout) Rollout {
 type Started struct {
 	Rollout Rollout `json:"rollout"`
 	Devices int     `json:"devices"` // that the target selects now
-	Changed int     `json:"changed"` // of those, that did not want this version before
+	Changed int     `json:"changed"` // of those, that did not want this version before, or gave it up
 }
 
 // Start makes the version that ref means the desired one of every device that
-// target selects, now and later. The same start again changes nothing and
-// returns the same rollout. Errors: ErrNotFound for a version or device,
+// target selects, now and later. The same start again returns the same rollout
+// and changes nothing, but for devices that gave the version up: they are told
+// to try again. Errors: ErrNotFound for a version or device,
 // ErrUnsigned, ErrNoDevices, ErrNoKey.
 func (r *Rollouts) Start(ctx context.Context, ref string, target Target) (Started, error) {
 	v, err := r.registry.Resolve(ctx, ref)

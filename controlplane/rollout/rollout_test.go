@@ -353,6 +353,34 @@ func TestStartTwiceIsOneStart(t *testing.T) {
 	r.expect("d1:v1:active d2:v1:pending")
 }
 
+func TestStartAgainRetriesWhereItFailed(t *testing.T) {
+	r := newRig(t, "d1", "d2", "d3", "d4")
+	v := r.versions(2)
+	r.start("m:v1", "all")
+	for _, d := range []string{"d1", "d2", "d3"} {
+		r.report(d, protocol.Have{}, protocol.ModelHave{Active: v[0]})
+	}
+	first := r.start("m:v2", "all")
+	want2, _ := r.stored("d2")
+	r.report("d1", protocol.Have{}, protocol.ModelHave{Active: v[0], Failed: &protocol.Failure{Digest: v[1], Rev: 2, Code: "crash"}})
+	r.report("d2", protocol.Have{}, protocol.ModelHave{Active: v[0], Phase: protocol.PhaseFetching})
+	r.report("d3", protocol.Have{}, protocol.ModelHave{Active: protocol.Digest{99}, Previous: v[1]}) // a file was installed
+	r.expect("d1:v2:failed d2:v2:fetching d3:v2:pending d4:v2:pending")
+	again := r.start("m:v2", "all")
+	if again.Changed != 2 || again.Rollout.ID != first.Rollout.ID {
+		t.Errorf("second start = %+v, want d1 and d3 changed in the same rollout", again)
+	}
+	for device, rev := range map[string]uint64{"d1": 3, "d2": want2.Rev, "d3": 3, "d4": 2} {
+		if w, _ := r.stored(device); w.Rev != rev || w.Models["m"].Active.Digest != v[1] {
+			t.Errorf("%s has want %+v, want rev %d for v2", device, w, rev)
+		}
+	}
+	r.expect("d1:v2:pending d2:v2:fetching d3:v2:pending d4:v2:pending")
+	if r.rollback("d1"); r.wants("d1") != v[0] {
+		t.Error("the second start lost the version that d1 goes back to")
+	}
+}
+
 func TestRevOnlyGrows(t *testing.T) {
 	r := newRig(t, "d1")
 	r.versions(3)
