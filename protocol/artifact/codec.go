@@ -220,7 +220,8 @@ func (d *decoder) zstdBlock(block, coded []byte) error {
 	}
 	var one [1]byte
 	if n, err := limited.Read(one[:]); n != 0 || err != io.EOF {
-		return fmt.Errorf("%w: a block decodes to more than the %d bytes declared", ErrTooLarge, len(block))
+		return fmt.Errorf("%w: a block decodes to more than the %d bytes declared; get the model again from whoever released it",
+			ErrTooLarge, len(block))
 	}
 	return nil
 }

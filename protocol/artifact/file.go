@@ -13,6 +13,9 @@ import (
 // feed that a text transfer would change.
 const FileMagic = "\x89SP1MDL\n"
 
+// exportAgain says how to mend a file that was cut or changed on its way.
+const exportAgain = "export it again with `sandpiper model export`"
+
 // WriteFile writes a version as one file, for export, offline installation
 // and the copy a device keeps of what it confirmed. Lengths are 4 bytes
 // little-endian:
@@ -58,14 +61,15 @@ func ReadFile(r io.Reader) (release []byte, t *Transfer, err error) {
 		return nil, nil, err
 	}
 	if string(head[:8]) != FileMagic {
-		return nil, nil, fmt.Errorf("model file: %w: it begins with %q, want %q", ErrCorrupt, head[:8], FileMagic)
+		return nil, nil, fmt.Errorf("model file: %w: it begins with %q, want %q; give a file of `sandpiper model export`",
+			ErrCorrupt, head[:8], FileMagic)
 	}
 	sizes := [3]uint32{}
 	for i, most := range [...]uint32{protocol.MaxRelease, MaxDescriptor, protocol.MaxTransfer} {
 		sizes[i] = binary.LittleEndian.Uint32(head[8+4*i:])
 		if sizes[i] == 0 || sizes[i] > most {
-			return nil, nil, fmt.Errorf("model file: %w: %s of %d bytes, want 1 to %d",
-				ErrTooLarge, fileParts[i], sizes[i], most)
+			return nil, nil, fmt.Errorf("model file: %w: %s of %d bytes, want 1 to %d; %s",
+				ErrTooLarge, fileParts[i], sizes[i], most, exportAgain)
 		}
 	}
 	release = make([]byte, sizes[0])
@@ -78,10 +82,14 @@ func ReadFile(r io.Reader) (release []byte, t *Transfer, err error) {
 	}
 	t = new(Transfer)
 	if err := t.Descriptor.UnmarshalBinary(d); err != nil {
-		return nil, nil, err
+		if errors.Is(err, ErrFormat) { // says to update
+			return nil, nil, fmt.Errorf("model file: %w", err)
+		}
+		return nil, nil, fmt.Errorf("model file: %w; %s", err, exportAgain)
 	}
 	if t.Size != sizes[2] {
-		return nil, nil, fmt.Errorf("model file: %w: a payload of %d bytes, the descriptor says %d", ErrCorrupt, sizes[2], t.Size)
+		return nil, nil, fmt.Errorf("model file: %w: a payload of %d bytes, the descriptor says %d; %s",
+			ErrCorrupt, sizes[2], t.Size, exportAgain)
 	}
 	// A short file must not cost what a long one would.
 	for len(t.Payload) < int(t.Size) {
@@ -92,10 +100,10 @@ func ReadFile(r io.Reader) (release []byte, t *Transfer, err error) {
 		}
 	}
 	if n, err := io.ReadFull(r, head[:1]); n != 0 || !errors.Is(err, io.EOF) {
-		return nil, nil, fmt.Errorf("model file: %w: there are bytes behind the payload", ErrCorrupt)
+		return nil, nil, fmt.Errorf("model file: %w: there are bytes behind the payload; %s", ErrCorrupt, exportAgain)
 	}
 	if err := t.checkPayload(t.Payload); err != nil {
-		return nil, nil, fmt.Errorf("model file: %w", err)
+		return nil, nil, fmt.Errorf("model file: %w, or %s", err, exportAgain)
 	}
 	return release, t, nil
 }
@@ -105,7 +113,7 @@ var fileParts = [...]string{"release", "descriptor", "payload"}
 func readFull(r io.Reader, b []byte, what string) error {
 	if _, err := io.ReadFull(r, b); err != nil {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return fmt.Errorf("model file: %w: it ends in the %s", ErrTruncated, what)
+			return fmt.Errorf("model file: %w: it ends in the %s; %s", ErrTruncated, what, exportAgain)
 		}
 		return fmt.Errorf("model file: %w", err)
 	}

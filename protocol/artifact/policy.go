@@ -55,7 +55,7 @@ func (p *Policy) Release(envelope []byte, d *Descriptor) (*Release, error) {
 		return nil, fmt.Errorf("%w: %s was released for %q, this is %q; release it for this fleet",
 			ErrFleet, rel, rel.Fleet, p.Fleet)
 	case rel.ABI != p.ABI:
-		return nil, fmt.Errorf("%w: %s needs ABI %d, this one is %d; update the agent or release the model again",
+		return nil, fmt.Errorf("%w: %s needs ABI %d, this one is %d; update the software here, or release the model again",
 			ErrABI, rel, rel.ABI, p.ABI)
 	case !p.Local && rel.Digest != p.Expected:
 		return nil, fmt.Errorf("%w: the newest want names %s, this is %s (%s)",

@@ -93,7 +93,8 @@ func Unpack(d Descriptor, payload []byte, caps *Release) (*Model, error) {
 		return nil, fmt.Errorf("decode %s: %w", caps, err)
 	}
 	if sum != d.Digest {
-		return nil, fmt.Errorf("%w: the transfer of %s decodes to %s, signed is %s; it was packed from another model",
+		return nil, fmt.Errorf("%w: the transfer of %s decodes to %s, signed is %s; "+
+			"it was packed from another model, export the version that was released",
 			ErrDigest, caps, sum.Short(), caps.Digest.Short())
 	}
 	if err := m.Validate(); err != nil {
@@ -108,11 +109,12 @@ func (d *Descriptor) checkCaps(caps *Release) error {
 		return err
 	}
 	if d.Size > caps.MaxTransfer || d.Decoded > caps.MaxDecoded {
-		return fmt.Errorf("%w: the transfer has %d bytes and decodes to %d, the release of %s allows %d and %d",
+		return fmt.Errorf("%w: the transfer has %d bytes and decodes to %d, the release of %s allows %d and %d; "+
+			"export the version that was released",
 			ErrTooLarge, d.Size, d.Decoded, caps, caps.MaxTransfer, caps.MaxDecoded)
 	}
 	if d.Digest != caps.Digest {
-		return fmt.Errorf("%w: the transfer is of %s, the release of %s signs %s",
+		return fmt.Errorf("%w: the transfer is of %s, the release of %s signs %s; export the version that was released",
 			ErrDigest, d.Digest.Short(), caps, caps.Digest.Short())
 	}
 	if d.Kind != protocol.KindFull {

@@ -304,8 +304,8 @@ func TestFile(t *testing.T) {
 		t.Fatalf("ReadFile: %v", err)
 	}
 	for n := range file {
-		if _, _, err := ReadFile(bytes.NewReader(file[:n])); !errors.Is(err, ErrTruncated) {
-			t.Fatalf("%d of %d bytes: %v, want ErrTruncated", n, len(file), err)
+		if _, _, err := ReadFile(bytes.NewReader(file[:n])); !errors.Is(err, ErrTruncated) || !strings.HasSuffix(err.Error(), exportAgain) {
+			t.Fatalf("%d of %d bytes: %v, want ErrTruncated and to export it again", n, len(file), err)
 		}
 	}
 	for i := range file {
@@ -314,6 +314,9 @@ func TestFile(t *testing.T) {
 		_, tr, err := ReadFile(bytes.NewReader(bad))
 		if inRelease := i >= 20 && i < 20+len(envelope); err == nil && !inRelease && tr.Hash() == got.Hash() {
 			t.Fatalf("byte %d changed and nothing noticed", i)
+		}
+		if err != nil && !errors.Is(err, ErrFormat) && !strings.Contains(err.Error(), "sandpiper model export") {
+			t.Fatalf("byte %d changed: %v, which does not say what to do", i, err)
 		}
 	}
 	if _, _, err := ReadFile(strings.NewReader(string(file) + "x")); !errors.Is(err, ErrCorrupt) {
