@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
+	"github.com/sandpiper-edge/sandpiper/kernel"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
 )
@@ -19,7 +20,8 @@ type Verification struct {
 }
 
 // Verify holds a stored version against the root document (ErrUnsigned or
-// artifact's errors), its digest, its size caps and its golden vectors.
+// artifact's errors), its size caps, this fleet and kernel, its digest and its
+// golden vectors.
 func (r *Registry) Verify(ctx context.Context, ref string) (Verification, error) {
 	row, err := r.row(ctx, ref)
 	if err != nil {
@@ -36,23 +38,20 @@ func (r *Registry) verify(ctx context.Context, row store.Version) (Verification,
 	if row.Envelope == nil {
 		return Verification{}, ErrUnsigned
 	}
-	rel, err := r.root.OpenRelease(row.Envelope)
-	if err != nil {
-		return Verification{}, err
-	}
-	if err := r.matches(rel, row.Digest); err != nil {
-		return Verification{}, err
-	}
-	if rel.Name != row.Name || rel.Version != row.Number {
-		return Verification{}, fmt.Errorf("its release is of %s: %w", Ref(rel.Name, rel.Version), store.ErrCorrupt)
-	}
 	t, err := r.transfer(ctx, row.Hash)
 	if err != nil {
 		return Verification{}, err
 	}
-	m, err := r.check(t, rel)
+	rel, m, err := r.open(row.Envelope, t)
 	if err != nil {
 		return Verification{}, err
+	}
+	if rel.Digest != row.Digest {
+		return Verification{}, fmt.Errorf("%w: the release of %s signs %s, the version is %s; import it again",
+			artifact.ErrDigest, rel, rel.Digest.Short(), row.Digest.Short())
+	}
+	if rel.Name != row.Name || rel.Version != row.Number {
+		return Verification{}, fmt.Errorf("its release is of %s: %w", Ref(rel.Name, rel.Version), store.ErrCorrupt)
 	}
 	digest, err := m.Digest()
 	if err != nil {
@@ -62,25 +61,18 @@ func (r *Registry) verify(ctx context.Context, row store.Version) (Verification,
 	return Verification{Version: v, Digest: digest, Golden: artifact.GoldenVectors}, err
 }
 
-// matches holds a release against this fleet and a digest.
-func (r *Registry) matches(rel *artifact.Release, d protocol.Digest) error {
-	if rel.Fleet != r.fleet {
-		return fmt.Errorf("released for fleet %q, this is %q: %w", rel.Fleet, r.fleet, artifact.ErrFleet)
-	}
-	if rel.Digest != d {
-		return fmt.Errorf("release names %s, the model is %s: %w", rel.Digest, d, artifact.ErrDigest)
-	}
-	return nil
-}
-
-// check unpacks a transfer within the caps of its release and tries its golden
-// vectors.
-func (r *Registry) check(t *artifact.Transfer, rel *artifact.Release) (*artifact.Model, error) {
-	m, err := artifact.Unpack(t.Descriptor, t.Payload, rel)
+// open makes the checks of a device that installs a version from a file: those
+// of artifact.Policy, and the golden vectors.
+func (r *Registry) open(envelope []byte, t *artifact.Transfer) (*artifact.Release, *artifact.Model, error) {
+	policy := artifact.Policy{Root: r.root, Fleet: r.fleet, ABI: kernel.ABI, Local: true}
+	rel, m, err := policy.Open(envelope, t)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return m, golden(m)
+	if err := golden(m); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w; it was changed, or made by another kernel: train it again, or export it again from where it was made", rel, err)
+	}
+	return rel, m, nil
 }
 
 // Export writes a version as one signed file, which Import here or on another
@@ -106,7 +98,7 @@ func (r *Registry) Export(ctx context.Context, ref string, w io.Writer) (Version
 
 // Import stores the version in a file written by Export, under the name and
 // number it was released with, after the checks that a device makes: signature
-// against the root document, fleet, size caps, digest, golden vectors.
+// against the root document, size caps, fleet, kernel ABI, digest, golden vectors.
 // Importing a version that is there already returns it. A number that is taken
 // by another model is ErrExists.
 func (r *Registry) Import(ctx context.Context, file io.Reader) (Version, error) {
@@ -122,17 +114,7 @@ func (r *Registry) importFile(ctx context.Context, file io.Reader) (Version, err
 	if err != nil {
 		return Version{}, err
 	}
-	rel, err := r.root.OpenRelease(envelope)
-	if err != nil {
-		return Version{}, err
-	}
-	if err := r.matches(rel, t.Descriptor.Digest); err != nil {
-		return Version{}, err
-	}
-	if err := protocol.CheckID(rel.Name); err != nil {
-		return Version{}, err
-	}
-	m, err := r.check(t, rel)
+	rel, m, err := r.open(envelope, t)
 	if err != nil {
 		return Version{}, err
 	}

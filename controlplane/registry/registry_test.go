@@ -17,6 +17,8 @@ import (
 	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
 	"github.com/sandpiper-edge/sandpiper/controlplane/registry/registrytest"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
+	"github.com/sandpiper-edge/sandpiper/kernel"
+	"github.com/sandpiper-edge/sandpiper/kernel/predictor"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
 )
@@ -312,6 +314,8 @@ func TestImportRefuses(t *testing.T) {
 		{"wrong key", fresh(), export(t, foreign, "a:v1"), artifact.ErrWrongKey},
 		{"unsigned", fresh(), unsigned, artifact.ErrUnsigned},
 		{"another fleet", elsewhere, file, artifact.ErrFleet},
+		{"another kernel", fresh(), released(t, k, 2, func(*artifact.Model) {}), artifact.ErrABI},
+		{"golden vector of another model", fresh(), released(t, k, kernel.ABI, func(m *artifact.Model) { m.Golden.Outputs[0]++ }), predictor.ErrGolden},
 		{"a number that is taken", ours, export(t, other, "a:v1"), registry.ErrExists},
 		{"empty", fresh(), nil, artifact.ErrTruncated},
 	} {
@@ -336,6 +340,33 @@ func TestImportRefuses(t *testing.T) {
 	if p, err := to.List(t.Context(), "", "", 0); err != nil || len(p.Versions) != 0 {
 		t.Errorf("refused imports left %v, %v", p.Versions, err)
 	}
+}
+
+// released makes a file of a:v1 for a kernel, from a model that change changes.
+func released(t *testing.T, k registrytest.Keys, abi int, change func(*artifact.Model)) []byte {
+	t.Helper()
+	m, _ := registrytest.Model(t, 4, 9)
+	change(m)
+	tr, err := artifact.Pack(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload, err := artifact.Release{
+		Format: artifact.Format, Name: "a", Version: 1, Digest: tr.Digest, Fleet: registrytest.Fleet, ABI: abi,
+		MaxTransfer: tr.Size, MaxDecoded: tr.Decoded,
+	}.AppendBinary(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	envelope, err := artifact.Sign(artifact.TypeRelease, payload, k.Release).AppendBinary(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := artifact.WriteFile(&b, envelope, tr); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }
 
 // resign replaces the signatures of an exported file.
