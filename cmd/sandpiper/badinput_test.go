@@ -163,6 +163,7 @@ func zipped(s string) string {
 func badArtifacts() []badRow {
 	const noRow = "" // what the control plane does with it is not looked at
 	refused := "422 refused true"
+	const exportAgain = "export it again with `sandpiper model export`"
 	all := []struct {
 		name     string
 		file     func(w *badWorld) []byte
@@ -171,21 +172,24 @@ func badArtifacts() []badRow {
 		installs []string
 	}{
 		{"corrupt", damaged(func(b []byte) []byte { b[len(b)-1] ^= 4; return b }), "exit 1",
-			[]string{"import: model file: chunk 0: corrupt: SHA-256 does not match"}, []string{"install: model file: chunk 0: corrupt", "fetch it again"}},
+			[]string{"import: model file: chunk 0: corrupt: SHA-256 does not match", exportAgain}, []string{"install: model file: chunk 0: corrupt", "fetch it again"}},
 		{"corrupt signature", damaged(func(b []byte) []byte { b[20+releaseLen(b)-1] ^= 4; return b }), "exit 8",
 			[]string{"signed by a wrong key"}, []string{"signed by a wrong key", "sign it with that role's key"}},
 		{"no model file", damaged(func([]byte) []byte { return []byte(engines()) }), "exit 1",
-			[]string{"model file: corrupt: it begins with"}, []string{"model file: corrupt: it begins with"}},
+			[]string{"model file: corrupt: it begins with", "give a file of `sandpiper model export`"},
+			[]string{"model file: corrupt: it begins with", "give a file of `sandpiper model export`"}},
 		{"empty", damaged(func([]byte) []byte { return nil }), noRow,
-			nil, []string{"truncated: it ends in the header"}},
+			nil, []string{"truncated: it ends in the header", exportAgain}},
 		{"truncated", damaged(func(b []byte) []byte { return b[:len(b)-7] }), "exit 1",
-			[]string{"truncated: it ends in the payload"}, []string{"truncated: it ends in the payload"}},
+			[]string{"truncated: it ends in the payload", exportAgain}, []string{"truncated: it ends in the payload", exportAgain}},
 		{"with more behind it", damaged(func(b []byte) []byte { return append(b, 0) }), "exit 1",
-			[]string{"corrupt: there are bytes behind the payload"}, []string{"corrupt: there are bytes behind the payload"}},
+			[]string{"corrupt: there are bytes behind the payload", exportAgain}, []string{"corrupt: there are bytes behind the payload", exportAgain}},
 		{"oversized", damaged(func(b []byte) []byte { binary.LittleEndian.PutUint32(b[16:], protocol.MaxTransfer+1); return b }), "exit 1",
-			[]string{"too large: payload of 67108865 bytes, want 1 to 67108864"}, []string{"too large: payload of 67108865 bytes, want 1 to 67108864"}},
+			[]string{"too large: payload of 67108865 bytes, want 1 to 67108864", exportAgain},
+			[]string{"too large: payload of 67108865 bytes, want 1 to 67108864", exportAgain}},
 		{"larger than its release allows", changed(func(v *badVersion) { v.release.MaxTransfer-- }), "exit 1",
-			[]string{"too large", "the release of pump:v3 allows"}, []string{"too large", "the release of pump:v3 allows"}},
+			[]string{"too large", "the release of pump:v3 allows", "export the version that was released"},
+			[]string{"too large", "the release of pump:v3 allows", "export the version that was released"}},
 		{"unsigned", changed(func(v *badVersion) { v.signer = nil }), "exit 8",
 			[]string{"unsigned: this release has no signature", "sign it with a key of the role release"},
 			[]string{"unsigned: this release has no signature", "sign it with a key of the role release"}},
@@ -201,11 +205,11 @@ func badArtifacts() []badRow {
 		{"expired", changed(func(v *badVersion) { v.release.NotAfter = 1 }), noRow,
 			nil, []string{"expired: pump:v3 may be activated until 1", "release it again"}},
 		{"foreign", changed(func(v *badVersion) { v.release.Fleet = "north" }), "exit 8",
-			[]string{`released for fleet "north", this is "default": of another fleet`},
+			[]string{`of another fleet: pump:v3 was released for "north", this is "default"`, "release it for this fleet"},
 			[]string{`of another fleet: pump:v3 was released for "north", this is "default"`, "release it for this fleet"}},
 		{"bomb", changed(func(v *badVersion) { explode(&v.transfer) }), "exit 1",
-			[]string{"decode pump:v3: manifest: zstd: too large: a block decodes to more than the"},
-			[]string{"decode pump:v3: manifest: zstd: too large: a block decodes to more than the"}},
+			[]string{"decode pump:v3: manifest: zstd: too large: a block decodes to more than the", "get the model again from whoever released it"},
+			[]string{"decode pump:v3: manifest: zstd: too large: a block decodes to more than the", "get the model again from whoever released it"}},
 		{"other model under the signed digest", func(w *badWorld) []byte {
 			v, other := w.good, w.version(badModel, 4, w.trained(4))
 			digest := v.transfer.Digest
@@ -214,18 +218,20 @@ func badArtifacts() []badRow {
 			v.release.MaxTransfer, v.release.MaxDecoded = protocol.MaxTransfer, artifact.MaxDecoded
 			return w.pack(v)
 		}, "exit 8",
-			[]string{"digest does not match: the transfer of pump:v3 decodes to", "packed from another model"},
-			[]string{"digest does not match: the transfer of pump:v3 decodes to", "packed from another model"}},
+			[]string{"digest does not match: the transfer of pump:v3 decodes to", "packed from another model, export the version that was released"},
+			[]string{"digest does not match: the transfer of pump:v3 decodes to", "packed from another model, export the version that was released"}},
 		{"other model than signed", func(w *badWorld) []byte {
 			v, other := w.good, w.version(badModel, 4, w.trained(4))
 			v.transfer = other.transfer
 			return w.pack(v)
-		}, "exit 8", []string{"digest does not match"}, []string{"digest does not match", "the release of pump:v3 signs"}},
+		}, "exit 8", []string{"digest does not match", "the release of pump:v3 signs", "export the version that was released"},
+			[]string{"digest does not match", "the release of pump:v3 signs", "export the version that was released"}},
 		{"golden vector that does not reproduce", func(w *badWorld) []byte {
 			m := w.trained(3)
 			m.Golden.Outputs[1] = math.Nextafter32(m.Golden.Outputs[1], 0)
 			return w.pack(w.version(badModel, 3, m))
-		}, "exit 8", []string{"golden vector 1 output 0: want"}, []string{"golden vector 1 output 0: want"}},
+		}, "exit 8", []string{"pump:v3: golden vector 1 output 0: want", "train it again, or export it again from where it was made"},
+			[]string{"golden vector 1 output 0: want"}},
 		{"name outside the alphabet", func(w *badWorld) []byte {
 			payload := bytes.Replace(w.encode(w.good.release), []byte("\x64pump"), []byte("\x64Pump"), 1) // CBOR text of 4 bytes
 			var b bytes.Buffer
@@ -233,8 +239,9 @@ func badArtifacts() []badRow {
 			return b.Bytes()
 		}, "exit 2", []string{`the id "Pump" has 'P' at position 1`, "topics allow only a-z"},
 			[]string{`the id "Pump" has 'P' at position 1`, "topics allow only a-z"}},
-		{"other kernel ABI", changed(func(v *badVersion) { v.release.ABI = 2 }), noRow,
-			nil, []string{"needs another kernel: pump:v3 needs ABI 2, this one is 1", "update the agent"}},
+		{"other kernel ABI", changed(func(v *badVersion) { v.release.ABI = 2 }), "exit 8",
+			[]string{"needs another kernel: pump:v3 needs ABI 2, this one is 1", "update the software here, or release the model again"},
+			[]string{"needs another kernel: pump:v3 needs ABI 2, this one is 1", "update the software here, or release the model again"}},
 	}
 	var rows []badRow
 	for _, r := range all {
