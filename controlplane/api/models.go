@@ -69,17 +69,19 @@ func (a *API) registerModelFiles() {
 		Errors:    []int{http.StatusNotFound, http.StatusConflict},
 		Responses: map[string]*huma.Response{"200": {Description: "The file", Content: file}},
 	}, a.exportModel)
+	upload := new(huma.RequestBody)
 	register(a, huma.Operation{
 		OperationID: "import-model", Method: http.MethodPost, Path: "/models", DefaultStatus: http.StatusCreated,
 		Summary:     "Add the version in an exported file",
 		Description: fmt.Sprintf("The body is the file, at most %d bytes.", MaxModelFile),
-		Tags:        []string{"models"}, MaxBodyBytes: MaxModelFile, BodyReadTimeout: -1,
+		Tags:        []string{"models"}, RequestBody: upload, MaxBodyBytes: MaxModelFile, BodyReadTimeout: -1,
 		Errors: []int{http.StatusConflict, http.StatusRequestEntityTooLarge},
 	}, func(ctx context.Context, in *struct {
 		RawBody []byte `contentType:"application/octet-stream"`
 	}) (*body[Version], error) {
 		return version(a.cp.Registry.Import(ctx, bytes.NewReader(in.RawBody)))
 	})
+	upload.Required = false // an empty file is a bad file, and Import says so better than huma
 }
 
 func (a *API) listModels(ctx context.Context, in *versionsInput) (*body[Page[Version]], error) {
