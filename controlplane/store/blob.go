@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 )
 
 const blobDir = "blobs"
@@ -24,10 +23,7 @@ func (s *Store) PutBlob(data []byte) (string, error) {
 	sum := sha256.Sum256(data)
 	id := hex.EncodeToString(sum[:])
 	if err := s.blobs.put(id, data); err != nil {
-		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-			err = fmt.Errorf("%w: %v", ErrFull, err)
-		}
-		return "", fmt.Errorf("put blob %s: %w", id, err)
+		return "", fmt.Errorf("put blob %s: %w", id, diskError(s.dir, err))
 	}
 	return id, nil
 }

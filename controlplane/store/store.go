@@ -19,6 +19,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/pressly/goose/v3"
@@ -53,6 +54,7 @@ var migrations embed.FS
 // A Store is safe for concurrent use. Writers take turns; readers see the last
 // committed state and wait for nobody.
 type Store struct {
+	dir   string
 	w, r  *sql.DB
 	blobs blobs
 }
@@ -66,7 +68,7 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 	path := filepath.Join(dir, dbFile)
 	s, err := open(ctx, dir, path)
 	if err != nil {
-		return nil, fmt.Errorf("open store %s: %w", path, mapError(err))
+		return nil, fmt.Errorf("open store %s: %w", path, diskError(dir, mapError(err)))
 	}
 	return s, nil
 }
@@ -83,7 +85,7 @@ func open(ctx context.Context, dir, path string) (_ *Store, err error) {
 	if err := f.Close(); err != nil {
 		return nil, err
 	}
-	s := &Store{blobs: blobs{filepath.Join(dir, blobDir)}}
+	s := &Store{dir: dir, blobs: blobs{filepath.Join(dir, blobDir)}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -147,12 +149,12 @@ func (s *Store) Close() error {
 // Update runs f in a write transaction. When it returns nil, what f wrote is
 // on disk; otherwise nothing of it is. f must not call Update or View.
 func (s *Store) Update(ctx context.Context, f func(Tx) error) error {
-	return run(ctx, s.w, nil, f)
+	return diskError(s.dir, run(ctx, s.w, nil, f))
 }
 
 // View runs f in a read transaction: one consistent state.
 func (s *Store) View(ctx context.Context, f func(Tx) error) error {
-	return run(ctx, s.r, &sql.TxOptions{ReadOnly: true}, f)
+	return diskError(s.dir, run(ctx, s.r, &sql.TxOptions{ReadOnly: true}, f))
 }
 
 func run(ctx context.Context, db *sql.DB, opts *sql.TxOptions, f func(Tx) error) error {
@@ -188,7 +190,7 @@ func mapError(err error) error {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 		return fmt.Errorf("%w: %v", ErrBusy, err)
 	case sqlite3.SQLITE_FULL:
-		return fmt.Errorf("%w: %v", ErrFull, err)
+		return full(err)
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
 		return fmt.Errorf("%w: %v", ErrCorrupt, err)
 	case sqlite3.SQLITE_CONSTRAINT:
@@ -197,6 +199,46 @@ func mapError(err error) error {
 		}
 	}
 	return err
+}
+
+func full(err error) error { return fmt.Errorf("%w: %v; free some space on its disk", ErrFull, err) }
+
+// diskError turns an error for want of space in dir into ErrFull.
+//
+// SQLite says so of a failed write, but calls the same a disk I/O error when
+// it is the shared memory of the log that does not grow (os_unix.c, "unixShmMap").
+func diskError(dir string, err error) error {
+	var e *sqlite.Error
+	switch {
+	case errors.Is(err, ErrFull):
+		return err
+	case noSpace(err):
+		return full(err)
+	case errors.As(err, &e):
+		switch e.Code() {
+		case sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_TRUNCATE:
+			if noSpace(tryDisk(dir)) {
+				return full(err)
+			}
+		}
+	}
+	return err
+}
+
+func noSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
+// tryDisk writes what SQLite needs to go on, and takes it away again. Asking the
+// file system how much is free would miss the quota of a user.
+func tryDisk(dir string) (err error) {
+	f, err := os.CreateTemp(dir, ".tmp-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, 64<<10))
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close(), os.Remove(f.Name()))
 }
 
 func millis(t time.Time) int64 { return t.UnixMilli() }
