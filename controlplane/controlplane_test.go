@@ -160,6 +160,29 @@ func TestSecondOpenerFailsNamingTheFirst(t *testing.T) {
 	}
 }
 
+// On a disk that was full before, the process id has no room: who waits is not
+// told it, and the lock holds.
+func TestLockHoldsWithoutAProcessID(t *testing.T) {
+	const full = "/dev/full"
+	if _, err := os.Stat(full); err != nil {
+		t.Skipf("no file that is always full: %v", err)
+	}
+	dir := t.TempDir()
+	if err := os.Symlink(full, filepath.Join(dir, lockFile)); err != nil {
+		t.Fatal(err)
+	}
+	l, err := lockDir(t.Context(), dir, 0)
+	if err != nil {
+		t.Fatalf("lockDir on a full disk = %v", err)
+	}
+	if _, err := lockDir(t.Context(), dir, 0); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("lockDir beside it = %v, want ErrLocked by another process", err)
+	}
+	if err := l.release(); err != nil {
+		t.Error(err)
+	}
+}
+
 // The lock is the process's: when it dies, however it dies, the folder is free.
 func TestLockEndsWithItsProcess(t *testing.T) {
 	if dir := os.Getenv("SANDPIPER_TEST_HOLD"); dir != "" {

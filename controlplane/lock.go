@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -46,16 +48,14 @@ type dirLock struct{ f *os.File }
 func lockDir(ctx context.Context, dir string, wait time.Duration) (*dirLock, error) {
 	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, err
+		return nil, lockError(err)
 	}
 	deadline := time.Now().Add(wait)
 	for {
 		err := tryLock(f)
 		if err == nil {
-			err = writePID(f)
-			if err == nil {
-				return &dirLock{f}, nil
-			}
+			_ = writePID(f) // for LockedError alone, and the disk may be full
+			return &dirLock{f}, nil
 		}
 		if !errors.Is(err, errHeld) {
 			return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), f.Close())
@@ -69,6 +69,19 @@ func lockDir(ctx context.Context, dir string, wait time.Duration) (*dirLock, err
 			return nil, errors.Join(context.Cause(ctx), f.Close())
 		}
 	}
+}
+
+// lockError says what to do about a lock file that cannot be opened.
+func lockError(err error) error {
+	switch {
+	case errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%w; make it writable, or name a folder on another disk with --dir", err)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("%w; free some space", err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w; run this as the owner of the folder", err)
+	}
+	return err
 }
 
 func writePID(f *os.File) error {
