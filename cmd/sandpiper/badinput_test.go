@@ -537,13 +537,21 @@ func badPlaces() []badRow {
 			w.check(os.Remove(filepath.Join(dir, "filler")))
 			w.must("user", "add", "carol", "--dir", dir)
 			return a
-		}, "exit 1", []string{"store is full"}},
+		}, "exit 1", []string{"store is full", "free some space on its disk"}},
+		{"disk/full before it is opened", func(w *badWorld) answer {
+			dir := w.folder(smallDisk(w.t, "2m"), "")
+			w.fill(dir)
+			a := w.cli("model", "ls", "--dir", dir)
+			w.check(os.Remove(filepath.Join(dir, "filler")))
+			w.must("user", "add", "carol", "--dir", dir)
+			return a
+		}, "exit 1", []string{"control.db: store is full", "free some space on its disk"}},
 		{"disk/write-protected", func(w *badWorld) answer {
 			disk := smallDisk(w.t, "2m")
 			dir := w.folder(disk, "")
 			writeProtect(w.t, disk)
 			return w.cli("user", "add", "carol", "--dir", dir)
-		}, "exit 1", []string{"read-only file system"}},
+		}, "exit 1", []string{"read-only file system", "make it writable, or name a folder on another disk with --dir"}},
 		{"disk/folder of somebody else", func(w *badWorld) answer {
 			if os.Getuid() == 0 {
 				w.t.Skip("root may write to every folder")
@@ -551,7 +559,7 @@ func badPlaces() []badRow {
 			dir := w.folder(w.t.TempDir(), "")
 			w.check(os.WriteFile(filepath.Join(dir, "lock"), nil, 0o400))
 			return w.cli("user", "add", "carol", "--dir", dir)
-		}, "exit 4", []string{"permission denied"}},
+		}, "exit 4", []string{"permission denied", "run this as the owner of the folder"}},
 		{"disk/full under an export", func(w *badWorld) answer { return w.cli("model", "export", "pump:v1", fullDevice(w.t)) },
 			"exit 1", []string{"no space left on device"}},
 		{"config/unknown key of the control plane", func(w *badWorld) answer {
