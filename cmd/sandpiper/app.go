@@ -16,6 +16,7 @@ import (
 
 	"github.com/sandpiper-edge/sandpiper/cmd/internal/config"
 	"github.com/sandpiper-edge/sandpiper/controlplane/api"
+	"github.com/sandpiper-edge/sandpiper/controlplane/near"
 )
 
 // An app is what the commands of one command line share.
@@ -106,8 +107,8 @@ func nearCommand(cmd *cobra.Command, typed string) string {
 	for _, c := range cmd.Commands() {
 		names = append(append(names, c.Name()), c.Aliases...)
 	}
-	if near := config.Nearest(typed, names); near != "" {
-		return fmt.Sprintf("; did you mean %q?", near)
+	if meant := near.Match(typed, names); meant != "" {
+		return fmt.Sprintf("; did you mean %q?", meant)
 	}
 	return ""
 }
@@ -120,8 +121,8 @@ func nearFlag(cmd *cobra.Command, err error) string {
 	}
 	var names []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-	if near := config.Nearest(unknown.GetSpecifiedName(), names); near != "" {
-		return fmt.Sprintf("; did you mean --%s?", near)
+	if meant := near.Match(unknown.GetSpecifiedName(), names); meant != "" {
+		return fmt.Sprintf("; did you mean --%s?", meant)
 	}
 	return ""
 }

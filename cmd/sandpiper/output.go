@@ -15,8 +15,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/sandpiper-edge/sandpiper/cmd/internal/config"
 	"github.com/sandpiper-edge/sandpiper/controlplane/api"
+	"github.com/sandpiper-edge/sandpiper/controlplane/near"
 )
 
 // formats are the values of -o.
@@ -30,8 +30,8 @@ func (f *format) Type() string   { return "format" }
 
 func (f *format) Set(s string) error {
 	if !slices.Contains(formats, s) {
-		if near := config.Nearest(s, formats); near != "" {
-			return fmt.Errorf("unknown format; did you mean %q?", near)
+		if meant := near.Match(s, formats); meant != "" {
+			return fmt.Errorf("unknown format; did you mean %q?", meant)
 		}
 		return fmt.Errorf("unknown format; use %s", strings.Join(formats, ", "))
 	}

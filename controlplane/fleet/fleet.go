@@ -20,7 +20,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sandpiper-edge/sandpiper/controlplane/internal/near"
+	"github.com/sandpiper-edge/sandpiper/controlplane/near"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 )

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
-	"github.com/sandpiper-edge/sandpiper/controlplane/internal/near"
+	"github.com/sandpiper-edge/sandpiper/controlplane/near"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 )

@@ -22,6 +22,8 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/near"
 )
 
 // MaxFile is the largest configuration file read, in bytes.
@@ -143,8 +145,8 @@ func explain(path string, err error, known []string) error {
 
 // unknownKey says that key is unknown and which known one is nearest.
 func unknownKey(key string, known []string) string {
-	if near := Nearest(key, known); near != "" {
-		return fmt.Sprintf("unknown key %q; did you mean %q?", key, near)
+	if meant := near.Match(key, known); meant != "" {
+		return fmt.Sprintf("unknown key %q; did you mean %q?", key, meant)
 	}
 	return fmt.Sprintf("unknown key %q; the keys are %s", key, strings.Join(known, ", "))
 }
@@ -216,37 +218,4 @@ func dotted(p *unstable.Parser, it unstable.Iterator) (name string, at position,
 func (d *document) errorf(key, format string, args ...any) error {
 	at := d.keys[key]
 	return &Error{File: d.file, Line: at.line, Column: at.column, Message: key + ": " + fmt.Sprintf(format, args...)}
-}
-
-// Nearest returns the candidate with the smallest edit distance to word, when
-// that is at most half the word's length and at most 3; otherwise "".
-func Nearest(word string, candidates []string) string {
-	best, limit := "", min(3, max(1, len(word)/2))
-	for _, c := range candidates {
-		if d := distance(word, c); d <= limit {
-			best, limit = c, d-1
-		}
-	}
-	return best
-}
-
-// distance is the Levenshtein distance between a and b in bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, diagonal+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
 }

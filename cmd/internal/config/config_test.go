@@ -176,12 +176,3 @@ func TestUnreadableFiles(t *testing.T) {
 		t.Errorf("LoadAgent(1 MiB of comment) = %v, want it refused", err)
 	}
 }
-
-func TestNearest(t *testing.T) {
-	words := []string{"rollout", "fleet", "model", "train"}
-	for word, want := range map[string]string{"rolout": "rollout", "modell": "model", "trian": "train", "x": "", "predict": ""} {
-		if got := Nearest(word, words); got != want {
-			t.Errorf("Nearest(%q) = %q, want %q", word, got, want)
-		}
-	}
-}
