@@ -55,7 +55,10 @@ func DecodePredictRequest(b []byte, features []string) (PredictRequest, error) {
 	if err != nil {
 		var re *RequestError
 		if !errors.As(err, &re) {
-			re = &RequestError{Code: CodeBadRequest, Message: err.Error()}
+			re = &RequestError{Code: CodeBadRequest, Message: err.Error(), Want: rowsHint}
+			if errors.Is(err, json.ErrRange) || errors.Is(err, cbor.ErrRange) || errors.Is(err, cbor.ErrInteger) {
+				re.Want = "" // the form is right
+			}
 		}
 		return PredictRequest{}, re
 	}
@@ -114,10 +117,13 @@ func clip(s string) string { return fmt.Sprintf("%.48q", s) }
 // rowsHint is what a request looks like, for those that do not.
 const rowsHint = `rows of numbers, [[1.5,20],[1.6,21]], or {"x":[[1.5,20],[1.6,21]]}`
 
+// emptyRequest names the client that is known to send nothing by mistake.
+const emptyRequest = "the request is empty; mosquitto_rr 2.0.11 sends nothing with -f or -s, use -m"
+
 func (d *requestDecoder) json(r *json.Reader) error {
 	switch first := r.Peek(); {
 	case first == 0 && r.End() == nil:
-		return &RequestError{Code: CodeBadRequest, Message: "the request is empty", Want: rowsHint, Got: "no bytes"}
+		return &RequestError{Code: CodeBadRequest, Message: emptyRequest, Want: rowsHint, Got: "no bytes"}
 	case first == '[':
 		d.has = fieldX
 		if err := d.jsonRows(r); err != nil {
@@ -295,70 +301,133 @@ func (d *requestDecoder) finish() error {
 	return nil
 }
 
-// wireRequest is the CBOR form.
-type wireRequest struct {
-	X     cbor.RawMessage `cbor:"x"`
-	Shape []int64         `cbor:"shape,omitempty"`
-	DL    uint32          `cbor:"dl,omitempty"`
-	S     string          `cbor:"s,omitempty"`
-	T     int64           `cbor:"t,omitempty"`
-}
-
 func (d *requestDecoder) cbor(b []byte) error {
-	var w wireRequest
-	d.has = fieldX
-	if len(b) > 0 && cbor.Kind(b[0]) == cbor.Array {
-		if err := cbor.Valid(b); err != nil {
-			return err
-		}
-		w.X = b
-	} else if err := cbor.Decode(b, &w); err != nil {
-		return err
+	if err := cbor.Valid(b); err != nil {
+		return &RequestError{Code: CodeBadRequest, Message: "neither JSON nor CBOR " + err.Error(), Want: rowsHint}
 	}
-	if len(w.X) == 0 {
-		d.has = 0
-		return nil
+	r := cbor.Reader{B: b}
+	err := d.cborRequest(&r)
+	var re *RequestError
+	if err != nil && !errors.As(err, &re) {
+		return fmt.Errorf("not a request at byte %d: %w", r.At(), err)
 	}
-	d.m.DeadlineMS, d.m.Stream, d.m.T = w.DL, w.S, w.T
-	if err := checkTime("t", w.T); err != nil {
-		return err
-	}
-	if cbor.Kind(w.X[0]) == cbor.Bytes {
-		return d.packed(w)
-	}
-	if w.Shape != nil {
-		return &RequestError{Code: CodeBadRequest, Message: "shape goes with packed x only"}
-	}
-	return d.cborRows(w.X)
+	return err
 }
 
-// packed reads x as little-endian float32 beside its shape.
-func (d *requestDecoder) packed(w wireRequest) error {
-	r := cbor.Reader{B: w.X}
-	b, err := r.Bytes()
+// cborRequest reads a request from well-formed CBOR.
+func (d *requestDecoder) cborRequest(r *cbor.Reader) error {
+	if r.Kind() == cbor.Array {
+		d.has = fieldX
+		return d.cborRows(r)
+	}
+	fields, err := r.Len(cbor.Map)
 	if err != nil {
 		return err
 	}
-	if len(w.Shape) != 2 || w.Shape[0] < 1 || w.Shape[1] < 1 ||
-		w.Shape[0] > MaxWindowValues || w.Shape[1] > MaxWindowValues || w.Shape[0]*w.Shape[1] > MaxWindowValues {
-		return &RequestError{Code: CodeBadRequest, Message: "packed x has no usable shape",
-			Want: fmt.Sprintf("[steps, features], at most %d values", MaxWindowValues), Got: fmt.Sprintf("%.3v", w.Shape)}
+	var p packedRows
+	for range fields {
+		key, err := r.Text()
+		if err != nil {
+			return err
+		}
+		if err := d.cborField(r, key, &p); err != nil {
+			return err
+		}
 	}
-	steps, width := int(w.Shape[0]), int(w.Shape[1])
-	if len(b) != 4*steps*width {
+	if p.is {
+		return d.packed(p)
+	}
+	if d.has&fieldShape != 0 {
+		return &RequestError{Code: CodeBadRequest, Message: "shape goes with packed x only"}
+	}
+	return nil
+}
+
+func (d *requestDecoder) cborField(r *cbor.Reader, key string, p *packedRows) (err error) {
+	var n int64
+	switch key {
+	case "x":
+		if err := d.has.add(fieldX, key); err != nil {
+			return err
+		}
+		if p.is = r.Kind() == cbor.Bytes; !p.is {
+			return d.cborRows(r)
+		}
+		p.b, err = r.Bytes()
+		return err
+	case "shape":
+		if err := d.has.add(fieldShape, key); err != nil {
+			return err
+		}
+		return p.readShape(r)
+	case "dl":
+		n, err = r.Int(math.MaxUint32)
+		d.m.DeadlineMS = uint32(n)
+		return firstError(err, d.has.add(fieldDL, key))
+	case "s":
+		d.m.Stream, err = r.Text()
+		return firstError(err, d.has.add(fieldS, key))
+	case "t":
+		d.m.T, err = r.Int(MaxInteger)
+		return firstError(err, d.has.add(fieldT, key))
+	}
+	return unknownField(key, "x, shape, dl, s or t")
+}
+
+// packedRows are rows as little-endian float32 beside their shape.
+type packedRows struct {
+	is           bool
+	b            []byte
+	steps, width int // 0 until known
+}
+
+func (p *packedRows) readShape(r *cbor.Reader) error {
+	n, err := r.Len(cbor.Array)
+	if err != nil {
+		return err
+	}
+	var shape [2]int64
+	if n != len(shape) {
+		return badShape(plural(n, "number"))
+	}
+	for i := range shape {
+		if shape[i], err = r.Int(MaxInteger); err != nil {
+			return err
+		}
+		if shape[i] < 1 || shape[i] > MaxWindowValues {
+			return badShape(strconv.FormatInt(shape[i], 10))
+		}
+	}
+	if shape[0]*shape[1] > MaxWindowValues {
+		return badShape(fmt.Sprint(shape))
+	}
+	p.steps, p.width = int(shape[0]), int(shape[1])
+	return nil
+}
+
+func badShape(got string) error {
+	return &RequestError{Code: CodeBadRequest, Message: "packed x has no usable shape",
+		Want: fmt.Sprintf("[steps, features], at most %d values", MaxWindowValues), Got: got}
+}
+
+func (d *requestDecoder) packed(p packedRows) error {
+	if p.steps == 0 {
+		return badShape("none")
+	}
+	if len(p.b) != 4*p.steps*p.width {
 		return &RequestError{Code: CodeBadRequest, Message: "packed x does not have its shape",
-			Want: plural(4*steps*width, "byte"), Got: plural(len(b), "byte")}
+			Want: plural(4*p.steps*p.width, "byte"), Got: plural(len(p.b), "byte")}
 	}
-	if d.width > 0 && width != d.width {
+	if d.width > 0 && p.width != d.width {
 		return &RequestError{Code: CodeBadShape, Message: "rows have the wrong length",
-			Want: plural(d.width, "value"), Got: plural(width, "value")}
+			Want: plural(d.width, "value"), Got: plural(p.width, "value")}
 	}
-	d.width, d.m.Steps = width, steps
-	d.m.Rows = make([]float32, steps*width)
+	d.width, d.m.Steps = p.width, p.steps
+	d.m.Rows = make([]float32, p.steps*p.width)
 	for i := range d.m.Rows {
-		v := math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+		v := math.Float32frombits(binary.LittleEndian.Uint32(p.b[4*i:]))
 		if !finite(v) {
-			return nonFinite(i, width)
+			return nonFinite(i, p.width)
 		}
 		d.m.Rows[i] = v
 	}
@@ -373,8 +442,7 @@ func nonFinite(i, width int) error {
 }
 
 // cborRows reads rows as arrays or maps of numbers from well-formed CBOR.
-func (d *requestDecoder) cborRows(x []byte) error {
-	r := cbor.Reader{B: x}
+func (d *requestDecoder) cborRows(r *cbor.Reader) error {
 	steps, err := r.Len(cbor.Array)
 	if err != nil {
 		return err
@@ -382,7 +450,7 @@ func (d *requestDecoder) cborRows(x []byte) error {
 	for range steps {
 		start := len(d.m.Rows)
 		if r.Kind() == cbor.Map {
-			if err := d.cborObject(&r, start); err != nil {
+			if err := d.cborObject(r, start); err != nil {
 				return err
 			}
 			continue
@@ -479,6 +547,15 @@ func (m PredictRequest) AppendJSON(b []byte) ([]byte, error) {
 		b = strconv.AppendInt(append(b, `,"t":`...), m.T, 10)
 	}
 	return append(b, '}'), nil
+}
+
+// wireRequest is what AppendCBOR writes.
+type wireRequest struct {
+	X     cbor.RawMessage `cbor:"x"`
+	Shape []int64         `cbor:"shape,omitempty"`
+	DL    uint32          `cbor:"dl,omitempty"`
+	S     string          `cbor:"s,omitempty"`
+	T     int64           `cbor:"t,omitempty"`
 }
 
 // AppendCBOR appends m as CBOR with packed rows.

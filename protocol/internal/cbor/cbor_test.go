@@ -76,6 +76,38 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
+// FuzzValid holds Valid against the library.
+func FuzzValid(f *testing.F) {
+	for _, s := range []string{
+		"", "\x00", "\x00\x00", "\x18", "\x1c", "\x1f", "\x42a", "\x61\xff", "\x9f\xff", "\xc1\x00", "\xf4", "\xf8\x1f", "\xf8\x20", "\xf9\x7e\x00", "\xff",
+		"\x82\x01\x81\x02", "\xa1\x61x\x82\x01\x02", "\xa1\x01", "\xbb\xff\xff\xff\xff\xff\xff\xff\xff",
+		strings.Repeat("\x81", MaxDepth) + "\x00", strings.Repeat("\x81", MaxDepth+1) + "\x00", strings.Repeat("\x81", MaxDepth) + "\x80",
+		strings.Repeat("\xa1\x00", MaxDepth) + "\x00", strings.Repeat("\xa1\x00", MaxDepth+1) + "\x00",
+		"\x9a\x00\x01\x00\x00" + strings.Repeat("\x00", MaxElements), "\x9a\x00\x01\x00\x01" + strings.Repeat("\x00", MaxElements+1),
+		"\xb9\x04\x00" + strings.Repeat("\x00", 2*MaxPairs), "\xb9\x04\x01" + strings.Repeat("\x00", 2*MaxPairs+2),
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got, want := Valid(b), dec.Wellformed(b)
+		if (got == nil) != (want == nil) {
+			t.Errorf("Valid(%.40x) = %v, the library says %v", b, got, want)
+		}
+	})
+}
+
+func TestValidNamesTheByte(t *testing.T) {
+	for s, want := range map[string]string{
+		"\x82\x01": "at byte 2: CBOR ends early", "\x82\x01\x42a": "at byte 4: CBOR ends early", "\x81\x01\x02": "at byte 2: bytes behind the CBOR value",
+		"\x82\x01\x9f\xff":                     "at byte 2: CBOR with a tag, or of reserved or indefinite length",
+		"\x81\x81\x81\x81\x81\x81\x81\x81\x80": "at byte 8: CBOR that is nested too deeply or too long",
+	} {
+		if err := Valid([]byte(s)); err == nil || err.Error() != want {
+			t.Errorf("Valid(%x) = %v, want %s", s, err, want)
+		}
+	}
+}
+
 func TestAppendHeadIsShortest(t *testing.T) {
 	for _, n := range []uint64{0, 23, 24, 255, 256, 65535, 65536, math.MaxUint32, math.MaxUint32 + 1, math.MaxUint64} {
 		want, err := Append(nil, n)

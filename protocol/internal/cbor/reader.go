@@ -3,6 +3,7 @@ package cbor
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"unicode/utf8"
 )
@@ -23,20 +24,42 @@ var (
 	ErrType      = errors.New("CBOR value of another type than expected")
 	ErrTruncated = errors.New("CBOR ends early")
 	ErrRange     = errors.New("number is not finite in float32")
+	ErrInteger   = errors.New("CBOR value is not an integer")
+	ErrForm      = errors.New("CBOR with a tag, or of reserved or indefinite length")
+	ErrLimit     = errors.New("CBOR that is nested too deeply or too long")
+	ErrTrailing  = errors.New("bytes behind the CBOR value")
 )
 
 // Kind returns the major type of a value that begins with b.
 func Kind(b byte) byte { return b >> 5 }
 
-// Valid returns nil if b is exactly one well-formed value within the limits.
-func Valid(b []byte) error { return dec.Wellformed(b) }
+// Valid returns nil if b is exactly one well-formed value within the limits;
+// what a decoder takes has this form. An error names the byte.
+func Valid(b []byte) error {
+	r := Reader{B: b}
+	err := r.skip(0)
+	switch {
+	case errors.Is(err, ErrTruncated):
+		r.at = len(b)
+	case err == nil && r.i < len(b):
+		r.at, err = r.i, ErrTrailing
+	}
+	if err != nil {
+		return fmt.Errorf("at byte %d: %w", r.at, err)
+	}
+	return nil
+}
 
 // A Reader reads rows of numbers without reflection. B must have passed Valid
 // or be a RawMessage; a Reader still checks every bound.
 type Reader struct {
-	B []byte
-	i int
+	B  []byte
+	i  int
+	at int // where the value begins whose head was read last
 }
+
+// At returns where the value begins that was read last, or could not be.
+func (r *Reader) At() int { return r.at }
 
 // Kind returns the major type of the next value, or 255 at the end.
 func (r *Reader) Kind() byte {
@@ -48,6 +71,7 @@ func (r *Reader) Kind() byte {
 
 // head reads the initial byte and its argument.
 func (r *Reader) head() (major, info byte, n uint64, err error) {
+	r.at = r.i
 	if r.i >= len(r.B) {
 		return 0, 0, 0, ErrTruncated
 	}
@@ -77,6 +101,45 @@ func (r *Reader) head() (major, info byte, n uint64, err error) {
 	}
 	r.i += size
 	return major, info, n, nil
+}
+
+// skip reads a value that is nested in depth others.
+func (r *Reader) skip(depth int) error {
+	major, info, n, err := r.head()
+	if errors.Is(err, ErrType) {
+		return ErrForm
+	}
+	if err != nil {
+		return err
+	}
+	switch left := uint64(len(r.B) - r.i); major {
+	case Bytes, Text:
+		if n > left {
+			return ErrTruncated
+		}
+		r.i += int(n)
+		return nil
+	case Array, Map:
+		if depth == MaxDepth || major == Array && n > MaxElements || major == Map && n > MaxPairs {
+			return ErrLimit
+		}
+		if major == Map {
+			n *= 2
+		}
+		for range n {
+			if err := r.skip(depth + 1); err != nil {
+				return err
+			}
+		}
+		return nil
+	case Uint, Negint:
+		return nil
+	case Simple:
+		if info != 24 || n >= 32 { // RFC 8949 §3.3
+			return nil
+		}
+	}
+	return ErrForm
 }
 
 // Len reads the head of an Array or Map and returns its length, which is at
@@ -114,6 +177,18 @@ func (r *Reader) str(kind byte) ([]byte, error) {
 	}
 	r.i += n
 	return r.B[r.i-n : r.i], nil
+}
+
+// Int reads an integer from 0 to most.
+func (r *Reader) Int(most int64) (int64, error) {
+	major, _, n, err := r.head()
+	if err == nil && (major != Uint || n > uint64(most)) {
+		err = fmt.Errorf("%w from 0 to %d", ErrInteger, most)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return int64(n), nil
 }
 
 // Float32 reads an integer or a float of any width, rounded to float64 and
