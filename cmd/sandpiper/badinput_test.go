@@ -374,11 +374,12 @@ func badRequests() []badRow {
 		code    string
 		text    []string
 	}{
-		{"malformed JSON", badModel, []byte(`[[20,0.5],[20.5`), protocol.CodeBadRequest, []string{"at byte 15"}},
-		{"text behind JSON", badModel, []byte(badRequest + " x"), protocol.CodeBadRequest, nil},
-		{"malformed CBOR", badModel, packed(badRows...)[:20], protocol.CodeBadRequest, nil},
-		{"neither JSON nor CBOR", badModel, []byte("20 0.5"), protocol.CodeBadRequest, nil},
-		{"empty", badModel, nil, protocol.CodeBadRequest, nil},
+		{"malformed JSON", badModel, []byte(`[[20,0.5],[20.5`), protocol.CodeBadRequest, []string{"at byte 15", "want rows of numbers, [[1.5,20]"}},
+		{"text behind JSON", badModel, []byte(badRequest + " x"), protocol.CodeBadRequest, []string{"bytes behind the value", "want rows of numbers"}},
+		{"malformed CBOR", badModel, packed(badRows...)[:20], protocol.CodeBadRequest, []string{"neither JSON nor CBOR at byte 20: CBOR ends early", "want rows of numbers, [[1.5,20]"}},
+		{"CBOR that is no request", badModel, []byte("\xa1\x61x\x61y"), protocol.CodeBadRequest, []string{"not a request at byte 3", "want rows of numbers, [[1.5,20]"}},
+		{"neither JSON nor CBOR", badModel, []byte("20 0.5"), protocol.CodeBadRequest, []string{"the request is neither JSON nor CBOR", "want rows of numbers", `got "20 0.5"`}},
+		{"empty", badModel, nil, protocol.CodeBadRequest, []string{"the request is empty; mosquitto_rr 2.0.11 sends nothing with -f or -s, use -m", "want rows of numbers"}},
 		{"no rows", badModel, []byte(`{"dl":5}`), protocol.CodeBadRequest, []string{"the field x is missing, want rows"}},
 		{"unknown field", badModel, []byte(`{"x":` + badRequest + `,"deadline":5}`), protocol.CodeBadRequest, []string{`unknown field, want x, dl, s or t, got "deadline"`}},
 		{"too few rows", badModel, []byte(`[[20,0.5],[21,0.5]]`), protocol.CodeBadShape, []string{"wrong number of rows, want 5×2, got 2×2"}},
