@@ -185,7 +185,7 @@ func (a *Agent) load() error {
 		a.cfg.Log.Error("model cache was damaged", "err", f)
 	}
 	if a.files.ReadOnly() {
-		a.setStorage(store.ErrReadOnly.Error())
+		a.setStorage("write model cache: " + store.ErrReadOnly.Error()) // as Commit says it
 	}
 	return nil
 }

@@ -953,6 +953,55 @@ func TestLocalSocket(t *testing.T) {
 	}
 }
 
+func TestSocketThatCannotBeMadeDoesNotKeepFromAnswering(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		dir, v1, v2 := t.TempDir(), w.version(1), w.version(2)
+		w.installed(dir, v1).stop()
+		d := w.start(dir, func(c *Config) { c.Socket = filepath.Join(dir, "missing", SocketName) })
+		pass(3 * time.Minute)
+		d.answers(v1)
+		w.rollOut(v2)
+		pass(time.Minute)
+		d.answers(v2)
+	})
+}
+
+func TestSocketIsMadeOnceItCanBe(t *testing.T) {
+	dir, err := os.MkdirTemp("", "sp") // short: t.TempDir may exceed 107 bytes
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	log := make(logLines, 100)
+	a := &Agent{cfg: Config{Socket: filepath.Join(dir, "later", SocketName), Log: slog.New(slog.NewTextHandler(log, nil))}}
+	opened := make(chan net.Listener)
+	go func() { opened <- a.openSocket(t.Context(), time.Millisecond) }()
+	if line := <-log; !strings.Contains(line, "no local socket") || !strings.Contains(line, "no such file") {
+		t.Errorf("log says %q, want what does not work and why", line)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "later"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l := <-opened
+	defer l.Close()
+	if c, err := net.Dial("unix", a.cfg.Socket); err != nil {
+		t.Error(err)
+	} else {
+		c.Close()
+	}
+	if len(log) > 0 {
+		t.Errorf("said again: %q", <-log)
+	}
+}
+
+// logLines is a log that a test reads.
+type logLines chan string
+
+func (l logLines) Write(b []byte) (int, error) {
+	l <- string(b)
+	return len(b), nil
+}
+
 // A tracedCache copies the data folder after every transaction, and fails when
 // it is told to.
 type tracedCache struct {

@@ -28,10 +28,13 @@ const maxLocal = 16
 //	POST /predict/MODEL   a request, JSON or CBOR → a reply in kind
 //
 // Errors of status and install are {"error": text, "refused": bool}.
+//
+// A socket that cannot be made, in a data folder that is read-only or full, is
+// no reason not to answer over MQTT: it is logged and tried again.
 func (a *Agent) serveSocket(ctx, inner context.Context) error {
-	l, err := listen(a.cfg.Socket)
-	if err != nil {
-		return fmt.Errorf("local socket: %w", err)
+	l := a.openSocket(ctx, flushPeriod)
+	if l == nil {
+		return nil
 	}
 	s := &http.Server{
 		Handler:           a.local(),
@@ -51,7 +54,7 @@ func (a *Agent) serveSocket(ctx, inner context.Context) error {
 	defer stop()
 	stopInner := context.AfterFunc(inner, func() { _ = s.Close() })
 	defer stopInner()
-	err = s.Serve(newLimitListener(l, maxLocal))
+	err := s.Serve(newLimitListener(l, maxLocal))
 	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("local socket: %w", err)
 	}
@@ -59,6 +62,23 @@ func (a *Agent) serveSocket(ctx, inner context.Context) error {
 		<-stopped
 	}
 	return nil
+}
+
+// openSocket listens, and again every period until it can; nil once ctx ends.
+func (a *Agent) openSocket(ctx context.Context, period time.Duration) net.Listener {
+	for said := ""; ; {
+		l, err := listen(a.cfg.Socket)
+		if err == nil {
+			return l
+		}
+		if err.Error() != said {
+			said = err.Error()
+			a.cfg.Log.Error("no local socket: status and install do not work, predictions over MQTT do", "err", err)
+		}
+		if !sleep(ctx, period) {
+			return nil
+		}
+	}
 }
 
 // listen opens the socket, in place of one that a killed process left behind:
