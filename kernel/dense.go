@@ -21,14 +21,15 @@ func (l lanes) set(u int, v0, v1 float32) {
 // multiply and add rounded separately; the lanes are then added in order to
 // the bias. Zero padding therefore adds +0 to a lane, which changes no bit.
 type dense struct {
+	tier       tier
 	units, in  int
 	activation Activation
 	bias       []float32
 	w          lanes // [unit][in/16]
 }
 
-func packDense(kernel, bias []float32, in int, l Layer) *dense {
-	d := &dense{units: l.Units, in: in, activation: l.Activation, bias: append([]float32(nil), bias...)}
+func packDense(t tier, kernel, bias []float32, in int, l Layer) *dense {
+	d := &dense{tier: t, units: l.Units, in: in, activation: l.Activation, bias: append([]float32(nil), bias...)}
 	n := (in + 15) / 16
 	d.w = make(lanes, l.Units*n)
 	for k := range in {
@@ -41,15 +42,10 @@ func packDense(kernel, bias []float32, in int, l Layer) *dense {
 
 // apply computes y from x, which holds the layer's inputs. len(y) is units.
 func (d *dense) apply(y []float32, x lanes) {
-	for u := range y {
-		w := d.w[u*len(x):][:len(x)]
-		v := d.bias[u]
-		for g := range 4 {
-			for _, s := range sumLanes(w, x, g) {
-				v += s
-			}
-		}
-		y[u] = v
+	if d.tier != generic {
+		denseSum(d.tier, &y[0], &d.bias[0], &d.w[0][0][0], &x[0][0][0], len(y), len(x))
+	} else {
+		d.sum(y, x)
 	}
 	switch d.activation {
 	case ReLU:
@@ -62,6 +58,20 @@ func (d *dense) apply(y []float32, x lanes) {
 		}
 	case Softmax:
 		softmax(y)
+	}
+}
+
+// sum is apply before the activation.
+func (d *dense) sum(y []float32, x lanes) {
+	for u := range y {
+		w := d.w[u*len(x):][:len(x)]
+		v := d.bias[u]
+		for g := range 4 {
+			for _, s := range sumLanes(w, x, g) {
+				v += s
+			}
+		}
+		y[u] = v
 	}
 }
 

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -65,6 +68,53 @@ func float32Model(t testing.TB, w *Weights) *Model {
 	return m
 }
 
+// everyTier are the tiers this build and CPU have; what it lacks it logs, and
+// fails for those that SANDPIPER_KERNEL_REQUIRE names, separated by commas.
+func everyTier(t testing.TB) []tier {
+	t.Helper()
+	var have []tier
+	for _, c := range tiers {
+		if *c.has {
+			have = append(have, c.tier)
+			continue
+		}
+		if slices.Contains(strings.Split(os.Getenv("SANDPIPER_KERNEL_REQUIRE"), ","), c.tier.String()) {
+			t.Fatalf("this CPU lacks the required tier %v", c.tier)
+		}
+		t.Logf("skipped tier %v: this CPU lacks it", c.tier)
+	}
+	return have
+}
+
+// everyModel is w as an int8 and a float32 model on every tier.
+func everyModel(t testing.TB, w *Weights) []*Model {
+	t.Helper()
+	q := quantized(t, w)
+	var models []*Model
+	for _, tier := range everyTier(t) {
+		models = append(models, int8ModelOn(t, tier, q), float32ModelOn(t, tier, w))
+	}
+	return models
+}
+
+func int8ModelOn(t testing.TB, tier tier, q *QuantWeights) *Model {
+	t.Helper()
+	m, err := newInt8(tier, q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func float32ModelOn(t testing.TB, tier tier, w *Weights) *Model {
+	t.Helper()
+	m, err := newFloat32(tier, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
 func randomWindow(seed uint64, steps, features int) []float32 {
 	x := make([]float32, steps*features)
 	uniform(newRand(seed), x, 3)
@@ -88,7 +138,7 @@ func equalBits(t testing.TB, what string, got, want []float32) {
 func BenchmarkStep(b *testing.B) {
 	for _, hidden := range []int{32, 64, 128, 256} {
 		w := randomWeights(b, lstmGraph(hidden, 8), 1)
-		for _, m := range []*Model{int8Model(b, quantized(b, w)), float32Model(b, w)} {
+		for _, m := range everyModel(b, w) {
 			b.Run(fmt.Sprintf("%s/H=%d", typeName(m), hidden), func(b *testing.B) {
 				s, y, x := m.NewState(), make([]float32, 1), randomWindow(2, 1, 8)
 				b.ReportAllocs()
@@ -104,7 +154,7 @@ func BenchmarkStep(b *testing.B) {
 
 func BenchmarkWindow(b *testing.B) {
 	w := randomWeights(b, lstmGraph(128, 8), 1)
-	for _, m := range []*Model{int8Model(b, quantized(b, w)), float32Model(b, w)} {
+	for _, m := range everyModel(b, w) {
 		b.Run(typeName(m), func(b *testing.B) {
 			s, y, x := m.NewState(), make([]float32, 1), randomWindow(2, 50, 8)
 			for b.Loop() {
@@ -118,7 +168,7 @@ func BenchmarkWindow(b *testing.B) {
 
 func typeName(m *Model) string {
 	if m.Int8() {
-		return "int8"
+		return "int8 " + m.Tier()
 	}
-	return "float32"
+	return "float32 " + m.Tier()
 }

@@ -9,8 +9,9 @@ type Model struct {
 	int8    bool
 	tier    tier
 	recur   int            // LSTM layers
-	int8s   []*lstmInt8    // of an int8 model
-	floats  []*lstmFloat32 // of a float32 model
+	int8s   []*lstmInt8    // of an int8 model on the generic tier
+	floats  []*lstmFloat32 // of a float32 model on the generic tier
+	vectors []*vectorLSTM  // of either on another tier
 	denses  []*dense
 	outputs int
 }
@@ -19,13 +20,19 @@ type Model struct {
 // tier. Errors are those of QuantWeights.Validate and Select, and ErrRange if
 // an input within MaxInput could take a sum out of float32.
 func NewInt8(q *QuantWeights) (*Model, error) {
-	if err := q.Validate(); err != nil {
-		return nil, err
-	}
-	m, err := newModel(q.Graph, true)
+	t, err := selected()
 	if err != nil {
 		return nil, err
 	}
+	return newInt8(t, q)
+}
+
+// newInt8 is NewInt8 on a given tier.
+func newInt8(t tier, q *QuantWeights) (*Model, error) {
+	if err := q.Validate(); err != nil {
+		return nil, err
+	}
+	m := newModel(t, q.Graph, true)
 	bound := float64(MaxInput)
 	for i := range q.Layers {
 		l, ql, in := q.Graph.Layers[i], &q.Layers[i], q.Graph.In(i)
@@ -33,12 +40,16 @@ func NewInt8(q *QuantWeights) (*Model, error) {
 		if l.Kind == Dense {
 			sums.addFloats(ql.Dense, bound)
 			bound = sums.outputBound(l.Activation)
-			m.denses = append(m.denses, packDense(ql.Dense, ql.Bias, in, l))
+			m.denses = append(m.denses, packDense(t, ql.Dense, ql.Bias, in, l))
 		} else {
 			sums.addInt8(ql.Kernel, ql.KernelScale, bound)
 			sums.addInt8(ql.Recurrent, ql.RecurrentScale, hiddenBound)
 			bound = hiddenBound
-			m.int8s = append(m.int8s, packLSTMInt8(ql, in, l.Units, i == 0))
+			if t == generic {
+				m.int8s = append(m.int8s, packLSTMInt8(ql, in, l.Units, i == 0))
+			} else {
+				m.vectors = append(m.vectors, packVectorInt8(t, ql, in, l.Units, i == 0))
+			}
 		}
 		if err := sums.check(); err != nil {
 			return nil, fmt.Errorf("layer %d: %w", i, err)
@@ -49,13 +60,19 @@ func NewInt8(q *QuantWeights) (*Model, error) {
 
 // NewFloat32 packs a float32 model. Errors are as for NewInt8.
 func NewFloat32(w *Weights) (*Model, error) {
-	if err := w.Validate(); err != nil {
-		return nil, err
-	}
-	m, err := newModel(w.Graph, false)
+	t, err := selected()
 	if err != nil {
 		return nil, err
 	}
+	return newFloat32(t, w)
+}
+
+// newFloat32 is NewFloat32 on a given tier.
+func newFloat32(t tier, w *Weights) (*Model, error) {
+	if err := w.Validate(); err != nil {
+		return nil, err
+	}
+	m := newModel(t, w.Graph, false)
 	bound := float64(MaxInput)
 	for i := range w.Layers {
 		l, lw, in := w.Graph.Layers[i], &w.Layers[i], w.Graph.In(i)
@@ -63,11 +80,15 @@ func NewFloat32(w *Weights) (*Model, error) {
 		sums.addFloats(lw.Kernel, bound)
 		if l.Kind == Dense {
 			bound = sums.outputBound(l.Activation)
-			m.denses = append(m.denses, packDense(lw.Kernel, lw.Bias, in, l))
+			m.denses = append(m.denses, packDense(t, lw.Kernel, lw.Bias, in, l))
 		} else {
 			sums.addFloats(lw.Recurrent, hiddenBound)
 			bound = hiddenBound
-			m.floats = append(m.floats, packLSTMFloat32(lw, in, l.Units))
+			if t == generic {
+				m.floats = append(m.floats, packLSTMFloat32(lw, in, l.Units))
+			} else {
+				m.vectors = append(m.vectors, packVectorFloat32(t, lw, in, l.Units, i == 0))
+			}
 		}
 		if err := sums.check(); err != nil {
 			return nil, fmt.Errorf("layer %d: %w", i, err)
@@ -76,12 +97,8 @@ func NewFloat32(w *Weights) (*Model, error) {
 	return m, nil
 }
 
-func newModel(g Graph, int8 bool) (*Model, error) {
-	t, err := selected()
-	if err != nil {
-		return nil, err
-	}
-	return &Model{graph: g.Clone(), int8: int8, tier: t, recur: g.Recurrent(), outputs: g.Outputs()}, nil
+func newModel(t tier, g Graph, int8 bool) *Model {
+	return &Model{graph: g.Clone(), int8: int8, tier: t, recur: g.Recurrent(), outputs: g.Outputs()}
 }
 
 // Graph returns a copy of the model's graph.

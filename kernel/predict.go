@@ -84,8 +84,12 @@ func (m *Model) predict(s *State, y, window []float32) error {
 		return &ShapeError{"outputs", want, len(y)}
 	}
 	s.Reset()
-	for ; len(window) > 0; window = window[f:] {
-		m.advance(s, window[:f])
+	for i := 0; len(window) > 0; i, window = i+1, window[f:] {
+		if m.tier != generic {
+			m.advanceVector(s, window[:f], m.inputSums(s, window, i))
+		} else {
+			m.advance(s, window[:f])
+		}
 		if sequences {
 			m.head(s, y[:m.outputs])
 			y = y[m.outputs:]
@@ -97,8 +101,41 @@ func (m *Model) predict(s *State, y, window []float32) error {
 	return nil
 }
 
+// windowRows is the number of steps for which a window's input sums are
+// computed together: enough to read the input kernel rarely, few enough for
+// the sums to stay in the innermost cache.
+const windowRows = 8
+
+// inputSums returns the input sums of the first row of window, which is row i
+// of the whole one.
+func (m *Model) inputSums(s *State, window []float32, i int) []float32 {
+	l := m.vectors[0]
+	n := gates * l.padded
+	if s.sums == nil {
+		s.sums = make([]float32, windowRows*n)
+	}
+	if i %= windowRows; i == 0 {
+		l.inputSums(&s.lstms[0], s.sums, window[:min(len(window), windowRows*l.in)])
+	}
+	return s.sums[i*n:][:n]
+}
+
+// advanceVector runs the LSTM layers of a vector tier over one input row, or
+// over its sums if they are there.
+func (m *Model) advanceVector(s *State, x, sums []float32) {
+	var below *lstmState
+	for i, l := range m.vectors {
+		l.step(&s.lstms[i], x, below, sums)
+		below, sums = &s.lstms[i], nil
+	}
+}
+
 // advance runs the LSTM layers over one input row.
 func (m *Model) advance(s *State, x []float32) {
+	if m.tier != generic {
+		m.advanceVector(s, x, nil)
+		return
+	}
 	if m.int8 {
 		var below [][2]float64
 		for i, l := range m.int8s {

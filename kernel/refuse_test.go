@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -148,7 +149,7 @@ func TestLargestInputsStayFinite(t *testing.T) {
 	for i := range w.Layers[2].Kernel {
 		w.Layers[2].Kernel[i] = 1e18
 	}
-	for _, m := range []*Model{int8Model(t, quantized(t, w)), float32Model(t, w)} {
+	for _, m := range everyModel(t, w) {
 		for _, x := range [][]float32{{MaxInput, MaxInput}, {-MaxInput, -MaxInput}, {MaxInput, -MaxInput}} {
 			y := make([]float32, 1)
 			if err := m.Predict(m.NewState(), y, x); err != nil || !finite(y[0]) {
@@ -201,14 +202,29 @@ func TestCallsRefuse(t *testing.T) {
 }
 
 func TestForcedTier(t *testing.T) {
-	for _, name := range []string{"", "generic"} {
-		if tier, err := selectTier(name); err != nil || tier.String() != "generic" {
-			t.Errorf("selectTier(%q) = %v, %v, want generic", name, tier, err)
+	names := Tiers()
+	if tier, err := selectTier(""); err != nil || tier.String() != names[0] {
+		t.Errorf("selectTier() = %v, %v, want %s", tier, err, names[0])
+	}
+	if last := names[len(names)-1]; last != "generic" {
+		t.Errorf("Tiers() = %v, want generic last", names)
+	}
+	for _, name := range names {
+		if tier, err := selectTier(name); err != nil || tier.String() != name {
+			t.Errorf("selectTier(%q) = %v, %v", name, tier, err)
+		}
+	}
+	for _, name := range tierNames {
+		if slices.Contains(names, name) {
+			continue
+		}
+		if _, err := selectTier(name); !errors.Is(err, ErrTier) || !strings.Contains(err.Error(), "build and CPU have "+names[0]) {
+			t.Errorf("selectTier(%q) = %v, want ErrTier naming the tiers there are", name, err)
 		}
 	}
 	for _, name := range []string{"avx9", "Generic", "generic "} {
 		_, err := selectTier(name)
-		if !errors.Is(err, ErrTier) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "have generic") {
+		if !errors.Is(err, ErrTier) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "generic") {
 			t.Errorf("selectTier(%q) = %v, want ErrTier naming it and the tiers there are", name, err)
 		}
 	}

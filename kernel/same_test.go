@@ -14,18 +14,30 @@ var (
 	sizesF = []int{1, 2, 7, 8, 9, 16, 17, 33}
 )
 
-// sameAsOracle steps m and an oracle through the window and compares the
-// outputs of every step.
+// sameAsOracle steps an oracle and q on every tier through the window and
+// compares the outputs of every step, and those of the window in one call.
 func sameAsOracle(t testing.TB, q *QuantWeights, window []float32) {
 	t.Helper()
-	m := int8Model(t, q)
-	s, o, f := m.NewState(), newOracle(q), q.Graph.Features
-	y := make([]float32, q.Graph.Outputs())
-	for i := 0; len(window) > 0; i, window = i+1, window[f:] {
-		if err := m.Step(s, y, window[:f]); err != nil {
+	o, f := newOracle(q), q.Graph.Features
+	var want []float32
+	for x := window; len(x) > 0; x = x[f:] {
+		want = append(want, o.step(x[:f])...)
+	}
+	n, out := q.Graph.Outputs(), q.Graph.OutputLen(len(window)/f)
+	for _, tier := range everyTier(t) {
+		m := int8ModelOn(t, tier, q)
+		s, y := m.NewState(), make([]float32, n)
+		for i := range len(window) / f {
+			if err := m.Step(s, y, window[i*f:][:f]); err != nil {
+				t.Fatal(err)
+			}
+			equalBits(t, fmt.Sprintf("%v %v step %d", tier, q.Graph, i), y, want[i*n:][:n])
+		}
+		y = make([]float32, out)
+		if err := m.Predict(s, y, window); err != nil {
 			t.Fatal(err)
 		}
-		equalBits(t, fmt.Sprintf("%v step %d", q.Graph, i), y, o.step(window[:f]))
+		equalBits(t, fmt.Sprintf("%v %v window", tier, q.Graph), y, want[len(want)-out:])
 	}
 }
 
@@ -144,7 +156,7 @@ func TestLargestSumIsExact(t *testing.T) {
 func TestWindowEqualsStepping(t *testing.T) {
 	for _, sequences := range []bool{false, true} {
 		w := randomWeights(t, stackedGraph(sequences), 6)
-		for _, m := range []*Model{int8Model(t, quantized(t, w)), float32Model(t, w)} {
+		for _, m := range everyModel(t, w) {
 			const steps = 20
 			window, n := randomWindow(7, steps, 5), m.outputs
 			var want []float32
@@ -172,7 +184,7 @@ func TestWindowEqualsStepping(t *testing.T) {
 func TestBatchEqualsOneByOne(t *testing.T) {
 	for _, sequences := range []bool{false, true} {
 		w := randomWeights(t, stackedGraph(sequences), 6)
-		for _, m := range []*Model{int8Model(t, quantized(t, w)), float32Model(t, w)} {
+		for _, m := range everyModel(t, w) {
 			for _, n := range []int{1, 2, 7} {
 				windows := randomWindow(8, n*12, 5)
 				out := m.graph.OutputLen(12)
@@ -206,22 +218,24 @@ func TestInt8Digests(t *testing.T) {
 		{"lstm 33, every unit", lstmOnly(33, 17), 100, "52f9ca0a3dc1c5cd60b9c85e4e86355517a6d94b7f83400ce399891acd68e12d"},
 		{"stacked, every activation", stackedGraph(true), 100, "6438e067d40ce58806cf85fe90b0736a27e95b36cece9e6e44dcb8eeaea8c22c"},
 	} {
-		m := int8Model(t, quantized(t, randomWeights(t, c.graph, 42)))
-		s, sum := m.NewState(), sha256.New()
-		y, f := make([]float32, c.graph.Outputs()), c.graph.Features
-		window := randomWindow(43, c.steps, f)
-		for i := range c.steps {
-			if err := m.Step(s, y, window[i*f:][:f]); err != nil {
-				t.Fatal(err)
+		for _, tier := range everyTier(t) {
+			m := int8ModelOn(t, tier, quantized(t, randomWeights(t, c.graph, 42)))
+			s, sum := m.NewState(), sha256.New()
+			y, f := make([]float32, c.graph.Outputs()), c.graph.Features
+			window := randomWindow(43, c.steps, f)
+			for i := range c.steps {
+				if err := m.Step(s, y, window[i*f:][:f]); err != nil {
+					t.Fatal(err)
+				}
+				for _, v := range y {
+					sum.Write(binary.LittleEndian.AppendUint32(nil, math.Float32bits(v)))
+				}
 			}
-			for _, v := range y {
-				sum.Write(binary.LittleEndian.AppendUint32(nil, math.Float32bits(v)))
+			state, _ := s.AppendBinary(nil)
+			sum.Write(state)
+			if got := hex.EncodeToString(sum.Sum(nil)); got != c.digest {
+				t.Errorf("%v %s: digest %s, want %s", tier, c.name, got, c.digest)
 			}
-		}
-		state, _ := s.AppendBinary(nil)
-		sum.Write(state)
-		if got := hex.EncodeToString(sum.Sum(nil)); got != c.digest {
-			t.Errorf("%s: digest %s, want %s", c.name, got, c.digest)
 		}
 	}
 }
@@ -231,7 +245,7 @@ func TestZeroInputKeepsZeroState(t *testing.T) {
 	// hidden state, at zero whatever the weights, and the head gives its bias.
 	w := randomWeights(t, lstmGraph(20, 4), 1)
 	clear(w.Layers[0].Bias)
-	for _, m := range []*Model{int8Model(t, quantized(t, w)), float32Model(t, w)} {
+	for _, m := range everyModel(t, w) {
 		y := make([]float32, 1)
 		if err := m.Predict(m.NewState(), y, make([]float32, 4*30)); err != nil {
 			t.Fatal(err)
@@ -255,17 +269,19 @@ func TestPermutingUnitsPermutesOutputs(t *testing.T) {
 			p.Layers[0].Recurrent[k*gates*n+j] = w.Layers[0].Recurrent[perm[k]*gates*n+at(j)]
 		}
 	}
-	a, b := int8Model(t, quantized(t, w)), int8Model(t, quantized(t, p))
-	window, ya, yb := randomWindow(4, 15, f), make([]float32, n), make([]float32, n)
-	if err := a.Predict(a.NewState(), ya, window); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Predict(b.NewState(), yb, window); err != nil {
-		t.Fatal(err)
-	}
-	for u := range n {
-		if ya[perm[u]] != yb[u] {
-			t.Fatalf("unit %d: %v, permuted %v", perm[u], ya[perm[u]], yb[u])
+	for _, tier := range everyTier(t) {
+		a, b := int8ModelOn(t, tier, quantized(t, w)), int8ModelOn(t, tier, quantized(t, p))
+		window, ya, yb := randomWindow(4, 15, f), make([]float32, n), make([]float32, n)
+		if err := a.Predict(a.NewState(), ya, window); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Predict(b.NewState(), yb, window); err != nil {
+			t.Fatal(err)
+		}
+		for u := range n {
+			if ya[perm[u]] != yb[u] {
+				t.Fatalf("%v unit %d: %v, permuted %v", tier, perm[u], ya[perm[u]], yb[u])
+			}
 		}
 	}
 }
@@ -273,7 +289,7 @@ func TestPermutingUnitsPermutesOutputs(t *testing.T) {
 func TestNoAllocations(t *testing.T) {
 	for _, g := range []Graph{lstmGraph(64, 8), stackedGraph(true)} {
 		w := randomWeights(t, g, 1)
-		for _, m := range []*Model{int8Model(t, quantized(t, w)), float32Model(t, w)} {
+		for _, m := range everyModel(t, w) {
 			s, f := m.NewState(), g.Features
 			y, window := make([]float32, g.OutputLen(6)), randomWindow(1, 6, f)
 			for name, call := range map[string]func() error{

@@ -15,6 +15,7 @@ type State struct {
 	x      [][2]float32 // input row of a float32 model, in pairs
 	denses []lanes      // outputs of every dense layer but the last
 	y      []float32    // outputs of a dense layer before they go to lanes
+	sums   []float32    // input sums of windowRows steps, made by the first window
 }
 
 // An lstmState is the state of one LSTM layer. Of q and p, one is used: the
@@ -25,6 +26,31 @@ type lstmState struct {
 	h        lanes        // hidden state of the last step, float32
 	q, qNext [][2]float64 // int8 model: integers in [-127, 127]
 	p, pNext [][2]float32 // float32 model
+	b, bNext []byte       // int8 model on a vector tier: int8, plus 128 if the tier says so
+	args     lstmArgs     // of the assembly's calls
+	back     bool         // the next step visits blocks from last to first
+}
+
+// hidden is unit u of an int8 model's hidden state.
+func (l *lstmState) hidden(t tier, u int) int8 {
+	switch {
+	case t == generic:
+		return int8(l.q[u/2][u%2])
+	case t.offset():
+		return int8(l.b[u] ^ 0x80)
+	}
+	return int8(l.b[u])
+}
+
+func (l *lstmState) setHidden(t tier, u int, v int8) {
+	switch {
+	case t == generic:
+		l.q[u/2][u%2] = float64(v)
+	case t.offset():
+		l.b[u] = byte(v) ^ 0x80
+	default:
+		l.b[u] = byte(v)
+	}
 }
 
 // NewState returns a zero state of m, with all the space Step needs.
@@ -33,11 +59,17 @@ func (m *Model) NewState() *State {
 	for i := range s.lstms {
 		n := m.graph.Layers[i].Units
 		pairs := (n + 1) / 2
+		if m.tier != generic {
+			pairs = pad16(n) / 2
+		}
 		l := &s.lstms[i]
 		*l = lstmState{units: n, c: make([][2]float32, pairs), h: newLanes(n)}
-		if m.int8 {
+		switch {
+		case m.int8 && m.tier != generic:
+			l.b, l.bNext = alignedBytes(2*pairs), alignedBytes(2*pairs)
+		case m.int8:
 			l.q, l.qNext = make([][2]float64, pairs), make([][2]float64, pairs)
-		} else {
+		default:
 			l.p, l.pNext = make([][2]float32, pairs), make([][2]float32, pairs)
 		}
 	}
@@ -50,6 +82,7 @@ func (m *Model) NewState() *State {
 		width = max(width, d.units)
 	}
 	s.y = make([]float32, width)
+	s.Reset()
 	return s
 }
 
@@ -61,6 +94,13 @@ func (s *State) Reset() {
 		clear(l.h)
 		clear(l.q)
 		clear(l.p)
+		var zero byte
+		if s.model.tier.offset() {
+			zero = 0x80
+		}
+		for u := range l.b {
+			l.b[u] = zero
+		}
 	}
 }
 
@@ -76,6 +116,7 @@ func (s *State) CopyFrom(o *State) error {
 		copy(l.h, m.h)
 		copy(l.q, m.q)
 		copy(l.p, m.p)
+		copy(l.b, m.b)
 	}
 	return nil
 }
@@ -105,7 +146,7 @@ func (s *State) AppendBinary(b []byte) ([]byte, error) {
 		}
 		for u := range l.units {
 			if s.model.int8 {
-				b = append(b, byte(int8(l.q[u/2][u%2])))
+				b = append(b, byte(l.hidden(s.model.tier, u)))
 			} else {
 				b = binary.BigEndian.AppendUint32(b, math.Float32bits(l.p[u/2][u%2]))
 			}
@@ -151,7 +192,7 @@ func (s *State) UnmarshalBinary(b []byte) error {
 		b = b[4*l.units:]
 		if s.model.int8 {
 			for u := range l.units {
-				l.q[u/2][u%2] = float64(int8(b[u]))
+				l.setHidden(s.model.tier, u, int8(b[u]))
 			}
 			b = b[l.units:]
 			continue

@@ -9,7 +9,7 @@ import (
 
 func bothModels(t testing.TB, g Graph, seed uint64) []*Model {
 	w := randomWeights(t, g, seed)
-	return []*Model{int8Model(t, quantized(t, w)), float32Model(t, w)}
+	return everyModel(t, w)
 }
 
 func TestSavedStateGoesOnWithTheSameBits(t *testing.T) {

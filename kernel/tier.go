@@ -10,13 +10,38 @@ import (
 // A tier is one implementation of the same numbers.
 type tier uint8
 
-// generic is plain Go. It is always built, and last in tiers.
-const generic tier = 0
+const (
+	generic    tier = iota // plain Go; always built
+	avx2                   // AVX2 and FMA
+	avxVNNI                // AVX2 with VPDPBUSD in its VEX form
+	avx512VNNI             // AVX-512 F, BW, DQ, VL and VNNI
+	neon                   // arm64 ARMv8.0
+	dotProd                // arm64 with SDOT
+)
 
-// tiers are what this build can choose from on this CPU, best first.
-var tiers = []tier{generic}
+var tierNames = [...]string{
+	generic: "generic", avx2: "avx2", avxVNNI: "avxvnni", avx512VNNI: "avx512vnni", neon: "neon", dotProd: "dotprod",
+}
 
-func (t tier) String() string { return [...]string{generic: "generic"}[t] }
+func (t tier) String() string { return tierNames[t] }
+
+// A choice is a tier of this build and whether this CPU has it.
+type choice struct {
+	tier tier
+	has  *bool
+}
+
+// available are the names of the tiers that this build and CPU have, best
+// first; tiers, which ends with generic, is all of this build.
+func available() []string {
+	var names []string
+	for _, c := range tiers {
+		if *c.has {
+			names = append(names, c.tier.String())
+		}
+	}
+	return names
+}
 
 // TierVariable is the environment variable that forces a tier.
 const TierVariable = "SANDPIPER_KERNEL"
@@ -24,16 +49,17 @@ const TierVariable = "SANDPIPER_KERNEL"
 var selected = sync.OnceValues(func() (tier, error) { return selectTier(os.Getenv(TierVariable)) })
 
 func selectTier(name string) (tier, error) {
-	if name == "" {
-		return tiers[0], nil
-	}
-	names := make([]string, len(tiers))
-	for i, t := range tiers {
-		if names[i] = t.String(); names[i] == name {
-			return t, nil
+	for _, c := range tiers {
+		if *c.has && (name == "" || name == c.tier.String()) {
+			return c.tier, nil
 		}
 	}
-	return 0, fmt.Errorf("%s=%q: this build and CPU have %s: %w", TierVariable, name, strings.Join(names, ", "), ErrTier)
+	for _, known := range tierNames {
+		if name == known {
+			return 0, fmt.Errorf("%s=%s: this build and CPU have %s: %w", TierVariable, name, strings.Join(available(), ", "), ErrTier)
+		}
+	}
+	return 0, fmt.Errorf("%s=%q: want one of %s: %w", TierVariable, name, strings.Join(available(), ", "), ErrTier)
 }
 
 // Select chooses the tier, once for the process: the best this build and CPU
@@ -53,3 +79,6 @@ func Tier() string {
 	name, _ := Select()
 	return name
 }
+
+// Tiers are the names of the tiers that this build and CPU have, best first.
+func Tiers() []string { return available() }

@@ -1,0 +1,126 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	"github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// gates are i, f, c, o.
+const gates = 4
+
+// An isa is a vector instruction set and the block of units made for it.
+type isa struct {
+	suffix string
+	regs   []reg.VecPhysical
+	lanes  int // float32 values in a register
+	halves int // registers of units in a block
+}
+
+var (
+	avx512     = &isa{"AVX512", zmms(), 16, 2}
+	avx512Half = &isa{"AVX512Half", zmms(), 16, 1} // the last block of an odd number of 16 units
+	avx2       = &isa{"AVX2", ymms(), 8, 2}
+	avxVNNI    = &isa{"AVXVNNI", ymms(), 8, 2}
+)
+
+// bytes is the size of a register.
+func (v *isa) bytes() int { return 4 * v.lanes }
+
+// units is the number of units in a block.
+func (v *isa) units() int { return v.lanes * v.halves }
+
+func (v *isa) wide() bool { return v.lanes == 16 }
+
+func zmms() []reg.VecPhysical {
+	return []reg.VecPhysical{
+		reg.Z0, reg.Z1, reg.Z2, reg.Z3, reg.Z4, reg.Z5, reg.Z6, reg.Z7,
+		reg.Z8, reg.Z9, reg.Z10, reg.Z11, reg.Z12, reg.Z13, reg.Z14, reg.Z15,
+		reg.Z16, reg.Z17, reg.Z18, reg.Z19, reg.Z20, reg.Z21, reg.Z22, reg.Z23,
+		reg.Z24, reg.Z25, reg.Z26, reg.Z27, reg.Z28, reg.Z29, reg.Z30, reg.Z31,
+	}
+}
+
+func ymms() []reg.VecPhysical {
+	return []reg.VecPhysical{
+		reg.Y0, reg.Y1, reg.Y2, reg.Y3, reg.Y4, reg.Y5, reg.Y6, reg.Y7,
+		reg.Y8, reg.Y9, reg.Y10, reg.Y11, reg.Y12, reg.Y13, reg.Y14, reg.Y15,
+	}
+}
+
+// general registers, the same use everywhere
+var (
+	args   = reg.RAX
+	blocks = reg.RBX
+	count  = reg.RCX
+	in     = reg.RDX // what a product reads: x, xq, q
+	w      = reg.RSI // weights
+	z      = reg.RDI // initial sums
+	wBlock = reg.R8  // weights of this block
+	cell   = reg.R9
+	hidden = reg.R10
+	next   = reg.R11
+	tmp    = reg.R12
+	tmp2   = reg.R13
+)
+
+// An arg is the offset of a field of kernel's lstmArgs; a test there holds them.
+type arg int
+
+const (
+	argW      arg = 8 * iota // weights of the first block visited
+	argWStep                 // bytes to the next one
+	argBlocks                // blocks
+	argZ                     // initial sums of the first block
+	argZStep                 // bytes to the next
+	argX                     // float32 input
+	argNX                    // its length
+	argXQ                    // hidden state of the layer below, int8
+	argNXQ                   // its length / 16
+	argQ                     // own hidden state, int8 or float32
+	argNQ                    // its length / 16
+	argNext                  // where the next one goes
+	argC                     // cell state
+	argH                     // hidden state, float32
+	argUStep                 // units to the next block
+	argRows                  // rows of x
+	argXStep                 // bytes from row to row, or sequence to sequence
+	argZRow                  // bytes from row to row of z
+	argHStep                 // units from sequence to sequence of q, next, c, h
+)
+
+func (a arg) mem() operand.Mem { return operand.Mem{Base: args, Disp: int(a)} }
+
+func load(a arg, r reg.Register) { MOVQ(a.mem(), r) }
+
+func at(base reg.Register, disp int) operand.Mem { return operand.Mem{Base: base, Disp: disp} }
+
+// begin opens a function of a pointer to kernel's lstmArgs, a type avo does not know.
+func begin(v *isa, name string, frame int) {
+	TEXT(name+v.suffix, NOSPLIT, "func(a *byte)")
+	if frame > 0 {
+		AllocLocal(frame)
+	}
+	Load(Param("a"), args)
+}
+
+func end() {
+	VZEROUPPER()
+	RET()
+}
+
+// loop repeats body until count is 0; it runs at least once.
+func loop(label string, count reg.Register, body func()) {
+	Label(label)
+	body()
+	DECQ(count)
+	JNZ(operand.LabelRef(label))
+}
+
+// loopIfAny is loop that may run no time.
+func loopIfAny(label string, count reg.Register, body func()) {
+	TESTQ(count, count)
+	JZ(operand.LabelRef(label + "_none"))
+	loop(label, count, body)
+	Label(label + "_none")
+}

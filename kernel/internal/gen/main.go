@@ -1,0 +1,32 @@
+// Command gen writes the amd64 assembly of package kernel.
+//
+//	./generate.sh        (task generate)
+//	./generate.sh check  (task generate -- check)
+//
+// Registers are chosen here, not by avo: the AVX-VNNI form of VPDPBUSD is
+// written as bytes, which need to know them.
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+)
+
+func main() {
+	ConstraintExpr("amd64,!noasm")
+	constants()
+	for _, v := range []*isa{avx512, avx512Half} {
+		step(v, "int8Step", vnni512{v})
+	}
+	step(avx2, "int8Step", signed2{avx2})
+	step(avxVNNI, "int8Step", vnniVEX{avxVNNI})
+	for _, v := range []*isa{avx512, avx512Half, avx2} {
+		step(v, "float32Step", nil)
+		inputRows(v, "int8Rows", false)
+		inputRows(v, "float32Rows", true)
+	}
+	dense(avx512)
+	dense(avx2)
+	line(avx512)
+	line(avx2)
+	Generate()
+}

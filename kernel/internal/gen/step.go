@@ -1,0 +1,274 @@
+package main
+
+import (
+	"fmt"
+
+	. "github.com/mmcloughlin/avo/build"
+	"github.com/mmcloughlin/avo/operand"
+	"github.com/mmcloughlin/avo/reg"
+)
+
+// A product is an int8 product of four k for one block.
+type product interface {
+	// corrected tells that weights are preceded by the initial sums.
+	corrected() bool
+	// prepare sets up constants and the sums; it may read at w.
+	prepare(acc []reg.VecPhysical)
+	// quad adds the product of the weights at w+disp and the four bytes at in+k.
+	quad(acc []reg.VecPhysical, k, disp int)
+	// offset tells that the hidden state is kept plus 128.
+	offset() bool
+}
+
+// vnni512 takes the hidden state plus 128 as the unsigned operand; the sums
+// start at −128·Σw, which cancels it.
+type vnni512 struct{ *isa }
+
+func (vnni512) corrected() bool { return true }
+func (vnni512) offset() bool    { return true }
+
+func (p vnni512) prepare(acc []reg.VecPhysical) {
+	for i, a := range acc {
+		VMOVDQU32(at(w, i*p.bytes()), a)
+	}
+	ADDQ(operand.I32(len(acc)*p.bytes()), w)
+}
+
+func (p vnni512) quad(acc []reg.VecPhysical, k, disp int) {
+	b := p.regs[16+k/4%2]
+	VPBROADCASTD(at(in, k), b)
+	for i, a := range acc {
+		VPDPBUSD(at(w, disp+i*p.bytes()), b, a)
+	}
+}
+
+// vnniVEX is vnni512 in 256 bits and the VEX encoding of AVX-VNNI, which Go's
+// assembler does not know.
+type vnniVEX struct{ *isa }
+
+func (vnniVEX) corrected() bool { return true }
+func (vnniVEX) offset() bool    { return true }
+
+func (p vnniVEX) prepare(acc []reg.VecPhysical) {
+	for i, a := range acc {
+		VMOVDQU(at(w, i*p.bytes()), a)
+	}
+	ADDQ(operand.I32(len(acc)*p.bytes()), w)
+}
+
+func (p vnniVEX) quad(acc []reg.VecPhysical, k, disp int) {
+	b := p.regs[8+k/4%2]
+	VPBROADCASTD(at(in, k), b)
+	for i, a := range acc {
+		vpdpbusdVEX(disp+i*p.bytes(), b, a)
+	}
+}
+
+// vpdpbusdVEX emits VEX.256.66.0F38.W0 50 /r, VPDPBUSD a, u, [rsi+disp]
+// (Intel SDM vol. 2, VPDPBUSD). The weights' register is RSI.
+func vpdpbusdVEX(disp int, u, a reg.VecPhysical) {
+	ur, ar := byte(u.PhysicalIndex()), byte(a.PhysicalIndex())
+	if ur > 15 || ar > 15 || w != reg.RSI {
+		panic("vpdpbusd: operands outside the encoding")
+	}
+	d := uint32(disp)
+	Comment(fmt.Sprintf("VPDPBUSD %d(SI), Y%d, Y%d", disp, ur, ar))
+	for _, b := range []byte{
+		0xc4,                        // three-byte VEX
+		(^ar>>3&1)<<7 | 0x60 | 0x02, // R̅ X̅ B̅, map 0F38
+		(^ur&15)<<3 | 4 | 1,         // W=0, v̅v̅v̅v̅, L=256, pp=66
+		0x50,
+		0x80 | ar&7<<3 | 6, // disp32, reg, rsi
+		byte(d), byte(d >> 8), byte(d >> 16), byte(d >> 24),
+	} {
+		emit("BYTE", operand.U8(b))
+	}
+}
+
+// signed2 is exact without VNNI: |q|·(w·sign q) in pairs is at most 2·127² =
+// 32258, so VPMADDUBSW does not reach its saturation at 32767.
+type signed2 struct{ *isa }
+
+func (signed2) corrected() bool { return false }
+func (signed2) offset() bool    { return false }
+
+func (p signed2) prepare(acc []reg.VecPhysical) {
+	for _, a := range acc {
+		VPXOR(a, a, a)
+	}
+	VMOVDQU(constant("ones"), p.regs[15])
+}
+
+func (p signed2) quad(acc []reg.VecPhysical, k, disp int) {
+	b, abs := p.regs[8], p.regs[9]
+	VPBROADCASTD(at(in, k), b)
+	VPABSB(b, abs)
+	for i, a := range acc {
+		t := p.regs[10+i%4]
+		VMOVDQU(at(w, disp+i*p.bytes()), t)
+		VPSIGNB(b, t, t)
+		VPMADDUBSW(t, abs, t)
+		VPMADDWD(p.regs[15], t, t)
+		VPADDD(t, a, a)
+	}
+}
+
+// step is one step of a layer, all blocks. p is its int8 product, nil for
+// float32.
+func step(v *isa, name string, p product) {
+	n := gates * v.halves // registers of sums in a block
+	frame := 0
+	if p != nil && !v.wide() {
+		frame = n*v.bytes() + 32
+	}
+	begin(v, name, frame)
+	load(argW, wBlock)
+	load(argBlocks, blocks)
+	load(argZ, z)
+	load(argC, cell)
+	load(argH, hidden)
+	load(argNext, next)
+	if frame > 0 {
+		LEAQ(operand.Mem{Base: reg.StackPointer, Disp: 31}, tmp2)
+		ANDQ(operand.I8(-32), tmp2)
+	}
+
+	Label("block")
+	sums := v.regs[:n]
+	MOVQ(wBlock, w)
+	for i, s := range sums {
+		VMOVUPS(at(z, i*v.bytes()), s)
+	}
+	load(argNX, count)
+	load(argX, in)
+	loopIfAny("input", count, func() {
+		v.multiplyAdd(sums, v.regs[n:], p == nil, 0, 0)
+		ADDQ(operand.I8(4), in)
+		ADDQ(operand.I32(n*v.bytes()), w)
+	})
+	if p != nil {
+		load(argNXQ, count)
+		TESTQ(count, count)
+		JZ(operand.LabelRef("first"))
+		load(argXQ, in)
+		v.int8Product(p, sums, "below")
+		Label("first")
+		load(argNQ, count)
+		load(argQ, in)
+		v.int8Product(p, sums, "recurrent")
+	} else {
+		load(argNQ, count)
+		load(argQ, in)
+		loop("recurrent", count, func() {
+			for k := range 16 {
+				v.multiplyAdd(sums, v.regs[n:], true, 4*k, k*n*v.bytes())
+			}
+			ADDQ(operand.I8(64), in)
+			ADDQ(operand.I32(16*n*v.bytes()), w)
+		})
+	}
+	v.finish(p == nil, p != nil && p.offset(), sums)
+	load(argUStep, tmp)
+	if p != nil {
+		ADDQ(tmp, next)
+	}
+	SHLQ(operand.U8(2), tmp)
+	if p == nil {
+		ADDQ(tmp, next)
+	}
+	ADDQ(tmp, cell)
+	ADDQ(tmp, hidden)
+	ADDQ(argWStep.mem(), wBlock)
+	ADDQ(argZStep.mem(), z)
+	DECQ(blocks)
+	JNZ(operand.LabelRef("block"))
+	end()
+}
+
+// multiplyAdd adds to sums the product of the weights at w+wDisp and the
+// float32 at in+disp.
+func (v *isa) multiplyAdd(sums, free []reg.VecPhysical, fused bool, disp, wDisp int) {
+	b := free[disp/4%2]
+	VBROADCASTSS(at(in, disp), b)
+	for i, s := range sums {
+		if fused {
+			VFMADD231PS(at(w, wDisp+i*v.bytes()), b, s)
+			continue
+		}
+		t := free[2+i%4]
+		VMULPS(at(w, wDisp+i*v.bytes()), b, t)
+		VADDPS(t, s, s)
+	}
+}
+
+// int8Product adds to sums the int8 product of 16·count inputs, scaled.
+func (v *isa) int8Product(p product, sums []reg.VecPhysical, label string) {
+	n := len(sums)
+	acc := v.regs[n : 2*n]
+	if !v.wide() { // the sums make room in memory
+		for i, s := range sums {
+			VMOVUPS(s, at(tmp2, i*v.bytes()))
+		}
+		acc = sums
+	}
+	p.prepare(acc)
+	loop(label, count, func() {
+		for k := 0; k < 16; k += 4 {
+			p.quad(acc, k, k/4*n*v.bytes())
+		}
+		ADDQ(operand.I8(16), in)
+		ADDQ(operand.I32(4*n*v.bytes()), w)
+	})
+	for i, a := range acc {
+		VCVTDQ2PS(a, a)
+		VMULPS(at(w, i*v.bytes()), a, a)
+		if v.wide() {
+			VADDPS(a, sums[i], sums[i])
+		} else {
+			VADDPS(at(tmp2, i*v.bytes()), a, a)
+		}
+	}
+	ADDQ(operand.I32(n*v.bytes()), w)
+}
+
+// finish activates a block's sums and stores the states at cell, hidden and
+// next.
+func (v *isa) finish(float, offset bool, sums []reg.VecPhysical) {
+	var byGate [gates][]reg.VecPhysical
+	var c []operand.Mem
+	for g := range gates {
+		byGate[g] = sums[g*v.halves:][:v.halves]
+	}
+	for i := range v.halves {
+		c = append(c, at(cell, i*v.bytes()))
+	}
+	v.activate(float, byGate, c, v.regs[len(sums):])
+	for i, h := range byGate[3] {
+		VMOVUPS(h, at(hidden, i*v.bytes()))
+		if float {
+			VMOVUPS(h, at(next, i*v.bytes()))
+			continue
+		}
+		v.mulc("127", h, h)
+		VCVTPS2DQ(h, h)
+		if v.wide() {
+			if offset {
+				VPADDD_BCST(constant("offset"), h, h)
+			}
+			VPMOVDB(h, at(next, 16*i))
+		}
+	}
+	if float || v.wide() {
+		return
+	}
+	h := byGate[3]
+	x := []reg.Register{xmm(h[0]), xmm(v.regs[15])}
+	VPACKSSDW(h[1], h[0], h[0]) // 0-3 8-11 4-7 12-15
+	VPERMQ(operand.U8(0xd8), h[0], h[0])
+	VEXTRACTI128(operand.U8(1), h[0], x[1])
+	VPACKSSWB(x[1], x[0], x[0])
+	if offset {
+		VPXOR(constant("sign"), x[0], x[0])
+	}
+	VMOVDQU(x[0], at(next, 0))
+}

@@ -1,0 +1,257 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"math"
+	"unsafe"
+)
+
+// A vectorLSTM is an LSTM layer of either type, packed for a vector tier.
+//
+// Units are padded to 16 and go in blocks of tier.blockUnits, the last of which
+// may be a half. A block is a sequence of rows in the order they are read, each
+// 4 bytes for every gate and unit, [gate i, f, c, o][unit]:
+//
+//	bias             float32
+//	input kernel     float32, a row for each feature           (first layer)
+//	                 int8, a row for four inputs: [gate][unit][4 k]
+//	                 with the rows of sums and scales below    (later layers)
+//	sums             int32, −128·Σw, if the tier keeps its hidden state plus 128
+//	recurrent kernel int8, a row for four k: [gate][unit][4 k]
+//	scales           float32, the recurrent kernel's over 127
+//
+// A float32 model has float32 rows for both kernels and neither sums nor
+// scales. Padding is zeros: a padded unit stays at 0.
+type vectorLSTM struct {
+	tier        tier
+	int8        bool
+	first       bool
+	units, in   int
+	padded      int    // units, to 16
+	inPadded    int    // inputs of a later int8 layer, to 16
+	rows        int    // in a block
+	recurrentAt int    // first row after the input's
+	mem         []byte // all blocks, aligned to 64 bytes
+}
+
+// alignedBytes are n zero bytes at a multiple of 64.
+func alignedBytes(n int) []byte {
+	b := make([]byte, n+63)
+	off := int(-uintptr(unsafe.Pointer(unsafe.SliceData(b))) & 63)
+	return b[off:][:n:n]
+}
+
+func pad16(n int) int { return (n + 15) &^ 15 }
+
+func newVectorLSTM(t tier, in, units int, first bool) *vectorLSTM {
+	return &vectorLSTM{tier: t, first: first, units: units, in: in, padded: pad16(units), inPadded: pad16(in)}
+}
+
+func packVectorInt8(t tier, l *QuantLayer, in, units int, first bool) *vectorLSTM {
+	p := newVectorLSTM(t, in, units, first)
+	p.int8 = true
+	corrected := 0
+	if t.offset() {
+		corrected = 1
+	}
+	if first {
+		p.recurrentAt = 1 + in
+	} else {
+		p.recurrentAt = 1 + corrected + p.inPadded/4 + 1
+	}
+	p.rows = p.recurrentAt + corrected + p.padded/4 + 1
+	p.mem = alignedBytes(p.rows * gates * 4 * p.padded)
+	p.putFloats(0, l.Bias, 1)
+	if first {
+		row := make([]float32, gates*units)
+		for f := range in {
+			for j := range row {
+				row[j] = float32(l.Kernel[f*len(row)+j]) * l.KernelScale[j]
+			}
+			p.putFloats(1+f, row, 1)
+		}
+	} else {
+		p.putInt8(1, l.Kernel, in, p.inPadded, l.KernelScale)
+	}
+	p.putInt8(p.recurrentAt, l.Recurrent, units, p.padded, l.RecurrentScale)
+	return p
+}
+
+func packVectorFloat32(t tier, l *LayerWeights, in, units int, first bool) *vectorLSTM {
+	p := newVectorLSTM(t, in, units, first)
+	p.recurrentAt = 1 + in
+	p.rows = p.recurrentAt + p.padded
+	p.mem = alignedBytes(p.rows * gates * 4 * p.padded)
+	p.putFloats(0, l.Bias, 1)
+	n := gates * units
+	for k := range in {
+		p.putFloats(1+k, l.Kernel[k*n:][:n], 1)
+	}
+	for k := range units {
+		p.putFloats(p.recurrentAt+k, l.Recurrent[k*n:][:n], 1)
+	}
+	return p
+}
+
+// blockAt is the number of units in the block that starts at a unit.
+func (l *vectorLSTM) blockAt(unit int) int { return min(l.tier.blockUnits(), l.padded-unit) }
+
+// offset is where the word of a row, gate and unit is.
+func (l *vectorLSTM) offset(row, gate, unit int) int {
+	start := unit &^ (l.tier.blockUnits() - 1)
+	n := l.blockAt(start)
+	return 4 * (gates*(l.rows*start+n*row) + gate*n + unit - start)
+}
+
+// putFloats stores a value for each gate and unit, divided by d, in a row.
+func (l *vectorLSTM) putFloats(row int, v []float32, d float32) {
+	for g := range gates {
+		for u := range l.units {
+			binary.LittleEndian.PutUint32(l.mem[l.offset(row, g, u):], math.Float32bits(v[g*l.units+u]/d))
+		}
+	}
+}
+
+// putInt8 stores an int8 kernel of in rows, padded, with its scales and, if
+// the tier wants them, its sums.
+func (l *vectorLSTM) putInt8(row int, q []int8, in, padded int, scale []float32) {
+	n := gates * l.units
+	weights := row
+	if l.tier.offset() {
+		weights++
+	}
+	for g := range gates {
+		for u := range l.units {
+			var sum int32
+			for k := range in {
+				v := q[k*n+g*l.units+u]
+				l.mem[l.offset(weights+k/4, g, u)+k%4] = byte(v)
+				sum += int32(v)
+			}
+			if l.tier.offset() {
+				binary.LittleEndian.PutUint32(l.mem[l.offset(row, g, u):], uint32(-128*sum))
+			}
+		}
+	}
+	l.putFloats(weights+padded/4, scale, hiddenScale)
+}
+
+// lstmArgs is what the assembly is called with, at the offsets it knows
+// (kernel/internal/gen; TestArgsAreWhereAssemblyReadsThem).
+type lstmArgs struct {
+	w      unsafe.Pointer // row after the initial sums, of the first block visited
+	wStep  int            // bytes to the next one
+	blocks int            // blocks to visit
+	z      unsafe.Pointer // initial sums of the first block
+	zStep  int            // bytes to the next
+	x      unsafe.Pointer // float32 inputs
+	nx     int            // how many
+	xq     unsafe.Pointer // hidden state of the layer below
+	nxq    int            // its length / 16
+	q      unsafe.Pointer // own hidden state
+	nq     int            // its length / 16
+	next   unsafe.Pointer // where the next one goes
+	c, h   unsafe.Pointer // cell and float32 hidden state of the first block
+	uStep  int            // units to the next block
+	rows   int            // input rows
+	xStep  int            // bytes from one to the next, or to the next sequence's
+	zRow   int            // bytes between the rows' sums
+	hStep  int            // units from a sequence's state to the next one's
+}
+
+// run calls the assembly for all whole blocks and then for the half one, or
+// back from the end: alternate steps meet the weights that the step before
+// left in the innermost cache.
+//
+// Sums start at the bias and take the input, or, if z is not nil, at z, which
+// has them for all units.
+func (l *vectorLSTM) run(s *lstmState, z []float32, back bool) {
+	n := l.tier.blockUnits()
+	whole, half := l.padded/n, l.padded%n
+	if half > 0 && back {
+		l.blocks(s, z, whole*n, 1, half)
+	}
+	if whole > 0 && !back {
+		l.blocks(s, z, 0, whole, n)
+	}
+	if whole > 0 && back {
+		l.blocks(s, z, (whole-1)*n, whole, -n)
+	}
+	if half > 0 && !back {
+		l.blocks(s, z, whole*n, 1, half)
+	}
+}
+
+// blocks visits count blocks from the one that starts at unit, uStep units from one
+// to the next.
+func (l *vectorLSTM) blocks(s *lstmState, z []float32, unit, count, uStep int) {
+	a := &s.args
+	n := max(uStep, -uStep)
+	block := l.mem[4*gates*l.rows*unit:]
+	a.blocks, a.uStep, a.wStep = count, uStep, 4*gates*l.rows*uStep
+	if z == nil {
+		a.z, a.zStep = unsafe.Pointer(&block[0]), a.wStep
+		a.w = unsafe.Pointer(&block[4*gates*n])
+	} else {
+		a.z, a.zStep = unsafe.Pointer(&z[gates*unit]), 4*gates*uStep
+		a.w = unsafe.Pointer(&block[4*gates*n*l.recurrentAt])
+	}
+	a.c, a.h = unsafe.Pointer(&s.c[unit/2]), unsafe.Pointer(&s.h[unit/16])
+	if l.int8 {
+		a.next = unsafe.Pointer(&s.bNext[unit])
+		a.stepInt8(l.tier, n)
+	} else {
+		a.next = unsafe.Pointer(&s.pNext[unit/2])
+		a.stepFloat32(l.tier, n)
+	}
+}
+
+// step advances s by one input: x for the first layer, below, the state of the
+// layer below, for later ones; or, if z is not nil, by the input's sums in z.
+func (l *vectorLSTM) step(s *lstmState, x []float32, below *lstmState, z []float32) {
+	a := &s.args
+	a.nx, a.nxq, a.nq = 0, 0, l.padded/16
+	switch {
+	case z != nil:
+	case l.first:
+		a.x, a.nx = unsafe.Pointer(&x[0]), l.in
+	case l.int8:
+		a.xq, a.nxq = unsafe.Pointer(&below.b[0]), l.inPadded/16
+	default:
+		a.x, a.nx = unsafe.Pointer(&below.p[0]), l.in
+	}
+	if l.int8 {
+		a.q = unsafe.Pointer(&s.b[0])
+	} else {
+		a.q = unsafe.Pointer(&s.p[0])
+	}
+	l.run(s, z, s.back)
+	s.back = !s.back
+	s.b, s.bNext = s.bNext, s.b
+	s.p, s.pNext = s.pNext, s.p
+}
+
+// inputSums computes into z, rows of gates·padded, the sums that the first
+// layer's steps over the rows of x start from.
+func (l *vectorLSTM) inputSums(s *lstmState, z, x []float32) {
+	a := &s.args
+	rows := len(x) / l.in
+	a.x, a.nx, a.rows, a.xStep, a.zRow = unsafe.Pointer(&x[0]), l.in, rows, 4*l.in, 4*gates*l.padded
+	n := l.tier.blockUnits()
+	whole, half := l.padded/n, l.padded%n
+	call := func(unit, count, units int) {
+		a.w, a.wStep = unsafe.Pointer(&l.mem[4*gates*l.rows*unit]), 4*gates*l.rows*units
+		a.z, a.zStep, a.blocks = unsafe.Pointer(&z[gates*unit]), 4*gates*units, count
+		if l.int8 {
+			a.rowsInt8(l.tier, units)
+		} else {
+			a.rowsFloat32(l.tier, units)
+		}
+	}
+	if whole > 0 {
+		call(0, whole, n)
+	}
+	if half > 0 {
+		call(whole*n, 1, half)
+	}
+}

@@ -1,0 +1,20 @@
+//go:build noasm || !amd64
+
+package kernel
+
+var always = true
+
+var tiers = []choice{{generic, &always}}
+
+func (t tier) blockUnits() int { return 16 }
+
+func (t tier) offset() bool { return false }
+
+func (a *lstmArgs) stepInt8(t tier, units int)    { panic("kernel: no assembly in this build") }
+func (a *lstmArgs) stepFloat32(t tier, units int) { panic("kernel: no assembly in this build") }
+func (a *lstmArgs) rowsInt8(t tier, units int)    { panic("kernel: no assembly in this build") }
+func (a *lstmArgs) rowsFloat32(t tier, units int) { panic("kernel: no assembly in this build") }
+
+func denseSum(t tier, y, bias, w, x *float32, units, n int) {
+	panic("kernel: no assembly in this build")
+}
