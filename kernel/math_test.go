@@ -176,7 +176,7 @@ func TestFloat32CloseToFloat64(t *testing.T) {
 		for x := window; len(x) > 0; x = x[g.Features:] {
 			want = ref.step(x[:g.Features])
 		}
-		for _, tier := range everyTier(t) {
+		for _, tier := range everyTier() {
 			m := float32ModelOn(t, tier, w)
 			if err := m.Predict(m.NewState(), y, window); err != nil {
 				t.Fatal(err)

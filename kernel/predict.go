@@ -51,7 +51,13 @@ func (m *Model) PredictBatch(s *State, y, windows []float32, n int) error {
 	if len(y)%n != 0 || len(y)/n != out {
 		return &ShapeError{"outputs of the batch", n * out, len(y)}
 	}
-	for i := range n {
+	i := 0
+	if tile := m.tier.batchTile(); tile > 0 {
+		for ; n-i >= tile; i += tile {
+			m.predictTile(s, y[i*out:][:tile*out], windows[i*in:][:tile*in])
+		}
+	}
+	for ; i < n; i++ {
 		if err := m.predict(s, y[i*out:][:out], windows[i*in:][:in]); err != nil {
 			return err
 		}
@@ -99,6 +105,39 @@ func (m *Model) predict(s *State, y, window []float32) error {
 		m.head(s, y)
 	}
 	return nil
+}
+
+// predictTile is predict for batchTile windows.
+func (m *Model) predictTile(s *State, y, windows []float32) {
+	tile := m.tier.batchTile()
+	if s.tile == nil {
+		s.tile = m.newLSTMStates(tile)
+	}
+	for i := range s.tile {
+		s.tile[i].reset(m.tier)
+	}
+	in, out, f := len(windows)/tile, len(y)/tile, m.graph.Features
+	last := &s.tile[m.recur-1]
+	groups := len(last.h) / tile
+	for step := 0; step < in/f; step++ {
+		var below *lstmState
+		for i, l := range m.vectors {
+			l.stepBatch(&s.tile[i], windows[step*f:], in, below)
+			below = &s.tile[i]
+		}
+		at := 0
+		if m.graph.Sequences() {
+			at = step * m.outputs
+		} else if step+1 < in/f {
+			continue
+		}
+		for i := range tile {
+			m.headOf(s, y[i*out+at:][:m.outputs], last.h[i*groups:][:groups])
+		}
+	}
+	for i := range s.lstms {
+		s.lstms[i].copySequence(&s.tile[i], tile-1)
+	}
 }
 
 // windowRows is the number of steps for which a window's input sums are
@@ -156,8 +195,10 @@ func (m *Model) advance(s *State, x []float32) {
 
 // head runs the dense layers on the hidden state of the last LSTM, or hands
 // that on if there are none.
-func (m *Model) head(s *State, y []float32) {
-	x := s.lstms[m.recur-1].h
+func (m *Model) head(s *State, y []float32) { m.headOf(s, y, s.lstms[m.recur-1].h) }
+
+// headOf is head on the hidden state in x.
+func (m *Model) headOf(s *State, y []float32, x lanes) {
 	if len(m.denses) == 0 {
 		for u := range y {
 			y[u] = x.at(u)

@@ -1,11 +1,13 @@
 package kernel
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 )
 
@@ -18,13 +20,18 @@ var (
 // compares the outputs of every step, and those of the window in one call.
 func sameAsOracle(t testing.TB, q *QuantWeights, window []float32) {
 	t.Helper()
+	sameAsOracleOn(t, everyTier(), q, window)
+}
+
+func sameAsOracleOn(t testing.TB, tiers []tier, q *QuantWeights, window []float32) {
+	t.Helper()
 	o, f := newOracle(q), q.Graph.Features
 	var want []float32
 	for x := window; len(x) > 0; x = x[f:] {
 		want = append(want, o.step(x[:f])...)
 	}
 	n, out := q.Graph.Outputs(), q.Graph.OutputLen(len(window)/f)
-	for _, tier := range everyTier(t) {
+	for _, tier := range tiers {
 		m := int8ModelOn(t, tier, q)
 		s, y := m.NewState(), make([]float32, n)
 		for i := range len(window) / f {
@@ -38,6 +45,13 @@ func sameAsOracle(t testing.TB, q *QuantWeights, window []float32) {
 			t.Fatal(err)
 		}
 		equalBits(t, fmt.Sprintf("%v %v window", tier, q.Graph), y, want[len(want)-out:])
+		if n := tier.batchTile(); n > 0 {
+			y = make([]float32, n*out)
+			if err := m.PredictBatch(s, y, slices.Repeat(window, n), n); err != nil {
+				t.Fatal(err)
+			}
+			equalBits(t, fmt.Sprintf("%v %v batch", tier, q.Graph), y, slices.Repeat(want[len(want)-out:], n))
+		}
 	}
 }
 
@@ -182,23 +196,27 @@ func TestWindowEqualsStepping(t *testing.T) {
 }
 
 func TestBatchEqualsOneByOne(t *testing.T) {
-	for _, sequences := range []bool{false, true} {
-		w := randomWeights(t, stackedGraph(sequences), 6)
-		for _, m := range everyModel(t, w) {
-			for _, n := range []int{1, 2, 7} {
-				windows := randomWindow(8, n*12, 5)
-				out := m.graph.OutputLen(12)
+	for _, g := range []Graph{stackedGraph(false), stackedGraph(true), lstmGraph(128, 8), lstmOnly(33, 17), lstmOnly(16, 3), lstmOnly(1, 1)} {
+		for _, m := range everyModel(t, randomWeights(t, g, 6)) {
+			for _, n := range []int{1, 2, 4, 7, 9} {
+				const steps = 12
+				in, out := steps*g.Features, g.OutputLen(steps)
+				windows := randomWindow(8, n*steps, g.Features)
 				want, got := make([]float32, n*out), make([]float32, n*out)
 				s := m.NewState()
 				for i := range n {
-					if err := m.Predict(s, want[i*out:][:out], windows[i*60:][:60]); err != nil {
+					if err := m.Predict(s, want[i*out:][:out], windows[i*in:][:in]); err != nil {
 						t.Fatal(err)
 					}
 				}
+				endOne, _ := s.AppendBinary(nil)
 				if err := m.PredictBatch(s, got, windows, n); err != nil {
 					t.Fatal(err)
 				}
-				equalBits(t, fmt.Sprintf("%s n=%d", typeName(m), n), got, want)
+				equalBits(t, fmt.Sprintf("%s %v n=%d", typeName(m), g, n), got, want)
+				if end, _ := s.AppendBinary(nil); !bytes.Equal(end, endOne) {
+					t.Errorf("%s %v n=%d: the state is not that of the last window", typeName(m), g, n)
+				}
 			}
 		}
 	}
@@ -218,7 +236,7 @@ func TestInt8Digests(t *testing.T) {
 		{"lstm 33, every unit", lstmOnly(33, 17), 100, "52f9ca0a3dc1c5cd60b9c85e4e86355517a6d94b7f83400ce399891acd68e12d"},
 		{"stacked, every activation", stackedGraph(true), 100, "6438e067d40ce58806cf85fe90b0736a27e95b36cece9e6e44dcb8eeaea8c22c"},
 	} {
-		for _, tier := range everyTier(t) {
+		for _, tier := range everyTier() {
 			m := int8ModelOn(t, tier, quantized(t, randomWeights(t, c.graph, 42)))
 			s, sum := m.NewState(), sha256.New()
 			y, f := make([]float32, c.graph.Outputs()), c.graph.Features
@@ -269,7 +287,7 @@ func TestPermutingUnitsPermutesOutputs(t *testing.T) {
 			p.Layers[0].Recurrent[k*gates*n+j] = w.Layers[0].Recurrent[perm[k]*gates*n+at(j)]
 		}
 	}
-	for _, tier := range everyTier(t) {
+	for _, tier := range everyTier() {
 		a, b := int8ModelOn(t, tier, quantized(t, w)), int8ModelOn(t, tier, quantized(t, p))
 		window, ya, yb := randomWindow(4, 15, f), make([]float32, n), make([]float32, n)
 		if err := a.Predict(a.NewState(), ya, window); err != nil {
@@ -292,10 +310,11 @@ func TestNoAllocations(t *testing.T) {
 		for _, m := range everyModel(t, w) {
 			s, f := m.NewState(), g.Features
 			y, window := make([]float32, g.OutputLen(6)), randomWindow(1, 6, f)
+			batch, batchWindow := make([]float32, 5*len(y)), slices.Repeat(window, 5)
 			for name, call := range map[string]func() error{
 				"Step":         func() error { return m.Step(s, y[:g.Outputs()], window[:f]) },
 				"Predict":      func() error { return m.Predict(s, y, window) },
-				"PredictBatch": func() error { return m.PredictBatch(s, y[:1*g.OutputLen(6)], window, 1) },
+				"PredictBatch": func() error { return m.PredictBatch(s, batch, batchWindow, 5) },
 			} {
 				if n := testing.AllocsPerRun(10, func() {
 					if err := call(); err != nil {

@@ -16,6 +16,7 @@ type State struct {
 	denses []lanes      // outputs of every dense layer but the last
 	y      []float32    // outputs of a dense layer before they go to lanes
 	sums   []float32    // input sums of windowRows steps, made by the first window
+	tile   []lstmState  // states of batchTile sequences, made by the first batch
 }
 
 // An lstmState is the state of one LSTM layer. Of q and p, one is used: the
@@ -55,24 +56,7 @@ func (l *lstmState) setHidden(t tier, u int, v int8) {
 
 // NewState returns a zero state of m, with all the space Step needs.
 func (m *Model) NewState() *State {
-	s := &State{model: m, lstms: make([]lstmState, m.recur), denses: make([]lanes, len(m.denses))}
-	for i := range s.lstms {
-		n := m.graph.Layers[i].Units
-		pairs := (n + 1) / 2
-		if m.tier != generic {
-			pairs = pad16(n) / 2
-		}
-		l := &s.lstms[i]
-		*l = lstmState{units: n, c: make([][2]float32, pairs), h: newLanes(n)}
-		switch {
-		case m.int8 && m.tier != generic:
-			l.b, l.bNext = alignedBytes(2*pairs), alignedBytes(2*pairs)
-		case m.int8:
-			l.q, l.qNext = make([][2]float64, pairs), make([][2]float64, pairs)
-		default:
-			l.p, l.pNext = make([][2]float32, pairs), make([][2]float32, pairs)
-		}
-	}
+	s := &State{model: m, lstms: m.newLSTMStates(1), denses: make([]lanes, len(m.denses))}
 	if !m.int8 {
 		s.x = make([][2]float32, (m.graph.Features+1)/2)
 	}
@@ -86,22 +70,56 @@ func (m *Model) NewState() *State {
 	return s
 }
 
+// newLSTMStates returns the LSTM states of n sequences, one after the other.
+func (m *Model) newLSTMStates(n int) []lstmState {
+	states := make([]lstmState, m.recur)
+	for i := range states {
+		units := m.graph.Layers[i].Units
+		pairs := n * (units + 1) / 2
+		if m.tier != generic {
+			pairs = n * pad16(units) / 2
+		}
+		l := &states[i]
+		*l = lstmState{units: units, c: make([][2]float32, pairs), h: newLanes(n * pad16(units))}
+		switch {
+		case m.int8 && m.tier != generic:
+			l.b, l.bNext = alignedBytes(2*pairs), alignedBytes(2*pairs)
+		case m.int8:
+			l.q, l.qNext = make([][2]float64, pairs), make([][2]float64, pairs)
+		default:
+			l.p, l.pNext = make([][2]float32, pairs), make([][2]float32, pairs)
+		}
+	}
+	return states
+}
+
 // Reset makes s the state before the first step: all zero.
 func (s *State) Reset() {
 	for i := range s.lstms {
-		l := &s.lstms[i]
-		clear(l.c)
-		clear(l.h)
-		clear(l.q)
-		clear(l.p)
-		var zero byte
-		if s.model.tier.offset() {
-			zero = 0x80
-		}
-		for u := range l.b {
-			l.b[u] = zero
-		}
+		s.lstms[i].reset(s.model.tier)
 	}
+}
+
+func (l *lstmState) reset(t tier) {
+	clear(l.c)
+	clear(l.h)
+	clear(l.q)
+	clear(l.p)
+	var zero byte
+	if t.offset() {
+		zero = 0x80
+	}
+	for u := range l.b {
+		l.b[u] = zero
+	}
+}
+
+// copySequence makes l the state of sequence i of those that lie in o.
+func (l *lstmState) copySequence(o *lstmState, i int) {
+	copy(l.c, o.c[i*len(l.c):])
+	copy(l.h, o.h[i*len(l.h):])
+	copy(l.p, o.p[i*len(l.p):])
+	copy(l.b, o.b[i*len(l.b):])
 }
 
 // CopyFrom makes s equal to o. It is an error, ErrState, if they are of

@@ -255,3 +255,46 @@ func (l *vectorLSTM) inputSums(s *lstmState, z, x []float32) {
 		call(whole*n, 1, half)
 	}
 }
+
+// stepBatch is step for tile sequences, whose states lie one after the other in
+// s: x is the first one's input row and xStep the distance to the next one's.
+func (l *vectorLSTM) stepBatch(s *lstmState, x []float32, xStep int, below *lstmState) {
+	a := &s.args
+	a.nx, a.nxq, a.nq, a.hStep = 0, 0, l.padded/16, l.padded
+	switch {
+	case l.first:
+		a.x, a.nx, a.xStep = unsafe.Pointer(&x[0]), l.in, 4*xStep
+	case l.int8:
+		a.xq, a.nxq, a.xStep = unsafe.Pointer(&below.b[0]), l.inPadded/16, l.inPadded
+	default:
+		a.x, a.nx, a.xStep = unsafe.Pointer(&below.p[0]), l.in, 4*l.inPadded
+	}
+	if l.int8 {
+		a.q = unsafe.Pointer(&s.b[0])
+	} else {
+		a.q = unsafe.Pointer(&s.p[0])
+	}
+	n := l.tier.blockUnits()
+	whole, half := l.padded/n, l.padded%n
+	if whole > 0 {
+		l.batchBlocks(s, 0, whole, n)
+	}
+	if half > 0 {
+		l.batchBlocks(s, whole*n, 1, half)
+	}
+	s.b, s.bNext = s.bNext, s.b
+	s.p, s.pNext = s.pNext, s.p
+}
+
+func (l *vectorLSTM) batchBlocks(s *lstmState, unit, count, units int) {
+	a := &s.args
+	a.w, a.wStep, a.blocks = unsafe.Pointer(&l.mem[4*gates*l.rows*unit]), 4*gates*l.rows*units, count
+	a.c, a.h = unsafe.Pointer(&s.c[unit/2]), unsafe.Pointer(&s.h[unit/16])
+	if l.int8 {
+		a.next = unsafe.Pointer(&s.bNext[unit])
+		a.batchInt8(l.tier, units)
+	} else {
+		a.next = unsafe.Pointer(&s.pNext[unit/2])
+		a.batchFloat32(l.tier, units)
+	}
+}

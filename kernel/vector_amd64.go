@@ -12,6 +12,10 @@ var (
 	useAVX2    = cpu.X86.HasAVX2 && cpu.X86.HasFMA
 )
 
+// avxVNNITwin makes the AVX-VNNI tier run its twin, for tests on CPUs that have
+// VPDPBUSD as EVEX only.
+var avxVNNITwin = false
+
 // tiers is what this build chooses from, best first.
 var tiers = []choice{
 	{avx512VNNI, &useAVX512VNNI}, {avxVNNI, &useAVXVNNI}, {avx2, &useAVX2}, {generic, &always},
@@ -36,6 +40,8 @@ func (a *lstmArgs) stepInt8(t tier, units int) {
 		int8StepAVX512(a)
 	case t == avx512VNNI:
 		int8StepAVX512Half(a)
+	case t == avxVNNI && avxVNNITwin:
+		int8StepAVXVNNITwin(a)
 	case t == avxVNNI:
 		int8StepAVXVNNI(a)
 	default:
@@ -74,6 +80,33 @@ func (a *lstmArgs) rowsFloat32(t tier, units int) {
 		float32RowsAVX512Half(a)
 	default:
 		float32RowsAVX2(a)
+	}
+}
+
+// batchTile is the number of sequences that batch advances together, 0 for a
+// tier where one after the other is as fast: without 32 registers there is
+// little to share between sequences.
+func (t tier) batchTile() int {
+	if t == avx512VNNI {
+		return 4
+	}
+	return 0
+}
+
+// batchInt8 is stepInt8 for batchTile sequences.
+func (a *lstmArgs) batchInt8(_ tier, units int) {
+	if units == 32 {
+		int8BatchAVX512(a)
+	} else {
+		int8BatchAVX512Half(a)
+	}
+}
+
+func (a *lstmArgs) batchFloat32(_ tier, units int) {
+	if units == 32 {
+		float32BatchAVX512(a)
+	} else {
+		float32BatchAVX512Half(a)
 	}
 }
 
@@ -124,6 +157,23 @@ func float32RowsAVX512Half(a *lstmArgs)
 
 //go:noescape
 func float32RowsAVX2(a *lstmArgs)
+
+//go:noescape
+func int8BatchAVX512(a *lstmArgs)
+
+//go:noescape
+func int8BatchAVX512Half(a *lstmArgs)
+
+//go:noescape
+func float32BatchAVX512(a *lstmArgs)
+
+//go:noescape
+func float32BatchAVX512Half(a *lstmArgs)
+
+// int8StepAVXVNNITwin is int8StepAVXVNNI with VPDPBUSD in EVEX.
+//
+//go:noescape
+func int8StepAVXVNNITwin(a *lstmArgs)
 
 //go:noescape
 func denseSumAVX512(y, bias, w, x *float32, units, n int)

@@ -2843,6 +2843,516 @@ recurrent:
 	VZEROUPPER
 	RET
 
+// func int8StepAVXVNNITwin(a *byte)
+// Requires: AVX, AVX2, AVX512VL, AVX512VNNI
+TEXT ·int8StepAVXVNNITwin(SB), NOSPLIT, $288-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), R8
+	MOVQ 16(AX), BX
+	MOVQ 24(AX), DI
+	MOVQ 96(AX), R9
+	MOVQ 104(AX), R10
+	MOVQ 88(AX), R11
+	LEAQ 31(SP), R13
+	ANDQ $-32, R13
+
+block:
+	MOVQ    R8, SI
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
+	VMOVUPS 64(DI), Y2
+	VMOVUPS 96(DI), Y3
+	VMOVUPS 128(DI), Y4
+	VMOVUPS 160(DI), Y5
+	VMOVUPS 192(DI), Y6
+	VMOVUPS 224(DI), Y7
+	MOVQ    48(AX), CX
+	MOVQ    40(AX), DX
+	TESTQ   CX, CX
+	JZ      input_none
+
+input:
+	VBROADCASTSS (DX), Y8
+	VMULPS       (SI), Y8, Y10
+	VADDPS       Y10, Y0, Y0
+	VMULPS       32(SI), Y8, Y11
+	VADDPS       Y11, Y1, Y1
+	VMULPS       64(SI), Y8, Y12
+	VADDPS       Y12, Y2, Y2
+	VMULPS       96(SI), Y8, Y13
+	VADDPS       Y13, Y3, Y3
+	VMULPS       128(SI), Y8, Y10
+	VADDPS       Y10, Y4, Y4
+	VMULPS       160(SI), Y8, Y11
+	VADDPS       Y11, Y5, Y5
+	VMULPS       192(SI), Y8, Y12
+	VADDPS       Y12, Y6, Y6
+	VMULPS       224(SI), Y8, Y13
+	VADDPS       Y13, Y7, Y7
+	ADDQ         $+4, DX
+	ADDQ         $+256, SI
+	DECQ         CX
+	JNZ          input
+
+input_none:
+	MOVQ    64(AX), CX
+	TESTQ   CX, CX
+	JZ      first
+	MOVQ    56(AX), DX
+	VMOVUPS Y0, (R13)
+	VMOVUPS Y1, 32(R13)
+	VMOVUPS Y2, 64(R13)
+	VMOVUPS Y3, 96(R13)
+	VMOVUPS Y4, 128(R13)
+	VMOVUPS Y5, 160(R13)
+	VMOVUPS Y6, 192(R13)
+	VMOVUPS Y7, 224(R13)
+	VMOVDQU (SI), Y0
+	VMOVDQU 32(SI), Y1
+	VMOVDQU 64(SI), Y2
+	VMOVDQU 96(SI), Y3
+	VMOVDQU 128(SI), Y4
+	VMOVDQU 160(SI), Y5
+	VMOVDQU 192(SI), Y6
+	VMOVDQU 224(SI), Y7
+	ADDQ    $+256, SI
+
+below:
+	VPBROADCASTD (DX), Y8
+	VPDPBUSD     (SI), Y8, Y0
+	VPDPBUSD     32(SI), Y8, Y1
+	VPDPBUSD     64(SI), Y8, Y2
+	VPDPBUSD     96(SI), Y8, Y3
+	VPDPBUSD     128(SI), Y8, Y4
+	VPDPBUSD     160(SI), Y8, Y5
+	VPDPBUSD     192(SI), Y8, Y6
+	VPDPBUSD     224(SI), Y8, Y7
+	VPBROADCASTD 4(DX), Y9
+	VPDPBUSD     256(SI), Y9, Y0
+	VPDPBUSD     288(SI), Y9, Y1
+	VPDPBUSD     320(SI), Y9, Y2
+	VPDPBUSD     352(SI), Y9, Y3
+	VPDPBUSD     384(SI), Y9, Y4
+	VPDPBUSD     416(SI), Y9, Y5
+	VPDPBUSD     448(SI), Y9, Y6
+	VPDPBUSD     480(SI), Y9, Y7
+	VPBROADCASTD 8(DX), Y8
+	VPDPBUSD     512(SI), Y8, Y0
+	VPDPBUSD     544(SI), Y8, Y1
+	VPDPBUSD     576(SI), Y8, Y2
+	VPDPBUSD     608(SI), Y8, Y3
+	VPDPBUSD     640(SI), Y8, Y4
+	VPDPBUSD     672(SI), Y8, Y5
+	VPDPBUSD     704(SI), Y8, Y6
+	VPDPBUSD     736(SI), Y8, Y7
+	VPBROADCASTD 12(DX), Y9
+	VPDPBUSD     768(SI), Y9, Y0
+	VPDPBUSD     800(SI), Y9, Y1
+	VPDPBUSD     832(SI), Y9, Y2
+	VPDPBUSD     864(SI), Y9, Y3
+	VPDPBUSD     896(SI), Y9, Y4
+	VPDPBUSD     928(SI), Y9, Y5
+	VPDPBUSD     960(SI), Y9, Y6
+	VPDPBUSD     992(SI), Y9, Y7
+	ADDQ         $+16, DX
+	ADDQ         $+1024, SI
+	DECQ         CX
+	JNZ          below
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       (SI), Y0, Y0
+	VADDPS       (R13), Y0, Y0
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       32(SI), Y1, Y1
+	VADDPS       32(R13), Y1, Y1
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       64(SI), Y2, Y2
+	VADDPS       64(R13), Y2, Y2
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       96(SI), Y3, Y3
+	VADDPS       96(R13), Y3, Y3
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       128(SI), Y4, Y4
+	VADDPS       128(R13), Y4, Y4
+	VCVTDQ2PS    Y5, Y5
+	VMULPS       160(SI), Y5, Y5
+	VADDPS       160(R13), Y5, Y5
+	VCVTDQ2PS    Y6, Y6
+	VMULPS       192(SI), Y6, Y6
+	VADDPS       192(R13), Y6, Y6
+	VCVTDQ2PS    Y7, Y7
+	VMULPS       224(SI), Y7, Y7
+	VADDPS       224(R13), Y7, Y7
+	ADDQ         $+256, SI
+
+first:
+	MOVQ    80(AX), CX
+	MOVQ    72(AX), DX
+	VMOVUPS Y0, (R13)
+	VMOVUPS Y1, 32(R13)
+	VMOVUPS Y2, 64(R13)
+	VMOVUPS Y3, 96(R13)
+	VMOVUPS Y4, 128(R13)
+	VMOVUPS Y5, 160(R13)
+	VMOVUPS Y6, 192(R13)
+	VMOVUPS Y7, 224(R13)
+	VMOVDQU (SI), Y0
+	VMOVDQU 32(SI), Y1
+	VMOVDQU 64(SI), Y2
+	VMOVDQU 96(SI), Y3
+	VMOVDQU 128(SI), Y4
+	VMOVDQU 160(SI), Y5
+	VMOVDQU 192(SI), Y6
+	VMOVDQU 224(SI), Y7
+	ADDQ    $+256, SI
+
+recurrent:
+	VPBROADCASTD (DX), Y8
+	VPDPBUSD     (SI), Y8, Y0
+	VPDPBUSD     32(SI), Y8, Y1
+	VPDPBUSD     64(SI), Y8, Y2
+	VPDPBUSD     96(SI), Y8, Y3
+	VPDPBUSD     128(SI), Y8, Y4
+	VPDPBUSD     160(SI), Y8, Y5
+	VPDPBUSD     192(SI), Y8, Y6
+	VPDPBUSD     224(SI), Y8, Y7
+	VPBROADCASTD 4(DX), Y9
+	VPDPBUSD     256(SI), Y9, Y0
+	VPDPBUSD     288(SI), Y9, Y1
+	VPDPBUSD     320(SI), Y9, Y2
+	VPDPBUSD     352(SI), Y9, Y3
+	VPDPBUSD     384(SI), Y9, Y4
+	VPDPBUSD     416(SI), Y9, Y5
+	VPDPBUSD     448(SI), Y9, Y6
+	VPDPBUSD     480(SI), Y9, Y7
+	VPBROADCASTD 8(DX), Y8
+	VPDPBUSD     512(SI), Y8, Y0
+	VPDPBUSD     544(SI), Y8, Y1
+	VPDPBUSD     576(SI), Y8, Y2
+	VPDPBUSD     608(SI), Y8, Y3
+	VPDPBUSD     640(SI), Y8, Y4
+	VPDPBUSD     672(SI), Y8, Y5
+	VPDPBUSD     704(SI), Y8, Y6
+	VPDPBUSD     736(SI), Y8, Y7
+	VPBROADCASTD 12(DX), Y9
+	VPDPBUSD     768(SI), Y9, Y0
+	VPDPBUSD     800(SI), Y9, Y1
+	VPDPBUSD     832(SI), Y9, Y2
+	VPDPBUSD     864(SI), Y9, Y3
+	VPDPBUSD     896(SI), Y9, Y4
+	VPDPBUSD     928(SI), Y9, Y5
+	VPDPBUSD     960(SI), Y9, Y6
+	VPDPBUSD     992(SI), Y9, Y7
+	ADDQ         $+16, DX
+	ADDQ         $+1024, SI
+	DECQ         CX
+	JNZ          recurrent
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       (SI), Y0, Y0
+	VADDPS       (R13), Y0, Y0
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       32(SI), Y1, Y1
+	VADDPS       32(R13), Y1, Y1
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       64(SI), Y2, Y2
+	VADDPS       64(R13), Y2, Y2
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       96(SI), Y3, Y3
+	VADDPS       96(R13), Y3, Y3
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       128(SI), Y4, Y4
+	VADDPS       128(R13), Y4, Y4
+	VCVTDQ2PS    Y5, Y5
+	VMULPS       160(SI), Y5, Y5
+	VADDPS       160(R13), Y5, Y5
+	VCVTDQ2PS    Y6, Y6
+	VMULPS       192(SI), Y6, Y6
+	VADDPS       192(R13), Y6, Y6
+	VCVTDQ2PS    Y7, Y7
+	VMULPS       224(SI), Y7, Y7
+	VADDPS       224(R13), Y7, Y7
+	ADDQ         $+256, SI
+	VMULPS       vectorConstants<>+416(SB), Y0, Y0
+	VMULPS       vectorConstants<>+416(SB), Y2, Y2
+	VMULPS       vectorConstants<>+416(SB), Y6, Y6
+	VMULPS       vectorConstants<>+416(SB), Y1, Y1
+	VMULPS       vectorConstants<>+416(SB), Y3, Y3
+	VMULPS       vectorConstants<>+416(SB), Y7, Y7
+	VMINPS       vectorConstants<>+0(SB), Y0, Y0
+	VMINPS       vectorConstants<>+0(SB), Y2, Y2
+	VMAXPS       vectorConstants<>+32(SB), Y0, Y0
+	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMULPS       Y0, Y0, Y8
+	VMULPS       Y2, Y2, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y0, Y0
+	VMULPS       Y11, Y2, Y2
+	VMINPS       vectorConstants<>+0(SB), Y4, Y4
+	VMINPS       vectorConstants<>+0(SB), Y6, Y6
+	VMAXPS       vectorConstants<>+32(SB), Y4, Y4
+	VMAXPS       vectorConstants<>+32(SB), Y6, Y6
+	VMULPS       Y4, Y4, Y8
+	VMULPS       Y6, Y6, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y4, Y4
+	VMULPS       Y11, Y6, Y6
+	VMINPS       vectorConstants<>+0(SB), Y1, Y1
+	VMINPS       vectorConstants<>+0(SB), Y3, Y3
+	VMAXPS       vectorConstants<>+32(SB), Y1, Y1
+	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
+	VMULPS       Y1, Y1, Y8
+	VMULPS       Y3, Y3, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y1, Y1
+	VMULPS       Y11, Y3, Y3
+	VMINPS       vectorConstants<>+0(SB), Y5, Y5
+	VMINPS       vectorConstants<>+0(SB), Y7, Y7
+	VMAXPS       vectorConstants<>+32(SB), Y5, Y5
+	VMAXPS       vectorConstants<>+32(SB), Y7, Y7
+	VMULPS       Y5, Y5, Y8
+	VMULPS       Y7, Y7, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y5, Y5
+	VMULPS       Y11, Y7, Y7
+	VMULPS       vectorConstants<>+416(SB), Y0, Y0
+	VADDPS       vectorConstants<>+416(SB), Y0, Y0
+	VMULPS       vectorConstants<>+416(SB), Y2, Y2
+	VADDPS       vectorConstants<>+416(SB), Y2, Y2
+	VMULPS       vectorConstants<>+416(SB), Y6, Y6
+	VADDPS       vectorConstants<>+416(SB), Y6, Y6
+	VMULPS       (R9), Y2, Y2
+	VMULPS       Y4, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VMOVUPS      Y2, (R9)
+	VMULPS       vectorConstants<>+416(SB), Y1, Y1
+	VADDPS       vectorConstants<>+416(SB), Y1, Y1
+	VMULPS       vectorConstants<>+416(SB), Y3, Y3
+	VADDPS       vectorConstants<>+416(SB), Y3, Y3
+	VMULPS       vectorConstants<>+416(SB), Y7, Y7
+	VADDPS       vectorConstants<>+416(SB), Y7, Y7
+	VMULPS       32(R9), Y3, Y3
+	VMULPS       Y5, Y1, Y1
+	VADDPS       Y1, Y3, Y3
+	VMOVUPS      Y3, 32(R9)
+	VMINPS       vectorConstants<>+0(SB), Y2, Y2
+	VMINPS       vectorConstants<>+0(SB), Y3, Y3
+	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
+	VMULPS       Y2, Y2, Y8
+	VMULPS       Y3, Y3, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y2, Y2
+	VMULPS       Y11, Y3, Y3
+	VMULPS       Y2, Y6, Y6
+	VMULPS       Y3, Y7, Y7
+	VMOVUPS      Y6, (R10)
+	VMULPS       vectorConstants<>+448(SB), Y6, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMOVUPS      Y7, 32(R10)
+	VMULPS       vectorConstants<>+448(SB), Y7, Y7
+	VCVTPS2DQ    Y7, Y7
+	VPACKSSDW    Y7, Y6, Y6
+	VPERMQ       $0xd8, Y6, Y6
+	VEXTRACTI128 $0x01, Y6, X15
+	VPACKSSWB    X15, X6, X6
+	VPXOR        vectorConstants<>+512(SB), X6, X6
+	VMOVDQU      X6, (R11)
+	MOVQ         112(AX), R12
+	ADDQ         R12, R11
+	SHLQ         $0x02, R12
+	ADDQ         R12, R9
+	ADDQ         R12, R10
+	ADDQ         8(AX), R8
+	ADDQ         32(AX), DI
+	DECQ         BX
+	JNZ          block
+	VZEROUPPER
+	RET
+
 // func float32StepAVX512(a *byte)
 // Requires: AVX, AVX512F
 TEXT ·float32StepAVX512(SB), NOSPLIT, $0-8
@@ -4222,6 +4732,5340 @@ input:
 	ADDQ         32(AX), DI
 	DECQ         BX
 	JNZ          block
+	VZEROUPPER
+	RET
+
+// func int8BatchAVX512(a *byte)
+// Requires: AVX, AVX512F, AVX512VNNI
+TEXT ·int8BatchAVX512(SB), $1088-8
+	MOVQ a+0(FP), AX
+	LEAQ 63(SP), DI
+	ANDQ $-64, DI
+	MOVQ (AX), R8
+	MOVQ 16(AX), BX
+	MOVQ 96(AX), R9
+	MOVQ 104(AX), R10
+	MOVQ 88(AX), R11
+
+block:
+	MOVQ    R8, SI
+	VMOVUPS (SI), Z0
+	VMOVUPS (SI), Z1
+	VMOVUPS (SI), Z2
+	VMOVUPS (SI), Z3
+	VMOVUPS 128(SI), Z4
+	VMOVUPS 128(SI), Z5
+	VMOVUPS 128(SI), Z6
+	VMOVUPS 128(SI), Z7
+	VMOVUPS 256(SI), Z8
+	VMOVUPS 256(SI), Z9
+	VMOVUPS 256(SI), Z10
+	VMOVUPS 256(SI), Z11
+	VMOVUPS 384(SI), Z12
+	VMOVUPS 384(SI), Z13
+	VMOVUPS 384(SI), Z14
+	VMOVUPS 384(SI), Z15
+	ADDQ    $+512, SI
+	MOVQ    128(AX), R12
+	LEAQ    (R12)(R12*2), R13
+	MOVQ    48(AX), CX
+	MOVQ    40(AX), DX
+	TESTQ   CX, CX
+	JZ      input0_none
+
+input0:
+	VMOVUPS     (SI), Z16
+	VMOVUPS     128(SI), Z17
+	VMOVUPS     256(SI), Z18
+	VMOVUPS     384(SI), Z19
+	VMULPS.BCST (DX), Z16, Z20
+	VADDPS      Z20, Z0, Z0
+	VMULPS.BCST (DX), Z17, Z21
+	VADDPS      Z21, Z4, Z4
+	VMULPS.BCST (DX), Z18, Z22
+	VADDPS      Z22, Z8, Z8
+	VMULPS.BCST (DX), Z19, Z23
+	VADDPS      Z23, Z12, Z12
+	VMULPS.BCST (DX)(R12*1), Z16, Z24
+	VADDPS      Z24, Z1, Z1
+	VMULPS.BCST (DX)(R12*1), Z17, Z25
+	VADDPS      Z25, Z5, Z5
+	VMULPS.BCST (DX)(R12*1), Z18, Z26
+	VADDPS      Z26, Z9, Z9
+	VMULPS.BCST (DX)(R12*1), Z19, Z27
+	VADDPS      Z27, Z13, Z13
+	VMULPS.BCST (DX)(R12*2), Z16, Z28
+	VADDPS      Z28, Z2, Z2
+	VMULPS.BCST (DX)(R12*2), Z17, Z29
+	VADDPS      Z29, Z6, Z6
+	VMULPS.BCST (DX)(R12*2), Z18, Z30
+	VADDPS      Z30, Z10, Z10
+	VMULPS.BCST (DX)(R12*2), Z19, Z31
+	VADDPS      Z31, Z14, Z14
+	VMULPS.BCST (DX)(R13*1), Z16, Z20
+	VADDPS      Z20, Z3, Z3
+	VMULPS.BCST (DX)(R13*1), Z17, Z21
+	VADDPS      Z21, Z7, Z7
+	VMULPS.BCST (DX)(R13*1), Z18, Z22
+	VADDPS      Z22, Z11, Z11
+	VMULPS.BCST (DX)(R13*1), Z19, Z23
+	VADDPS      Z23, Z15, Z15
+	ADDQ        $+4, DX
+	ADDQ        $+512, SI
+	DECQ        CX
+	JNZ         input0
+
+input0_none:
+	MOVQ      64(AX), CX
+	TESTQ     CX, CX
+	JZ        first0
+	MOVQ      56(AX), DX
+	VMOVUPS   Z0, (DI)
+	VMOVUPS   Z1, 64(DI)
+	VMOVUPS   Z2, 128(DI)
+	VMOVUPS   Z3, 192(DI)
+	VMOVUPS   Z4, 256(DI)
+	VMOVUPS   Z5, 320(DI)
+	VMOVUPS   Z6, 384(DI)
+	VMOVUPS   Z7, 448(DI)
+	VMOVUPS   Z8, 512(DI)
+	VMOVUPS   Z9, 576(DI)
+	VMOVUPS   Z10, 640(DI)
+	VMOVUPS   Z11, 704(DI)
+	VMOVUPS   Z12, 768(DI)
+	VMOVUPS   Z13, 832(DI)
+	VMOVUPS   Z14, 896(DI)
+	VMOVUPS   Z15, 960(DI)
+	VMOVDQU32 (SI), Z0
+	VMOVDQU32 (SI), Z1
+	VMOVDQU32 (SI), Z2
+	VMOVDQU32 (SI), Z3
+	VMOVDQU32 128(SI), Z4
+	VMOVDQU32 128(SI), Z5
+	VMOVDQU32 128(SI), Z6
+	VMOVDQU32 128(SI), Z7
+	VMOVDQU32 256(SI), Z8
+	VMOVDQU32 256(SI), Z9
+	VMOVDQU32 256(SI), Z10
+	VMOVDQU32 256(SI), Z11
+	VMOVDQU32 384(SI), Z12
+	VMOVDQU32 384(SI), Z13
+	VMOVDQU32 384(SI), Z14
+	VMOVDQU32 384(SI), Z15
+	ADDQ      $+512, SI
+
+below0:
+	VMOVDQU32    (SI), Z16
+	VMOVDQU32    128(SI), Z17
+	VMOVDQU32    256(SI), Z18
+	VMOVDQU32    384(SI), Z19
+	VPBROADCASTD (DX), Z20
+	VPBROADCASTD (DX)(R12*1), Z21
+	VPBROADCASTD (DX)(R12*2), Z22
+	VPBROADCASTD (DX)(R13*1), Z23
+	VPDPBUSD     Z16, Z20, Z0
+	VPDPBUSD     Z17, Z20, Z4
+	VPDPBUSD     Z18, Z20, Z8
+	VPDPBUSD     Z19, Z20, Z12
+	VPDPBUSD     Z16, Z21, Z1
+	VPDPBUSD     Z17, Z21, Z5
+	VPDPBUSD     Z18, Z21, Z9
+	VPDPBUSD     Z19, Z21, Z13
+	VPDPBUSD     Z16, Z22, Z2
+	VPDPBUSD     Z17, Z22, Z6
+	VPDPBUSD     Z18, Z22, Z10
+	VPDPBUSD     Z19, Z22, Z14
+	VPDPBUSD     Z16, Z23, Z3
+	VPDPBUSD     Z17, Z23, Z7
+	VPDPBUSD     Z18, Z23, Z11
+	VPDPBUSD     Z19, Z23, Z15
+	VMOVDQU32    512(SI), Z16
+	VMOVDQU32    640(SI), Z17
+	VMOVDQU32    768(SI), Z18
+	VMOVDQU32    896(SI), Z19
+	VPBROADCASTD 4(DX), Z20
+	VPBROADCASTD 4(DX)(R12*1), Z21
+	VPBROADCASTD 4(DX)(R12*2), Z22
+	VPBROADCASTD 4(DX)(R13*1), Z23
+	VPDPBUSD     Z16, Z20, Z0
+	VPDPBUSD     Z17, Z20, Z4
+	VPDPBUSD     Z18, Z20, Z8
+	VPDPBUSD     Z19, Z20, Z12
+	VPDPBUSD     Z16, Z21, Z1
+	VPDPBUSD     Z17, Z21, Z5
+	VPDPBUSD     Z18, Z21, Z9
+	VPDPBUSD     Z19, Z21, Z13
+	VPDPBUSD     Z16, Z22, Z2
+	VPDPBUSD     Z17, Z22, Z6
+	VPDPBUSD     Z18, Z22, Z10
+	VPDPBUSD     Z19, Z22, Z14
+	VPDPBUSD     Z16, Z23, Z3
+	VPDPBUSD     Z17, Z23, Z7
+	VPDPBUSD     Z18, Z23, Z11
+	VPDPBUSD     Z19, Z23, Z15
+	VMOVDQU32    1024(SI), Z16
+	VMOVDQU32    1152(SI), Z17
+	VMOVDQU32    1280(SI), Z18
+	VMOVDQU32    1408(SI), Z19
+	VPBROADCASTD 8(DX), Z20
+	VPBROADCASTD 8(DX)(R12*1), Z21
+	VPBROADCASTD 8(DX)(R12*2), Z22
+	VPBROADCASTD 8(DX)(R13*1), Z23
+	VPDPBUSD     Z16, Z20, Z0
+	VPDPBUSD     Z17, Z20, Z4
+	VPDPBUSD     Z18, Z20, Z8
+	VPDPBUSD     Z19, Z20, Z12
+	VPDPBUSD     Z16, Z21, Z1
+	VPDPBUSD     Z17, Z21, Z5
+	VPDPBUSD     Z18, Z21, Z9
+	VPDPBUSD     Z19, Z21, Z13
+	VPDPBUSD     Z16, Z22, Z2
+	VPDPBUSD     Z17, Z22, Z6
+	VPDPBUSD     Z18, Z22, Z10
+	VPDPBUSD     Z19, Z22, Z14
+	VPDPBUSD     Z16, Z23, Z3
+	VPDPBUSD     Z17, Z23, Z7
+	VPDPBUSD     Z18, Z23, Z11
+	VPDPBUSD     Z19, Z23, Z15
+	VMOVDQU32    1536(SI), Z16
+	VMOVDQU32    1664(SI), Z17
+	VMOVDQU32    1792(SI), Z18
+	VMOVDQU32    1920(SI), Z19
+	VPBROADCASTD 12(DX), Z20
+	VPBROADCASTD 12(DX)(R12*1), Z21
+	VPBROADCASTD 12(DX)(R12*2), Z22
+	VPBROADCASTD 12(DX)(R13*1), Z23
+	VPDPBUSD     Z16, Z20, Z0
+	VPDPBUSD     Z17, Z20, Z4
+	VPDPBUSD     Z18, Z20, Z8
+	VPDPBUSD     Z19, Z20, Z12
+	VPDPBUSD     Z16, Z21, Z1
+	VPDPBUSD     Z17, Z21, Z5
+	VPDPBUSD     Z18, Z21, Z9
+	VPDPBUSD     Z19, Z21, Z13
+	VPDPBUSD     Z16, Z22, Z2
+	VPDPBUSD     Z17, Z22, Z6
+	VPDPBUSD     Z18, Z22, Z10
+	VPDPBUSD     Z19, Z22, Z14
+	VPDPBUSD     Z16, Z23, Z3
+	VPDPBUSD     Z17, Z23, Z7
+	VPDPBUSD     Z18, Z23, Z11
+	VPDPBUSD     Z19, Z23, Z15
+	ADDQ         $+16, DX
+	ADDQ         $+2048, SI
+	DECQ         CX
+	JNZ          below0
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       (SI), Z0, Z0
+	VADDPS       (DI), Z0, Z0
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       (SI), Z1, Z1
+	VADDPS       64(DI), Z1, Z1
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       (SI), Z2, Z2
+	VADDPS       128(DI), Z2, Z2
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       (SI), Z3, Z3
+	VADDPS       192(DI), Z3, Z3
+	VCVTDQ2PS    Z4, Z4
+	VMULPS       128(SI), Z4, Z4
+	VADDPS       256(DI), Z4, Z4
+	VCVTDQ2PS    Z5, Z5
+	VMULPS       128(SI), Z5, Z5
+	VADDPS       320(DI), Z5, Z5
+	VCVTDQ2PS    Z6, Z6
+	VMULPS       128(SI), Z6, Z6
+	VADDPS       384(DI), Z6, Z6
+	VCVTDQ2PS    Z7, Z7
+	VMULPS       128(SI), Z7, Z7
+	VADDPS       448(DI), Z7, Z7
+	VCVTDQ2PS    Z8, Z8
+	VMULPS       256(SI), Z8, Z8
+	VADDPS       512(DI), Z8, Z8
+	VCVTDQ2PS    Z9, Z9
+	VMULPS       256(SI), Z9, Z9
+	VADDPS       576(DI), Z9, Z9
+	VCVTDQ2PS    Z10, Z10
+	VMULPS       256(SI), Z10, Z10
+	VADDPS       640(DI), Z10, Z10
+	VCVTDQ2PS    Z11, Z11
+	VMULPS       256(SI), Z11, Z11
+	VADDPS       704(DI), Z11, Z11
+	VCVTDQ2PS    Z12, Z12
+	VMULPS       384(SI), Z12, Z12
+	VADDPS       768(DI), Z12, Z12
+	VCVTDQ2PS    Z13, Z13
+	VMULPS       384(SI), Z13, Z13
+	VADDPS       832(DI), Z13, Z13
+	VCVTDQ2PS    Z14, Z14
+	VMULPS       384(SI), Z14, Z14
+	VADDPS       896(DI), Z14, Z14
+	VCVTDQ2PS    Z15, Z15
+	VMULPS       384(SI), Z15, Z15
+	VADDPS       960(DI), Z15, Z15
+	ADDQ         $+512, SI
+
+first0:
+	MOVQ      144(AX), R12
+	LEAQ      (R12)(R12*2), R13
+	MOVQ      80(AX), CX
+	MOVQ      72(AX), DX
+	VMOVUPS   Z0, (DI)
+	VMOVUPS   Z1, 64(DI)
+	VMOVUPS   Z2, 128(DI)
+	VMOVUPS   Z3, 192(DI)
+	VMOVUPS   Z4, 256(DI)
+	VMOVUPS   Z5, 320(DI)
+	VMOVUPS   Z6, 384(DI)
+	VMOVUPS   Z7, 448(DI)
+	VMOVUPS   Z8, 512(DI)
+	VMOVUPS   Z9, 576(DI)
+	VMOVUPS   Z10, 640(DI)
+	VMOVUPS   Z11, 704(DI)
+	VMOVUPS   Z12, 768(DI)
+	VMOVUPS   Z13, 832(DI)
+	VMOVUPS   Z14, 896(DI)
+	VMOVUPS   Z15, 960(DI)
+	VMOVDQU32 (SI), Z0
+	VMOVDQU32 (SI), Z1
+	VMOVDQU32 (SI), Z2
+	VMOVDQU32 (SI), Z3
+	VMOVDQU32 128(SI), Z4
+	VMOVDQU32 128(SI), Z5
+	VMOVDQU32 128(SI), Z6
+	VMOVDQU32 128(SI), Z7
+	VMOVDQU32 256(SI), Z8
+	VMOVDQU32 256(SI), Z9
+	VMOVDQU32 256(SI), Z10
+	VMOVDQU32 256(SI), Z11
+	VMOVDQU32 384(SI), Z12
+	VMOVDQU32 384(SI), Z13
+	VMOVDQU32 384(SI), Z14
+	VMOVDQU32 384(SI), Z15
+	ADDQ      $+512, SI
+
+recurrent0:
+	VMOVDQU32    (SI), Z16
+	VMOVDQU32    128(SI), Z17
+	VMOVDQU32    256(SI), Z18
+	VMOVDQU32    384(SI), Z19
+	VPBROADCASTD (DX), Z20
+	VPBROADCASTD (DX)(R12*1), Z21
+	VPBROADCASTD (DX)(R12*2), Z22
+	VPBROADCASTD (DX)(R13*1), Z23
+	VPDPBUSD     Z16, Z20, Z0
+	VPDPBUSD     Z17, Z20, Z4
+	VPDPBUSD     Z18, Z20, Z8
+	VPDPBUSD     Z19, Z20, Z12
+	VPDPBUSD     Z16, Z21, Z1
+	VPDPBUSD     Z17, Z21, Z5
+	VPDPBUSD     Z18, Z21, Z9
+	VPDPBUSD     Z19, Z21, Z13
+	VPDPBUSD     Z16, Z22, Z2
+	VPDPBUSD     Z17, Z22, Z6
+	VPDPBUSD     Z18, Z22, Z10
+	VPDPBUSD     Z19, Z22, Z14
+	VPDPBUSD     Z16, Z23, Z3
+	VPDPBUSD     Z17, Z23, Z7
+	VPDPBUSD     Z18, Z23, Z11
+	VPDPBUSD     Z19, Z23, Z15
+	VMOVDQU32    512(SI), Z16
+	VMOVDQU32    640(SI), Z17
+	VMOVDQU32    768(SI), Z18
+	VMOVDQU32    896(SI), Z19
+	VPBROADCASTD 4(DX), Z20
+	VPBROADCASTD 4(DX)(R12*1), Z21
+	VPBROADCASTD 4(DX)(R12*2), Z22
+	VPBROADCASTD 4(DX)(R13*1), Z23
+	VPDPBUSD     Z16, Z20, Z0
+	VPDPBUSD     Z17, Z20, Z4
+	VPDPBUSD     Z18, Z20, Z8
+	VPDPBUSD     Z19, Z20, Z12
+	VPDPBUSD     Z16, Z21, Z1
+	VPDPBUSD     Z17, Z21, Z5
+	VPDPBUSD     Z18, Z21, Z9
+	VPDPBUSD     Z19, Z21, Z13
+	VPDPBUSD     Z16, Z22, Z2
+	VPDPBUSD     Z17, Z22, Z6
+	VPDPBUSD     Z18, Z22, Z10
+	VPDPBUSD     Z19, Z22, Z14
+	VPDPBUSD     Z16, Z23, Z3
+	VPDPBUSD     Z17, Z23, Z7
+	VPDPBUSD     Z18, Z23, Z11
+	VPDPBUSD     Z19, Z23, Z15
+	VMOVDQU32    1024(SI), Z16
+	VMOVDQU32    1152(SI), Z17
+	VMOVDQU32    1280(SI), Z18
+	VMOVDQU32    1408(SI), Z19
+	VPBROADCASTD 8(DX), Z20
+	VPBROADCASTD 8(DX)(R12*1), Z21
+	VPBROADCASTD 8(DX)(R12*2), Z22
+	VPBROADCASTD 8(DX)(R13*1), Z23
+	VPDPBUSD     Z16, Z20, Z0
+	VPDPBUSD     Z17, Z20, Z4
+	VPDPBUSD     Z18, Z20, Z8
+	VPDPBUSD     Z19, Z20, Z12
+	VPDPBUSD     Z16, Z21, Z1
+	VPDPBUSD     Z17, Z21, Z5
+	VPDPBUSD     Z18, Z21, Z9
+	VPDPBUSD     Z19, Z21, Z13
+	VPDPBUSD     Z16, Z22, Z2
+	VPDPBUSD     Z17, Z22, Z6
+	VPDPBUSD     Z18, Z22, Z10
+	VPDPBUSD     Z19, Z22, Z14
+	VPDPBUSD     Z16, Z23, Z3
+	VPDPBUSD     Z17, Z23, Z7
+	VPDPBUSD     Z18, Z23, Z11
+	VPDPBUSD     Z19, Z23, Z15
+	VMOVDQU32    1536(SI), Z16
+	VMOVDQU32    1664(SI), Z17
+	VMOVDQU32    1792(SI), Z18
+	VMOVDQU32    1920(SI), Z19
+	VPBROADCASTD 12(DX), Z20
+	VPBROADCASTD 12(DX)(R12*1), Z21
+	VPBROADCASTD 12(DX)(R12*2), Z22
+	VPBROADCASTD 12(DX)(R13*1), Z23
+	VPDPBUSD     Z16, Z20, Z0
+	VPDPBUSD     Z17, Z20, Z4
+	VPDPBUSD     Z18, Z20, Z8
+	VPDPBUSD     Z19, Z20, Z12
+	VPDPBUSD     Z16, Z21, Z1
+	VPDPBUSD     Z17, Z21, Z5
+	VPDPBUSD     Z18, Z21, Z9
+	VPDPBUSD     Z19, Z21, Z13
+	VPDPBUSD     Z16, Z22, Z2
+	VPDPBUSD     Z17, Z22, Z6
+	VPDPBUSD     Z18, Z22, Z10
+	VPDPBUSD     Z19, Z22, Z14
+	VPDPBUSD     Z16, Z23, Z3
+	VPDPBUSD     Z17, Z23, Z7
+	VPDPBUSD     Z18, Z23, Z11
+	VPDPBUSD     Z19, Z23, Z15
+	ADDQ         $+16, DX
+	ADDQ         $+2048, SI
+	DECQ         CX
+	JNZ          recurrent0
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       (SI), Z0, Z0
+	VADDPS       (DI), Z0, Z0
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       (SI), Z1, Z1
+	VADDPS       64(DI), Z1, Z1
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       (SI), Z2, Z2
+	VADDPS       128(DI), Z2, Z2
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       (SI), Z3, Z3
+	VADDPS       192(DI), Z3, Z3
+	VCVTDQ2PS    Z4, Z4
+	VMULPS       128(SI), Z4, Z4
+	VADDPS       256(DI), Z4, Z4
+	VCVTDQ2PS    Z5, Z5
+	VMULPS       128(SI), Z5, Z5
+	VADDPS       320(DI), Z5, Z5
+	VCVTDQ2PS    Z6, Z6
+	VMULPS       128(SI), Z6, Z6
+	VADDPS       384(DI), Z6, Z6
+	VCVTDQ2PS    Z7, Z7
+	VMULPS       128(SI), Z7, Z7
+	VADDPS       448(DI), Z7, Z7
+	VCVTDQ2PS    Z8, Z8
+	VMULPS       256(SI), Z8, Z8
+	VADDPS       512(DI), Z8, Z8
+	VCVTDQ2PS    Z9, Z9
+	VMULPS       256(SI), Z9, Z9
+	VADDPS       576(DI), Z9, Z9
+	VCVTDQ2PS    Z10, Z10
+	VMULPS       256(SI), Z10, Z10
+	VADDPS       640(DI), Z10, Z10
+	VCVTDQ2PS    Z11, Z11
+	VMULPS       256(SI), Z11, Z11
+	VADDPS       704(DI), Z11, Z11
+	VCVTDQ2PS    Z12, Z12
+	VMULPS       384(SI), Z12, Z12
+	VADDPS       768(DI), Z12, Z12
+	VCVTDQ2PS    Z13, Z13
+	VMULPS       384(SI), Z13, Z13
+	VADDPS       832(DI), Z13, Z13
+	VCVTDQ2PS    Z14, Z14
+	VMULPS       384(SI), Z14, Z14
+	VADDPS       896(DI), Z14, Z14
+	VCVTDQ2PS    Z15, Z15
+	VMULPS       384(SI), Z15, Z15
+	VADDPS       960(DI), Z15, Z15
+	ADDQ         $+512, SI
+	VMULPS.BCST  vectorConstants<>+416(SB), Z0, Z0
+	VMULPS.BCST  vectorConstants<>+416(SB), Z4, Z4
+	VMULPS.BCST  vectorConstants<>+416(SB), Z12, Z12
+	VMULPS.BCST  vectorConstants<>+416(SB), Z1, Z1
+	VMULPS.BCST  vectorConstants<>+416(SB), Z5, Z5
+	VMULPS.BCST  vectorConstants<>+416(SB), Z13, Z13
+	VMULPS.BCST  vectorConstants<>+416(SB), Z2, Z2
+	VMULPS.BCST  vectorConstants<>+416(SB), Z6, Z6
+	VMULPS.BCST  vectorConstants<>+416(SB), Z14, Z14
+	VMULPS.BCST  vectorConstants<>+416(SB), Z3, Z3
+	VMULPS.BCST  vectorConstants<>+416(SB), Z7, Z7
+	VMULPS.BCST  vectorConstants<>+416(SB), Z15, Z15
+	VMINPS.BCST  vectorConstants<>+0(SB), Z0, Z0
+	VMINPS.BCST  vectorConstants<>+0(SB), Z4, Z4
+	VMINPS.BCST  vectorConstants<>+0(SB), Z8, Z8
+	VMINPS.BCST  vectorConstants<>+0(SB), Z12, Z12
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z0, Z0
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z4, Z4
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z8, Z8
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z12, Z12
+	VMULPS       Z0, Z0, Z16
+	VMULPS       Z4, Z4, Z17
+	VMULPS       Z8, Z8, Z18
+	VMULPS       Z12, Z12, Z19
+	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
+	VDIVPS       Z24, Z20, Z20
+	VDIVPS       Z25, Z21, Z21
+	VDIVPS       Z26, Z22, Z22
+	VDIVPS       Z27, Z23, Z23
+	VMULPS       Z20, Z0, Z0
+	VMULPS       Z21, Z4, Z4
+	VMULPS       Z22, Z8, Z8
+	VMULPS       Z23, Z12, Z12
+	VMINPS.BCST  vectorConstants<>+0(SB), Z1, Z1
+	VMINPS.BCST  vectorConstants<>+0(SB), Z5, Z5
+	VMINPS.BCST  vectorConstants<>+0(SB), Z9, Z9
+	VMINPS.BCST  vectorConstants<>+0(SB), Z13, Z13
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z1, Z1
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z5, Z5
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z9, Z9
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z13, Z13
+	VMULPS       Z1, Z1, Z16
+	VMULPS       Z5, Z5, Z17
+	VMULPS       Z9, Z9, Z18
+	VMULPS       Z13, Z13, Z19
+	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
+	VDIVPS       Z24, Z20, Z20
+	VDIVPS       Z25, Z21, Z21
+	VDIVPS       Z26, Z22, Z22
+	VDIVPS       Z27, Z23, Z23
+	VMULPS       Z20, Z1, Z1
+	VMULPS       Z21, Z5, Z5
+	VMULPS       Z22, Z9, Z9
+	VMULPS       Z23, Z13, Z13
+	VMINPS.BCST  vectorConstants<>+0(SB), Z2, Z2
+	VMINPS.BCST  vectorConstants<>+0(SB), Z6, Z6
+	VMINPS.BCST  vectorConstants<>+0(SB), Z10, Z10
+	VMINPS.BCST  vectorConstants<>+0(SB), Z14, Z14
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z2, Z2
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z6, Z6
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z10, Z10
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z14, Z14
+	VMULPS       Z2, Z2, Z16
+	VMULPS       Z6, Z6, Z17
+	VMULPS       Z10, Z10, Z18
+	VMULPS       Z14, Z14, Z19
+	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
+	VDIVPS       Z24, Z20, Z20
+	VDIVPS       Z25, Z21, Z21
+	VDIVPS       Z26, Z22, Z22
+	VDIVPS       Z27, Z23, Z23
+	VMULPS       Z20, Z2, Z2
+	VMULPS       Z21, Z6, Z6
+	VMULPS       Z22, Z10, Z10
+	VMULPS       Z23, Z14, Z14
+	VMINPS.BCST  vectorConstants<>+0(SB), Z3, Z3
+	VMINPS.BCST  vectorConstants<>+0(SB), Z7, Z7
+	VMINPS.BCST  vectorConstants<>+0(SB), Z11, Z11
+	VMINPS.BCST  vectorConstants<>+0(SB), Z15, Z15
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z3, Z3
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z7, Z7
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z11, Z11
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z15, Z15
+	VMULPS       Z3, Z3, Z16
+	VMULPS       Z7, Z7, Z17
+	VMULPS       Z11, Z11, Z18
+	VMULPS       Z15, Z15, Z19
+	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
+	VDIVPS       Z24, Z20, Z20
+	VDIVPS       Z25, Z21, Z21
+	VDIVPS       Z26, Z22, Z22
+	VDIVPS       Z27, Z23, Z23
+	VMULPS       Z20, Z3, Z3
+	VMULPS       Z21, Z7, Z7
+	VMULPS       Z22, Z11, Z11
+	VMULPS       Z23, Z15, Z15
+	VMULPS.BCST  vectorConstants<>+416(SB), Z0, Z0
+	VADDPS.BCST  vectorConstants<>+416(SB), Z0, Z0
+	VMULPS.BCST  vectorConstants<>+416(SB), Z4, Z4
+	VADDPS.BCST  vectorConstants<>+416(SB), Z4, Z4
+	VMULPS.BCST  vectorConstants<>+416(SB), Z12, Z12
+	VADDPS.BCST  vectorConstants<>+416(SB), Z12, Z12
+	VMULPS       (R9), Z4, Z4
+	VMULPS       Z8, Z0, Z0
+	VADDPS       Z0, Z4, Z4
+	VMOVUPS      Z4, (R9)
+	VMULPS.BCST  vectorConstants<>+416(SB), Z1, Z1
+	VADDPS.BCST  vectorConstants<>+416(SB), Z1, Z1
+	VMULPS.BCST  vectorConstants<>+416(SB), Z5, Z5
+	VADDPS.BCST  vectorConstants<>+416(SB), Z5, Z5
+	VMULPS.BCST  vectorConstants<>+416(SB), Z13, Z13
+	VADDPS.BCST  vectorConstants<>+416(SB), Z13, Z13
+	VMULPS       (R9)(R12*4), Z5, Z5
+	VMULPS       Z9, Z1, Z1
+	VADDPS       Z1, Z5, Z5
+	VMOVUPS      Z5, (R9)(R12*4)
+	VMULPS.BCST  vectorConstants<>+416(SB), Z2, Z2
+	VADDPS.BCST  vectorConstants<>+416(SB), Z2, Z2
+	VMULPS.BCST  vectorConstants<>+416(SB), Z6, Z6
+	VADDPS.BCST  vectorConstants<>+416(SB), Z6, Z6
+	VMULPS.BCST  vectorConstants<>+416(SB), Z14, Z14
+	VADDPS.BCST  vectorConstants<>+416(SB), Z14, Z14
+	VMULPS       (R9)(R12*8), Z6, Z6
+	VMULPS       Z10, Z2, Z2
+	VADDPS       Z2, Z6, Z6
+	VMOVUPS      Z6, (R9)(R12*8)
+	VMULPS.BCST  vectorConstants<>+416(SB), Z3, Z3
+	VADDPS.BCST  vectorConstants<>+416(SB), Z3, Z3
+	VMULPS.BCST  vectorConstants<>+416(SB), Z7, Z7
+	VADDPS.BCST  vectorConstants<>+416(SB), Z7, Z7
+	VMULPS.BCST  vectorConstants<>+416(SB), Z15, Z15
+	VADDPS.BCST  vectorConstants<>+416(SB), Z15, Z15
+	VMULPS       (R9)(R13*4), Z7, Z7
+	VMULPS       Z11, Z3, Z3
+	VADDPS       Z3, Z7, Z7
+	VMOVUPS      Z7, (R9)(R13*4)
+	VMINPS.BCST  vectorConstants<>+0(SB), Z4, Z4
+	VMINPS.BCST  vectorConstants<>+0(SB), Z5, Z5
+	VMINPS.BCST  vectorConstants<>+0(SB), Z6, Z6
+	VMINPS.BCST  vectorConstants<>+0(SB), Z7, Z7
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z4, Z4
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z5, Z5
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z6, Z6
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z7, Z7
+	VMULPS       Z4, Z4, Z16
+	VMULPS       Z5, Z5, Z17
+	VMULPS       Z6, Z6, Z18
+	VMULPS       Z7, Z7, Z19
+	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
+	VDIVPS       Z24, Z20, Z20
+	VDIVPS       Z25, Z21, Z21
+	VDIVPS       Z26, Z22, Z22
+	VDIVPS       Z27, Z23, Z23
+	VMULPS       Z20, Z4, Z4
+	VMULPS       Z21, Z5, Z5
+	VMULPS       Z22, Z6, Z6
+	VMULPS       Z23, Z7, Z7
+	VMULPS       Z4, Z12, Z12
+	VMULPS       Z5, Z13, Z13
+	VMULPS       Z6, Z14, Z14
+	VMULPS       Z7, Z15, Z15
+	VMOVUPS      Z12, (R10)
+	VMULPS.BCST  vectorConstants<>+448(SB), Z12, Z12
+	VCVTPS2DQ    Z12, Z12
+	VPADDD.BCST  vectorConstants<>+480(SB), Z12, Z12
+	VPMOVDB      Z12, (R11)
+	VMOVUPS      Z13, (R10)(R12*4)
+	VMULPS.BCST  vectorConstants<>+448(SB), Z13, Z13
+	VCVTPS2DQ    Z13, Z13
+	VPADDD.BCST  vectorConstants<>+480(SB), Z13, Z13
+	VPMOVDB      Z13, (R11)(R12*1)
+	VMOVUPS      Z14, (R10)(R12*8)
+	VMULPS.BCST  vectorConstants<>+448(SB), Z14, Z14
+	VCVTPS2DQ    Z14, Z14
+	VPADDD.BCST  vectorConstants<>+480(SB), Z14, Z14
+	VPMOVDB      Z14, (R11)(R12*2)
+	VMOVUPS      Z15, (R10)(R13*4)
+	VMULPS.BCST  vectorConstants<>+448(SB), Z15, Z15
+	VCVTPS2DQ    Z15, Z15
+	VPADDD.BCST  vectorConstants<>+480(SB), Z15, Z15
+	VPMOVDB      Z15, (R11)(R13*1)
+	ADDQ         $+64, R9
+	ADDQ         $+64, R10
+	ADDQ         $+16, R11
+	MOVQ         R8, SI
+	VMOVUPS      64(SI), Z0
+	VMOVUPS      64(SI), Z1
+	VMOVUPS      64(SI), Z2
+	VMOVUPS      64(SI), Z3
+	VMOVUPS      192(SI), Z4
+	VMOVUPS      192(SI), Z5
+	VMOVUPS      192(SI), Z6
+	VMOVUPS      192(SI), Z7
+	VMOVUPS      320(SI), Z8
+	VMOVUPS      320(SI), Z9
+	VMOVUPS      320(SI), Z10
+	VMOVUPS      320(SI), Z11
+	VMOVUPS      448(SI), Z12
+	VMOVUPS      448(SI), Z13
+	VMOVUPS      448(SI), Z14
+	VMOVUPS      448(SI), Z15
+	ADDQ         $+512, SI
+	MOVQ         128(AX), R12
+	LEAQ         (R12)(R12*2), R13
+	MOVQ         48(AX), CX
+	MOVQ         40(AX), DX
+	TESTQ        CX, CX
+	JZ           input1_none
+
+input1:
+	VMOVUPS     64(SI), Z16
+	VMOVUPS     192(SI), Z17
+	VMOVUPS     320(SI), Z18
+	VMOVUPS     448(SI), Z19
+	VMULPS.BCST (DX), Z16, Z20
+	VADDPS      Z20, Z0, Z0
+	VMULPS.BCST (DX), Z17, Z21
+	VADDPS      Z21, Z4, Z4
+	VMULPS.BCST (DX), Z18, Z22
+	VADDPS      Z22, Z8, Z8
+	VMULPS.BCST (DX), Z19, Z23
+	VADDPS      Z23, Z12, Z12
+	VMULPS.BCST (DX)(R12*1), Z16, Z24
+	VADDPS      Z24, Z1, Z1
+	VMULPS.BCST (DX)(R12*1), Z17, Z25
+	VADDPS      Z25, Z5, Z5
+	VMULPS.BCST (DX)(R12*1), Z18, Z26
+	VADDPS      Z26, Z9, Z9
+	VMULPS.BCST (DX)(R12*1), Z19, Z27
+	VADDPS      Z27, Z13, Z13
+	VMULPS.BCST (DX)(R12*2), Z16, Z28
+	VADDPS      Z28, Z2, Z2
+	VMULPS.BCST (DX)(R12*2), Z17, Z29
+	VADDPS      Z29, Z6, Z6
+	VMULPS.BCST (DX)(R12*2), Z18, Z30
+	VADDPS      Z30, Z10, Z10
+	VMULPS.BCST (DX)(R12*2), Z19, Z31
+	VADDPS      Z31, Z14, Z14
+	VMULPS.BCST (DX)(R13*1), Z16, Z20
+	VADDPS      Z20, Z3, Z3
+	VMULPS.BCST (DX)(R13*1), Z17, Z21
+	VADDPS      Z21, Z7, Z7
+	VMULPS.BCST (DX)(R13*1), Z18, Z22
+	VADDPS      Z22, Z11, Z11
+	VMULPS.BCST (DX)(R13*1), Z19, Z23
+	VADDPS      Z23, Z15, Z15
+	ADDQ        $+4, DX
+	ADDQ        $+512, SI
+	DECQ        CX
+	JNZ         input1
+
+input1_none:
+	MOVQ      64(AX), CX
+	TESTQ     CX, CX
+	JZ        first1
+	MOVQ      56(AX), DX
+	VMOVUPS   Z0, (DI)
+	VMOVUPS   Z1, 64(DI)
+	VMOVUPS   Z2, 128(DI)
+	VMOVUPS   Z3, 192(DI)
+	VMOVUPS   Z4, 256(DI)
+	VMOVUPS   Z5, 320(DI)
+	VMOVUPS   Z6, 384(DI)
+	VMOVUPS   Z7, 448(DI)
+	VMOVUPS   Z8, 512(DI)
+	VMOVUPS   Z9, 576(DI)
+	VMOVUPS   Z10, 640(DI)
+	VMOVUPS   Z11, 704(DI)
+	VMOVUPS   Z12, 768(DI)
+	VMOVUPS   Z13, 832(DI)
+	VMOVUPS   Z14, 896(DI)
+	VMOVUPS   Z15, 960(DI)
+	VMOVDQU32 64(SI), Z0
+	VMOVDQU32 64(SI), Z1
+	VMOVDQU32 64(SI), Z2
+	VMOVDQU32 64(SI), Z3
+	VMOVDQU32 192(SI), Z4
+	VMOVDQU32 192(SI), Z5
+	VMOVDQU32 192(SI), Z6
+	VMOVDQU32 192(SI), Z7
+	VMOVDQU32 320(SI), Z8
+	VMOVDQU32 320(SI), Z9
+	VMOVDQU32 320(SI), Z10
+	VMOVDQU32 320(SI), Z11
+	VMOVDQU32 448(SI), Z12
+	VMOVDQU32 448(SI), Z13
+	VMOVDQU32 448(SI), Z14
+	VMOVDQU32 448(SI), Z15
+	ADDQ      $+512, SI
+
+below1:
+	VMOVDQU32    64(SI), Z16
+	VMOVDQU32    192(SI), Z17
+	VMOVDQU32    320(SI), Z18
+	VMOVDQU32    448(SI), Z19
+	VPBROADCASTD (DX), Z20
+	VPBROADCASTD (DX)(R12*1), Z21
+	VPBROADCASTD (DX)(R12*2), Z22
+	VPBROADCASTD (DX)(R13*1), Z23
+	VPDPBUSD     Z16, Z20, Z0
+	VPDPBUSD     Z17, Z20, Z4
+	VPDPBUSD     Z18, Z20, Z8
+	VPDPBUSD     Z19, Z20, Z12
+	VPDPBUSD     Z16, Z21, Z1
+	VPDPBUSD     Z17, Z21, Z5
+	VPDPBUSD     Z18, Z21, Z9
+	VPDPBUSD     Z19, Z21, Z13
+	VPDPBUSD     Z16, Z22, Z2
+	VPDPBUSD     Z17, Z22, Z6
+	VPDPBUSD     Z18, Z22, Z10
+	VPDPBUSD     Z19, Z22, Z14
+	VPDPBUSD     Z16, Z23, Z3
+	VPDPBUSD     Z17, Z23, Z7
+	VPDPBUSD     Z18, Z23, Z11
+	VPDPBUSD     Z19, Z23, Z15
+	VMOVDQU32    576(SI), Z16
+	VMOVDQU32    704(SI), Z17
+	VMOVDQU32    832(SI), Z18
+	VMOVDQU32    960(SI), Z19
+	VPBROADCASTD 4(DX), Z20
+	VPBROADCASTD 4(DX)(R12*1), Z21
+	VPBROADCASTD 4(DX)(R12*2), Z22
+	VPBROADCASTD 4(DX)(R13*1), Z23
+	VPDPBUSD     Z16, Z20, Z0
+	VPDPBUSD     Z17, Z20, Z4
+	VPDPBUSD     Z18, Z20, Z8
+	VPDPBUSD     Z19, Z20, Z12
+	VPDPBUSD     Z16, Z21, Z1
+	VPDPBUSD     Z17, Z21, Z5
+	VPDPBUSD     Z18, Z21, Z9
+	VPDPBUSD     Z19, Z21, Z13
+	VPDPBUSD     Z16, Z22, Z2
+	VPDPBUSD     Z17, Z22, Z6
+	VPDPBUSD     Z18, Z22, Z10
+	VPDPBUSD     Z19, Z22, Z14
+	VPDPBUSD     Z16, Z23, Z3
+	VPDPBUSD     Z17, Z23, Z7
+	VPDPBUSD     Z18, Z23, Z11
+	VPDPBUSD     Z19, Z23, Z15
+	VMOVDQU32    1088(SI), Z16
+	VMOVDQU32    1216(SI), Z17
+	VMOVDQU32    1344(SI), Z18
+	VMOVDQU32    1472(SI), Z19
+	VPBROADCASTD 8(DX), Z20
+	VPBROADCASTD 8(DX)(R12*1), Z21
+	VPBROADCASTD 8(DX)(R12*2), Z22
+	VPBROADCASTD 8(DX)(R13*1), Z23
+	VPDPBUSD     Z16, Z20, Z0
+	VPDPBUSD     Z17, Z20, Z4
+	VPDPBUSD     Z18, Z20, Z8
+	VPDPBUSD     Z19, Z20, Z12
+	VPDPBUSD     Z16, Z21, Z1
+	VPDPBUSD     Z17, Z21, Z5
+	VPDPBUSD     Z18, Z21, Z9
+	VPDPBUSD     Z19, Z21, Z13
+	VPDPBUSD     Z16, Z22, Z2
+	VPDPBUSD     Z17, Z22, Z6
+	VPDPBUSD     Z18, Z22, Z10
+	VPDPBUSD     Z19, Z22, Z14
+	VPDPBUSD     Z16, Z23, Z3
+	VPDPBUSD     Z17, Z23, Z7
+	VPDPBUSD     Z18, Z23, Z11
+	VPDPBUSD     Z19, Z23, Z15
+	VMOVDQU32    1600(SI), Z16
+	VMOVDQU32    1728(SI), Z17
+	VMOVDQU32    1856(SI), Z18
+	VMOVDQU32    1984(SI), Z19
+	VPBROADCASTD 12(DX), Z20
+	VPBROADCASTD 12(DX)(R12*1), Z21
+	VPBROADCASTD 12(DX)(R12*2), Z22
+	VPBROADCASTD 12(DX)(R13*1), Z23
+	VPDPBUSD     Z16, Z20, Z0
+	VPDPBUSD     Z17, Z20, Z4
+	VPDPBUSD     Z18, Z20, Z8
+	VPDPBUSD     Z19, Z20, Z12
+	VPDPBUSD     Z16, Z21, Z1
+	VPDPBUSD     Z17, Z21, Z5
+	VPDPBUSD     Z18, Z21, Z9
+	VPDPBUSD     Z19, Z21, Z13
+	VPDPBUSD     Z16, Z22, Z2
+	VPDPBUSD     Z17, Z22, Z6
+	VPDPBUSD     Z18, Z22, Z10
+	VPDPBUSD     Z19, Z22, Z14
+	VPDPBUSD     Z16, Z23, Z3
+	VPDPBUSD     Z17, Z23, Z7
+	VPDPBUSD     Z18, Z23, Z11
+	VPDPBUSD     Z19, Z23, Z15
+	ADDQ         $+16, DX
+	ADDQ         $+2048, SI
+	DECQ         CX
+	JNZ          below1
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       64(SI), Z0, Z0
+	VADDPS       (DI), Z0, Z0
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       64(SI), Z1, Z1
+	VADDPS       64(DI), Z1, Z1
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       64(SI), Z2, Z2
+	VADDPS       128(DI), Z2, Z2
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       64(SI), Z3, Z3
+	VADDPS       192(DI), Z3, Z3
+	VCVTDQ2PS    Z4, Z4
+	VMULPS       192(SI), Z4, Z4
+	VADDPS       256(DI), Z4, Z4
+	VCVTDQ2PS    Z5, Z5
+	VMULPS       192(SI), Z5, Z5
+	VADDPS       320(DI), Z5, Z5
+	VCVTDQ2PS    Z6, Z6
+	VMULPS       192(SI), Z6, Z6
+	VADDPS       384(DI), Z6, Z6
+	VCVTDQ2PS    Z7, Z7
+	VMULPS       192(SI), Z7, Z7
+	VADDPS       448(DI), Z7, Z7
+	VCVTDQ2PS    Z8, Z8
+	VMULPS       320(SI), Z8, Z8
+	VADDPS       512(DI), Z8, Z8
+	VCVTDQ2PS    Z9, Z9
+	VMULPS       320(SI), Z9, Z9
+	VADDPS       576(DI), Z9, Z9
+	VCVTDQ2PS    Z10, Z10
+	VMULPS       320(SI), Z10, Z10
+	VADDPS       640(DI), Z10, Z10
+	VCVTDQ2PS    Z11, Z11
+	VMULPS       320(SI), Z11, Z11
+	VADDPS       704(DI), Z11, Z11
+	VCVTDQ2PS    Z12, Z12
+	VMULPS       448(SI), Z12, Z12
+	VADDPS       768(DI), Z12, Z12
+	VCVTDQ2PS    Z13, Z13
+	VMULPS       448(SI), Z13, Z13
+	VADDPS       832(DI), Z13, Z13
+	VCVTDQ2PS    Z14, Z14
+	VMULPS       448(SI), Z14, Z14
+	VADDPS       896(DI), Z14, Z14
+	VCVTDQ2PS    Z15, Z15
+	VMULPS       448(SI), Z15, Z15
+	VADDPS       960(DI), Z15, Z15
+	ADDQ         $+512, SI
+
+first1:
+	MOVQ      144(AX), R12
+	LEAQ      (R12)(R12*2), R13
+	MOVQ      80(AX), CX
+	MOVQ      72(AX), DX
+	VMOVUPS   Z0, (DI)
+	VMOVUPS   Z1, 64(DI)
+	VMOVUPS   Z2, 128(DI)
+	VMOVUPS   Z3, 192(DI)
+	VMOVUPS   Z4, 256(DI)
+	VMOVUPS   Z5, 320(DI)
+	VMOVUPS   Z6, 384(DI)
+	VMOVUPS   Z7, 448(DI)
+	VMOVUPS   Z8, 512(DI)
+	VMOVUPS   Z9, 576(DI)
+	VMOVUPS   Z10, 640(DI)
+	VMOVUPS   Z11, 704(DI)
+	VMOVUPS   Z12, 768(DI)
+	VMOVUPS   Z13, 832(DI)
+	VMOVUPS   Z14, 896(DI)
+	VMOVUPS   Z15, 960(DI)
+	VMOVDQU32 64(SI), Z0
+	VMOVDQU32 64(SI), Z1
+	VMOVDQU32 64(SI), Z2
+	VMOVDQU32 64(SI), Z3
+	VMOVDQU32 192(SI), Z4
+	VMOVDQU32 192(SI), Z5
+	VMOVDQU32 192(SI), Z6
+	VMOVDQU32 192(SI), Z7
+	VMOVDQU32 320(SI), Z8
+	VMOVDQU32 320(SI), Z9
+	VMOVDQU32 320(SI), Z10
+	VMOVDQU32 320(SI), Z11
+	VMOVDQU32 448(SI), Z12
+	VMOVDQU32 448(SI), Z13
+	VMOVDQU32 448(SI), Z14
+	VMOVDQU32 448(SI), Z15
+	ADDQ      $+512, SI
+
+recurrent1:
+	VMOVDQU32    64(SI), Z16
+	VMOVDQU32    192(SI), Z17
+	VMOVDQU32    320(SI), Z18
+	VMOVDQU32    448(SI), Z19
+	VPBROADCASTD (DX), Z20
+	VPBROADCASTD (DX)(R12*1), Z21
+	VPBROADCASTD (DX)(R12*2), Z22
+	VPBROADCASTD (DX)(R13*1), Z23
+	VPDPBUSD     Z16, Z20, Z0
+	VPDPBUSD     Z17, Z20, Z4
+	VPDPBUSD     Z18, Z20, Z8
+	VPDPBUSD     Z19, Z20, Z12
+	VPDPBUSD     Z16, Z21, Z1
+	VPDPBUSD     Z17, Z21, Z5
+	VPDPBUSD     Z18, Z21, Z9
+	VPDPBUSD     Z19, Z21, Z13
+	VPDPBUSD     Z16, Z22, Z2
+	VPDPBUSD     Z17, Z22, Z6
+	VPDPBUSD     Z18, Z22, Z10
+	VPDPBUSD     Z19, Z22, Z14
+	VPDPBUSD     Z16, Z23, Z3
+	VPDPBUSD     Z17, Z23, Z7
+	VPDPBUSD     Z18, Z23, Z11
+	VPDPBUSD     Z19, Z23, Z15
+	VMOVDQU32    576(SI), Z16
+	VMOVDQU32    704(SI), Z17
+	VMOVDQU32    832(SI), Z18
+	VMOVDQU32    960(SI), Z19
+	VPBROADCASTD 4(DX), Z20
+	VPBROADCASTD 4(DX)(R12*1), Z21
+	VPBROADCASTD 4(DX)(R12*2), Z22
+	VPBROADCASTD 4(DX)(R13*1), Z23
+	VPDPBUSD     Z16, Z20, Z0
+	VPDPBUSD     Z17, Z20, Z4
+	VPDPBUSD     Z18, Z20, Z8
+	VPDPBUSD     Z19, Z20, Z12
+	VPDPBUSD     Z16, Z21, Z1
+	VPDPBUSD     Z17, Z21, Z5
+	VPDPBUSD     Z18, Z21, Z9
+	VPDPBUSD     Z19, Z21, Z13
+	VPDPBUSD     Z16, Z22, Z2
+	VPDPBUSD     Z17, Z22, Z6
+	VPDPBUSD     Z18, Z22, Z10
+	VPDPBUSD     Z19, Z22, Z14
+	VPDPBUSD     Z16, Z23, Z3
+	VPDPBUSD     Z17, Z23, Z7
+	VPDPBUSD     Z18, Z23, Z11
+	VPDPBUSD     Z19, Z23, Z15
+	VMOVDQU32    1088(SI), Z16
+	VMOVDQU32    1216(SI), Z17
+	VMOVDQU32    1344(SI), Z18
+	VMOVDQU32    1472(SI), Z19
+	VPBROADCASTD 8(DX), Z20
+	VPBROADCASTD 8(DX)(R12*1), Z21
+	VPBROADCASTD 8(DX)(R12*2), Z22
+	VPBROADCASTD 8(DX)(R13*1), Z23
+	VPDPBUSD     Z16, Z20, Z0
+	VPDPBUSD     Z17, Z20, Z4
+	VPDPBUSD     Z18, Z20, Z8
+	VPDPBUSD     Z19, Z20, Z12
+	VPDPBUSD     Z16, Z21, Z1
+	VPDPBUSD     Z17, Z21, Z5
+	VPDPBUSD     Z18, Z21, Z9
+	VPDPBUSD     Z19, Z21, Z13
+	VPDPBUSD     Z16, Z22, Z2
+	VPDPBUSD     Z17, Z22, Z6
+	VPDPBUSD     Z18, Z22, Z10
+	VPDPBUSD     Z19, Z22, Z14
+	VPDPBUSD     Z16, Z23, Z3
+	VPDPBUSD     Z17, Z23, Z7
+	VPDPBUSD     Z18, Z23, Z11
+	VPDPBUSD     Z19, Z23, Z15
+	VMOVDQU32    1600(SI), Z16
+	VMOVDQU32    1728(SI), Z17
+	VMOVDQU32    1856(SI), Z18
+	VMOVDQU32    1984(SI), Z19
+	VPBROADCASTD 12(DX), Z20
+	VPBROADCASTD 12(DX)(R12*1), Z21
+	VPBROADCASTD 12(DX)(R12*2), Z22
+	VPBROADCASTD 12(DX)(R13*1), Z23
+	VPDPBUSD     Z16, Z20, Z0
+	VPDPBUSD     Z17, Z20, Z4
+	VPDPBUSD     Z18, Z20, Z8
+	VPDPBUSD     Z19, Z20, Z12
+	VPDPBUSD     Z16, Z21, Z1
+	VPDPBUSD     Z17, Z21, Z5
+	VPDPBUSD     Z18, Z21, Z9
+	VPDPBUSD     Z19, Z21, Z13
+	VPDPBUSD     Z16, Z22, Z2
+	VPDPBUSD     Z17, Z22, Z6
+	VPDPBUSD     Z18, Z22, Z10
+	VPDPBUSD     Z19, Z22, Z14
+	VPDPBUSD     Z16, Z23, Z3
+	VPDPBUSD     Z17, Z23, Z7
+	VPDPBUSD     Z18, Z23, Z11
+	VPDPBUSD     Z19, Z23, Z15
+	ADDQ         $+16, DX
+	ADDQ         $+2048, SI
+	DECQ         CX
+	JNZ          recurrent1
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       64(SI), Z0, Z0
+	VADDPS       (DI), Z0, Z0
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       64(SI), Z1, Z1
+	VADDPS       64(DI), Z1, Z1
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       64(SI), Z2, Z2
+	VADDPS       128(DI), Z2, Z2
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       64(SI), Z3, Z3
+	VADDPS       192(DI), Z3, Z3
+	VCVTDQ2PS    Z4, Z4
+	VMULPS       192(SI), Z4, Z4
+	VADDPS       256(DI), Z4, Z4
+	VCVTDQ2PS    Z5, Z5
+	VMULPS       192(SI), Z5, Z5
+	VADDPS       320(DI), Z5, Z5
+	VCVTDQ2PS    Z6, Z6
+	VMULPS       192(SI), Z6, Z6
+	VADDPS       384(DI), Z6, Z6
+	VCVTDQ2PS    Z7, Z7
+	VMULPS       192(SI), Z7, Z7
+	VADDPS       448(DI), Z7, Z7
+	VCVTDQ2PS    Z8, Z8
+	VMULPS       320(SI), Z8, Z8
+	VADDPS       512(DI), Z8, Z8
+	VCVTDQ2PS    Z9, Z9
+	VMULPS       320(SI), Z9, Z9
+	VADDPS       576(DI), Z9, Z9
+	VCVTDQ2PS    Z10, Z10
+	VMULPS       320(SI), Z10, Z10
+	VADDPS       640(DI), Z10, Z10
+	VCVTDQ2PS    Z11, Z11
+	VMULPS       320(SI), Z11, Z11
+	VADDPS       704(DI), Z11, Z11
+	VCVTDQ2PS    Z12, Z12
+	VMULPS       448(SI), Z12, Z12
+	VADDPS       768(DI), Z12, Z12
+	VCVTDQ2PS    Z13, Z13
+	VMULPS       448(SI), Z13, Z13
+	VADDPS       832(DI), Z13, Z13
+	VCVTDQ2PS    Z14, Z14
+	VMULPS       448(SI), Z14, Z14
+	VADDPS       896(DI), Z14, Z14
+	VCVTDQ2PS    Z15, Z15
+	VMULPS       448(SI), Z15, Z15
+	VADDPS       960(DI), Z15, Z15
+	ADDQ         $+512, SI
+	VMULPS.BCST  vectorConstants<>+416(SB), Z0, Z0
+	VMULPS.BCST  vectorConstants<>+416(SB), Z4, Z4
+	VMULPS.BCST  vectorConstants<>+416(SB), Z12, Z12
+	VMULPS.BCST  vectorConstants<>+416(SB), Z1, Z1
+	VMULPS.BCST  vectorConstants<>+416(SB), Z5, Z5
+	VMULPS.BCST  vectorConstants<>+416(SB), Z13, Z13
+	VMULPS.BCST  vectorConstants<>+416(SB), Z2, Z2
+	VMULPS.BCST  vectorConstants<>+416(SB), Z6, Z6
+	VMULPS.BCST  vectorConstants<>+416(SB), Z14, Z14
+	VMULPS.BCST  vectorConstants<>+416(SB), Z3, Z3
+	VMULPS.BCST  vectorConstants<>+416(SB), Z7, Z7
+	VMULPS.BCST  vectorConstants<>+416(SB), Z15, Z15
+	VMINPS.BCST  vectorConstants<>+0(SB), Z0, Z0
+	VMINPS.BCST  vectorConstants<>+0(SB), Z4, Z4
+	VMINPS.BCST  vectorConstants<>+0(SB), Z8, Z8
+	VMINPS.BCST  vectorConstants<>+0(SB), Z12, Z12
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z0, Z0
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z4, Z4
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z8, Z8
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z12, Z12
+	VMULPS       Z0, Z0, Z16
+	VMULPS       Z4, Z4, Z17
+	VMULPS       Z8, Z8, Z18
+	VMULPS       Z12, Z12, Z19
+	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
+	VDIVPS       Z24, Z20, Z20
+	VDIVPS       Z25, Z21, Z21
+	VDIVPS       Z26, Z22, Z22
+	VDIVPS       Z27, Z23, Z23
+	VMULPS       Z20, Z0, Z0
+	VMULPS       Z21, Z4, Z4
+	VMULPS       Z22, Z8, Z8
+	VMULPS       Z23, Z12, Z12
+	VMINPS.BCST  vectorConstants<>+0(SB), Z1, Z1
+	VMINPS.BCST  vectorConstants<>+0(SB), Z5, Z5
+	VMINPS.BCST  vectorConstants<>+0(SB), Z9, Z9
+	VMINPS.BCST  vectorConstants<>+0(SB), Z13, Z13
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z1, Z1
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z5, Z5
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z9, Z9
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z13, Z13
+	VMULPS       Z1, Z1, Z16
+	VMULPS       Z5, Z5, Z17
+	VMULPS       Z9, Z9, Z18
+	VMULPS       Z13, Z13, Z19
+	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
+	VDIVPS       Z24, Z20, Z20
+	VDIVPS       Z25, Z21, Z21
+	VDIVPS       Z26, Z22, Z22
+	VDIVPS       Z27, Z23, Z23
+	VMULPS       Z20, Z1, Z1
+	VMULPS       Z21, Z5, Z5
+	VMULPS       Z22, Z9, Z9
+	VMULPS       Z23, Z13, Z13
+	VMINPS.BCST  vectorConstants<>+0(SB), Z2, Z2
+	VMINPS.BCST  vectorConstants<>+0(SB), Z6, Z6
+	VMINPS.BCST  vectorConstants<>+0(SB), Z10, Z10
+	VMINPS.BCST  vectorConstants<>+0(SB), Z14, Z14
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z2, Z2
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z6, Z6
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z10, Z10
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z14, Z14
+	VMULPS       Z2, Z2, Z16
+	VMULPS       Z6, Z6, Z17
+	VMULPS       Z10, Z10, Z18
+	VMULPS       Z14, Z14, Z19
+	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
+	VDIVPS       Z24, Z20, Z20
+	VDIVPS       Z25, Z21, Z21
+	VDIVPS       Z26, Z22, Z22
+	VDIVPS       Z27, Z23, Z23
+	VMULPS       Z20, Z2, Z2
+	VMULPS       Z21, Z6, Z6
+	VMULPS       Z22, Z10, Z10
+	VMULPS       Z23, Z14, Z14
+	VMINPS.BCST  vectorConstants<>+0(SB), Z3, Z3
+	VMINPS.BCST  vectorConstants<>+0(SB), Z7, Z7
+	VMINPS.BCST  vectorConstants<>+0(SB), Z11, Z11
+	VMINPS.BCST  vectorConstants<>+0(SB), Z15, Z15
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z3, Z3
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z7, Z7
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z11, Z11
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z15, Z15
+	VMULPS       Z3, Z3, Z16
+	VMULPS       Z7, Z7, Z17
+	VMULPS       Z11, Z11, Z18
+	VMULPS       Z15, Z15, Z19
+	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
+	VDIVPS       Z24, Z20, Z20
+	VDIVPS       Z25, Z21, Z21
+	VDIVPS       Z26, Z22, Z22
+	VDIVPS       Z27, Z23, Z23
+	VMULPS       Z20, Z3, Z3
+	VMULPS       Z21, Z7, Z7
+	VMULPS       Z22, Z11, Z11
+	VMULPS       Z23, Z15, Z15
+	VMULPS.BCST  vectorConstants<>+416(SB), Z0, Z0
+	VADDPS.BCST  vectorConstants<>+416(SB), Z0, Z0
+	VMULPS.BCST  vectorConstants<>+416(SB), Z4, Z4
+	VADDPS.BCST  vectorConstants<>+416(SB), Z4, Z4
+	VMULPS.BCST  vectorConstants<>+416(SB), Z12, Z12
+	VADDPS.BCST  vectorConstants<>+416(SB), Z12, Z12
+	VMULPS       (R9), Z4, Z4
+	VMULPS       Z8, Z0, Z0
+	VADDPS       Z0, Z4, Z4
+	VMOVUPS      Z4, (R9)
+	VMULPS.BCST  vectorConstants<>+416(SB), Z1, Z1
+	VADDPS.BCST  vectorConstants<>+416(SB), Z1, Z1
+	VMULPS.BCST  vectorConstants<>+416(SB), Z5, Z5
+	VADDPS.BCST  vectorConstants<>+416(SB), Z5, Z5
+	VMULPS.BCST  vectorConstants<>+416(SB), Z13, Z13
+	VADDPS.BCST  vectorConstants<>+416(SB), Z13, Z13
+	VMULPS       (R9)(R12*4), Z5, Z5
+	VMULPS       Z9, Z1, Z1
+	VADDPS       Z1, Z5, Z5
+	VMOVUPS      Z5, (R9)(R12*4)
+	VMULPS.BCST  vectorConstants<>+416(SB), Z2, Z2
+	VADDPS.BCST  vectorConstants<>+416(SB), Z2, Z2
+	VMULPS.BCST  vectorConstants<>+416(SB), Z6, Z6
+	VADDPS.BCST  vectorConstants<>+416(SB), Z6, Z6
+	VMULPS.BCST  vectorConstants<>+416(SB), Z14, Z14
+	VADDPS.BCST  vectorConstants<>+416(SB), Z14, Z14
+	VMULPS       (R9)(R12*8), Z6, Z6
+	VMULPS       Z10, Z2, Z2
+	VADDPS       Z2, Z6, Z6
+	VMOVUPS      Z6, (R9)(R12*8)
+	VMULPS.BCST  vectorConstants<>+416(SB), Z3, Z3
+	VADDPS.BCST  vectorConstants<>+416(SB), Z3, Z3
+	VMULPS.BCST  vectorConstants<>+416(SB), Z7, Z7
+	VADDPS.BCST  vectorConstants<>+416(SB), Z7, Z7
+	VMULPS.BCST  vectorConstants<>+416(SB), Z15, Z15
+	VADDPS.BCST  vectorConstants<>+416(SB), Z15, Z15
+	VMULPS       (R9)(R13*4), Z7, Z7
+	VMULPS       Z11, Z3, Z3
+	VADDPS       Z3, Z7, Z7
+	VMOVUPS      Z7, (R9)(R13*4)
+	VMINPS.BCST  vectorConstants<>+0(SB), Z4, Z4
+	VMINPS.BCST  vectorConstants<>+0(SB), Z5, Z5
+	VMINPS.BCST  vectorConstants<>+0(SB), Z6, Z6
+	VMINPS.BCST  vectorConstants<>+0(SB), Z7, Z7
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z4, Z4
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z5, Z5
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z6, Z6
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z7, Z7
+	VMULPS       Z4, Z4, Z16
+	VMULPS       Z5, Z5, Z17
+	VMULPS       Z6, Z6, Z18
+	VMULPS       Z7, Z7, Z19
+	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
+	VDIVPS       Z24, Z20, Z20
+	VDIVPS       Z25, Z21, Z21
+	VDIVPS       Z26, Z22, Z22
+	VDIVPS       Z27, Z23, Z23
+	VMULPS       Z20, Z4, Z4
+	VMULPS       Z21, Z5, Z5
+	VMULPS       Z22, Z6, Z6
+	VMULPS       Z23, Z7, Z7
+	VMULPS       Z4, Z12, Z12
+	VMULPS       Z5, Z13, Z13
+	VMULPS       Z6, Z14, Z14
+	VMULPS       Z7, Z15, Z15
+	VMOVUPS      Z12, (R10)
+	VMULPS.BCST  vectorConstants<>+448(SB), Z12, Z12
+	VCVTPS2DQ    Z12, Z12
+	VPADDD.BCST  vectorConstants<>+480(SB), Z12, Z12
+	VPMOVDB      Z12, (R11)
+	VMOVUPS      Z13, (R10)(R12*4)
+	VMULPS.BCST  vectorConstants<>+448(SB), Z13, Z13
+	VCVTPS2DQ    Z13, Z13
+	VPADDD.BCST  vectorConstants<>+480(SB), Z13, Z13
+	VPMOVDB      Z13, (R11)(R12*1)
+	VMOVUPS      Z14, (R10)(R12*8)
+	VMULPS.BCST  vectorConstants<>+448(SB), Z14, Z14
+	VCVTPS2DQ    Z14, Z14
+	VPADDD.BCST  vectorConstants<>+480(SB), Z14, Z14
+	VPMOVDB      Z14, (R11)(R12*2)
+	VMOVUPS      Z15, (R10)(R13*4)
+	VMULPS.BCST  vectorConstants<>+448(SB), Z15, Z15
+	VCVTPS2DQ    Z15, Z15
+	VPADDD.BCST  vectorConstants<>+480(SB), Z15, Z15
+	VPMOVDB      Z15, (R11)(R13*1)
+	ADDQ         $+64, R9
+	ADDQ         $+64, R10
+	ADDQ         $+16, R11
+	ADDQ         8(AX), R8
+	DECQ         BX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func float32BatchAVX512(a *byte)
+// Requires: AVX, AVX512F
+TEXT ·float32BatchAVX512(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), R8
+	MOVQ 16(AX), BX
+	MOVQ 96(AX), R9
+	MOVQ 104(AX), R10
+	MOVQ 88(AX), R11
+
+block:
+	MOVQ    R8, SI
+	VMOVUPS (SI), Z0
+	VMOVUPS (SI), Z1
+	VMOVUPS (SI), Z2
+	VMOVUPS (SI), Z3
+	VMOVUPS 128(SI), Z4
+	VMOVUPS 128(SI), Z5
+	VMOVUPS 128(SI), Z6
+	VMOVUPS 128(SI), Z7
+	VMOVUPS 256(SI), Z8
+	VMOVUPS 256(SI), Z9
+	VMOVUPS 256(SI), Z10
+	VMOVUPS 256(SI), Z11
+	VMOVUPS 384(SI), Z12
+	VMOVUPS 384(SI), Z13
+	VMOVUPS 384(SI), Z14
+	VMOVUPS 384(SI), Z15
+	ADDQ    $+512, SI
+	MOVQ    128(AX), R12
+	LEAQ    (R12)(R12*2), R13
+	MOVQ    48(AX), CX
+	MOVQ    40(AX), DX
+	TESTQ   CX, CX
+	JZ      input0_none
+
+input0:
+	VMOVUPS          (SI), Z16
+	VMOVUPS          128(SI), Z17
+	VMOVUPS          256(SI), Z18
+	VMOVUPS          384(SI), Z19
+	VFMADD231PS.BCST (DX), Z16, Z0
+	VFMADD231PS.BCST (DX), Z17, Z4
+	VFMADD231PS.BCST (DX), Z18, Z8
+	VFMADD231PS.BCST (DX), Z19, Z12
+	VFMADD231PS.BCST (DX)(R12*1), Z16, Z1
+	VFMADD231PS.BCST (DX)(R12*1), Z17, Z5
+	VFMADD231PS.BCST (DX)(R12*1), Z18, Z9
+	VFMADD231PS.BCST (DX)(R12*1), Z19, Z13
+	VFMADD231PS.BCST (DX)(R12*2), Z16, Z2
+	VFMADD231PS.BCST (DX)(R12*2), Z17, Z6
+	VFMADD231PS.BCST (DX)(R12*2), Z18, Z10
+	VFMADD231PS.BCST (DX)(R12*2), Z19, Z14
+	VFMADD231PS.BCST (DX)(R13*1), Z16, Z3
+	VFMADD231PS.BCST (DX)(R13*1), Z17, Z7
+	VFMADD231PS.BCST (DX)(R13*1), Z18, Z11
+	VFMADD231PS.BCST (DX)(R13*1), Z19, Z15
+	ADDQ             $+4, DX
+	ADDQ             $+512, SI
+	DECQ             CX
+	JNZ              input0
+
+input0_none:
+	MOVQ 144(AX), R12
+	LEAQ (R12)(R12*2), R13
+	MOVQ 80(AX), CX
+	MOVQ 72(AX), DX
+
+recurrent0:
+	VMOVUPS          (SI), Z16
+	VMOVUPS          128(SI), Z17
+	VMOVUPS          256(SI), Z18
+	VMOVUPS          384(SI), Z19
+	VFMADD231PS.BCST (DX), Z16, Z0
+	VFMADD231PS.BCST (DX), Z17, Z4
+	VFMADD231PS.BCST (DX), Z18, Z8
+	VFMADD231PS.BCST (DX), Z19, Z12
+	VFMADD231PS.BCST (DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST (DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST (DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST (DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST (DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST (DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST (DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST (DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST (DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST (DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST (DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST (DX)(R13*4), Z19, Z15
+	VMOVUPS          512(SI), Z16
+	VMOVUPS          640(SI), Z17
+	VMOVUPS          768(SI), Z18
+	VMOVUPS          896(SI), Z19
+	VFMADD231PS.BCST 4(DX), Z16, Z0
+	VFMADD231PS.BCST 4(DX), Z17, Z4
+	VFMADD231PS.BCST 4(DX), Z18, Z8
+	VFMADD231PS.BCST 4(DX), Z19, Z12
+	VFMADD231PS.BCST 4(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 4(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 4(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 4(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 4(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 4(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 4(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 4(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 4(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 4(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 4(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 4(DX)(R13*4), Z19, Z15
+	VMOVUPS          1024(SI), Z16
+	VMOVUPS          1152(SI), Z17
+	VMOVUPS          1280(SI), Z18
+	VMOVUPS          1408(SI), Z19
+	VFMADD231PS.BCST 8(DX), Z16, Z0
+	VFMADD231PS.BCST 8(DX), Z17, Z4
+	VFMADD231PS.BCST 8(DX), Z18, Z8
+	VFMADD231PS.BCST 8(DX), Z19, Z12
+	VFMADD231PS.BCST 8(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 8(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 8(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 8(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 8(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 8(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 8(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 8(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 8(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 8(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 8(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 8(DX)(R13*4), Z19, Z15
+	VMOVUPS          1536(SI), Z16
+	VMOVUPS          1664(SI), Z17
+	VMOVUPS          1792(SI), Z18
+	VMOVUPS          1920(SI), Z19
+	VFMADD231PS.BCST 12(DX), Z16, Z0
+	VFMADD231PS.BCST 12(DX), Z17, Z4
+	VFMADD231PS.BCST 12(DX), Z18, Z8
+	VFMADD231PS.BCST 12(DX), Z19, Z12
+	VFMADD231PS.BCST 12(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 12(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 12(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 12(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 12(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 12(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 12(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 12(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 12(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 12(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 12(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 12(DX)(R13*4), Z19, Z15
+	VMOVUPS          2048(SI), Z16
+	VMOVUPS          2176(SI), Z17
+	VMOVUPS          2304(SI), Z18
+	VMOVUPS          2432(SI), Z19
+	VFMADD231PS.BCST 16(DX), Z16, Z0
+	VFMADD231PS.BCST 16(DX), Z17, Z4
+	VFMADD231PS.BCST 16(DX), Z18, Z8
+	VFMADD231PS.BCST 16(DX), Z19, Z12
+	VFMADD231PS.BCST 16(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 16(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 16(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 16(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 16(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 16(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 16(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 16(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 16(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 16(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 16(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 16(DX)(R13*4), Z19, Z15
+	VMOVUPS          2560(SI), Z16
+	VMOVUPS          2688(SI), Z17
+	VMOVUPS          2816(SI), Z18
+	VMOVUPS          2944(SI), Z19
+	VFMADD231PS.BCST 20(DX), Z16, Z0
+	VFMADD231PS.BCST 20(DX), Z17, Z4
+	VFMADD231PS.BCST 20(DX), Z18, Z8
+	VFMADD231PS.BCST 20(DX), Z19, Z12
+	VFMADD231PS.BCST 20(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 20(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 20(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 20(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 20(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 20(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 20(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 20(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 20(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 20(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 20(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 20(DX)(R13*4), Z19, Z15
+	VMOVUPS          3072(SI), Z16
+	VMOVUPS          3200(SI), Z17
+	VMOVUPS          3328(SI), Z18
+	VMOVUPS          3456(SI), Z19
+	VFMADD231PS.BCST 24(DX), Z16, Z0
+	VFMADD231PS.BCST 24(DX), Z17, Z4
+	VFMADD231PS.BCST 24(DX), Z18, Z8
+	VFMADD231PS.BCST 24(DX), Z19, Z12
+	VFMADD231PS.BCST 24(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 24(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 24(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 24(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 24(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 24(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 24(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 24(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 24(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 24(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 24(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 24(DX)(R13*4), Z19, Z15
+	VMOVUPS          3584(SI), Z16
+	VMOVUPS          3712(SI), Z17
+	VMOVUPS          3840(SI), Z18
+	VMOVUPS          3968(SI), Z19
+	VFMADD231PS.BCST 28(DX), Z16, Z0
+	VFMADD231PS.BCST 28(DX), Z17, Z4
+	VFMADD231PS.BCST 28(DX), Z18, Z8
+	VFMADD231PS.BCST 28(DX), Z19, Z12
+	VFMADD231PS.BCST 28(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 28(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 28(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 28(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 28(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 28(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 28(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 28(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 28(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 28(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 28(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 28(DX)(R13*4), Z19, Z15
+	VMOVUPS          4096(SI), Z16
+	VMOVUPS          4224(SI), Z17
+	VMOVUPS          4352(SI), Z18
+	VMOVUPS          4480(SI), Z19
+	VFMADD231PS.BCST 32(DX), Z16, Z0
+	VFMADD231PS.BCST 32(DX), Z17, Z4
+	VFMADD231PS.BCST 32(DX), Z18, Z8
+	VFMADD231PS.BCST 32(DX), Z19, Z12
+	VFMADD231PS.BCST 32(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 32(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 32(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 32(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 32(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 32(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 32(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 32(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 32(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 32(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 32(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 32(DX)(R13*4), Z19, Z15
+	VMOVUPS          4608(SI), Z16
+	VMOVUPS          4736(SI), Z17
+	VMOVUPS          4864(SI), Z18
+	VMOVUPS          4992(SI), Z19
+	VFMADD231PS.BCST 36(DX), Z16, Z0
+	VFMADD231PS.BCST 36(DX), Z17, Z4
+	VFMADD231PS.BCST 36(DX), Z18, Z8
+	VFMADD231PS.BCST 36(DX), Z19, Z12
+	VFMADD231PS.BCST 36(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 36(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 36(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 36(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 36(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 36(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 36(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 36(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 36(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 36(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 36(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 36(DX)(R13*4), Z19, Z15
+	VMOVUPS          5120(SI), Z16
+	VMOVUPS          5248(SI), Z17
+	VMOVUPS          5376(SI), Z18
+	VMOVUPS          5504(SI), Z19
+	VFMADD231PS.BCST 40(DX), Z16, Z0
+	VFMADD231PS.BCST 40(DX), Z17, Z4
+	VFMADD231PS.BCST 40(DX), Z18, Z8
+	VFMADD231PS.BCST 40(DX), Z19, Z12
+	VFMADD231PS.BCST 40(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 40(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 40(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 40(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 40(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 40(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 40(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 40(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 40(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 40(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 40(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 40(DX)(R13*4), Z19, Z15
+	VMOVUPS          5632(SI), Z16
+	VMOVUPS          5760(SI), Z17
+	VMOVUPS          5888(SI), Z18
+	VMOVUPS          6016(SI), Z19
+	VFMADD231PS.BCST 44(DX), Z16, Z0
+	VFMADD231PS.BCST 44(DX), Z17, Z4
+	VFMADD231PS.BCST 44(DX), Z18, Z8
+	VFMADD231PS.BCST 44(DX), Z19, Z12
+	VFMADD231PS.BCST 44(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 44(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 44(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 44(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 44(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 44(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 44(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 44(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 44(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 44(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 44(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 44(DX)(R13*4), Z19, Z15
+	VMOVUPS          6144(SI), Z16
+	VMOVUPS          6272(SI), Z17
+	VMOVUPS          6400(SI), Z18
+	VMOVUPS          6528(SI), Z19
+	VFMADD231PS.BCST 48(DX), Z16, Z0
+	VFMADD231PS.BCST 48(DX), Z17, Z4
+	VFMADD231PS.BCST 48(DX), Z18, Z8
+	VFMADD231PS.BCST 48(DX), Z19, Z12
+	VFMADD231PS.BCST 48(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 48(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 48(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 48(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 48(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 48(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 48(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 48(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 48(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 48(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 48(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 48(DX)(R13*4), Z19, Z15
+	VMOVUPS          6656(SI), Z16
+	VMOVUPS          6784(SI), Z17
+	VMOVUPS          6912(SI), Z18
+	VMOVUPS          7040(SI), Z19
+	VFMADD231PS.BCST 52(DX), Z16, Z0
+	VFMADD231PS.BCST 52(DX), Z17, Z4
+	VFMADD231PS.BCST 52(DX), Z18, Z8
+	VFMADD231PS.BCST 52(DX), Z19, Z12
+	VFMADD231PS.BCST 52(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 52(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 52(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 52(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 52(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 52(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 52(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 52(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 52(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 52(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 52(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 52(DX)(R13*4), Z19, Z15
+	VMOVUPS          7168(SI), Z16
+	VMOVUPS          7296(SI), Z17
+	VMOVUPS          7424(SI), Z18
+	VMOVUPS          7552(SI), Z19
+	VFMADD231PS.BCST 56(DX), Z16, Z0
+	VFMADD231PS.BCST 56(DX), Z17, Z4
+	VFMADD231PS.BCST 56(DX), Z18, Z8
+	VFMADD231PS.BCST 56(DX), Z19, Z12
+	VFMADD231PS.BCST 56(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 56(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 56(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 56(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 56(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 56(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 56(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 56(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 56(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 56(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 56(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 56(DX)(R13*4), Z19, Z15
+	VMOVUPS          7680(SI), Z16
+	VMOVUPS          7808(SI), Z17
+	VMOVUPS          7936(SI), Z18
+	VMOVUPS          8064(SI), Z19
+	VFMADD231PS.BCST 60(DX), Z16, Z0
+	VFMADD231PS.BCST 60(DX), Z17, Z4
+	VFMADD231PS.BCST 60(DX), Z18, Z8
+	VFMADD231PS.BCST 60(DX), Z19, Z12
+	VFMADD231PS.BCST 60(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 60(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 60(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 60(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 60(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 60(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 60(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 60(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 60(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 60(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 60(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 60(DX)(R13*4), Z19, Z15
+	ADDQ             $+64, DX
+	ADDQ             $+8192, SI
+	DECQ             CX
+	JNZ              recurrent0
+	VMULPS.BCST      vectorConstants<>+416(SB), Z0, Z0
+	VMULPS.BCST      vectorConstants<>+416(SB), Z4, Z4
+	VMULPS.BCST      vectorConstants<>+416(SB), Z12, Z12
+	VMULPS.BCST      vectorConstants<>+416(SB), Z1, Z1
+	VMULPS.BCST      vectorConstants<>+416(SB), Z5, Z5
+	VMULPS.BCST      vectorConstants<>+416(SB), Z13, Z13
+	VMULPS.BCST      vectorConstants<>+416(SB), Z2, Z2
+	VMULPS.BCST      vectorConstants<>+416(SB), Z6, Z6
+	VMULPS.BCST      vectorConstants<>+416(SB), Z14, Z14
+	VMULPS.BCST      vectorConstants<>+416(SB), Z3, Z3
+	VMULPS.BCST      vectorConstants<>+416(SB), Z7, Z7
+	VMULPS.BCST      vectorConstants<>+416(SB), Z15, Z15
+	VMINPS.BCST      vectorConstants<>+0(SB), Z0, Z0
+	VMINPS.BCST      vectorConstants<>+0(SB), Z4, Z4
+	VMINPS.BCST      vectorConstants<>+0(SB), Z8, Z8
+	VMINPS.BCST      vectorConstants<>+0(SB), Z12, Z12
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z0, Z0
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z4, Z4
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z8, Z8
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z12, Z12
+	VMULPS           Z0, Z0, Z16
+	VMULPS           Z4, Z4, Z17
+	VMULPS           Z8, Z8, Z18
+	VMULPS           Z12, Z12, Z19
+	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VDIVPS           Z24, Z20, Z20
+	VDIVPS           Z25, Z21, Z21
+	VDIVPS           Z26, Z22, Z22
+	VDIVPS           Z27, Z23, Z23
+	VMULPS           Z20, Z0, Z0
+	VMULPS           Z21, Z4, Z4
+	VMULPS           Z22, Z8, Z8
+	VMULPS           Z23, Z12, Z12
+	VMINPS.BCST      vectorConstants<>+0(SB), Z1, Z1
+	VMINPS.BCST      vectorConstants<>+0(SB), Z5, Z5
+	VMINPS.BCST      vectorConstants<>+0(SB), Z9, Z9
+	VMINPS.BCST      vectorConstants<>+0(SB), Z13, Z13
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z1, Z1
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z5, Z5
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z9, Z9
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z13, Z13
+	VMULPS           Z1, Z1, Z16
+	VMULPS           Z5, Z5, Z17
+	VMULPS           Z9, Z9, Z18
+	VMULPS           Z13, Z13, Z19
+	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VDIVPS           Z24, Z20, Z20
+	VDIVPS           Z25, Z21, Z21
+	VDIVPS           Z26, Z22, Z22
+	VDIVPS           Z27, Z23, Z23
+	VMULPS           Z20, Z1, Z1
+	VMULPS           Z21, Z5, Z5
+	VMULPS           Z22, Z9, Z9
+	VMULPS           Z23, Z13, Z13
+	VMINPS.BCST      vectorConstants<>+0(SB), Z2, Z2
+	VMINPS.BCST      vectorConstants<>+0(SB), Z6, Z6
+	VMINPS.BCST      vectorConstants<>+0(SB), Z10, Z10
+	VMINPS.BCST      vectorConstants<>+0(SB), Z14, Z14
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z2, Z2
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z6, Z6
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z10, Z10
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z14, Z14
+	VMULPS           Z2, Z2, Z16
+	VMULPS           Z6, Z6, Z17
+	VMULPS           Z10, Z10, Z18
+	VMULPS           Z14, Z14, Z19
+	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VDIVPS           Z24, Z20, Z20
+	VDIVPS           Z25, Z21, Z21
+	VDIVPS           Z26, Z22, Z22
+	VDIVPS           Z27, Z23, Z23
+	VMULPS           Z20, Z2, Z2
+	VMULPS           Z21, Z6, Z6
+	VMULPS           Z22, Z10, Z10
+	VMULPS           Z23, Z14, Z14
+	VMINPS.BCST      vectorConstants<>+0(SB), Z3, Z3
+	VMINPS.BCST      vectorConstants<>+0(SB), Z7, Z7
+	VMINPS.BCST      vectorConstants<>+0(SB), Z11, Z11
+	VMINPS.BCST      vectorConstants<>+0(SB), Z15, Z15
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z3, Z3
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z7, Z7
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z11, Z11
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z15, Z15
+	VMULPS           Z3, Z3, Z16
+	VMULPS           Z7, Z7, Z17
+	VMULPS           Z11, Z11, Z18
+	VMULPS           Z15, Z15, Z19
+	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VDIVPS           Z24, Z20, Z20
+	VDIVPS           Z25, Z21, Z21
+	VDIVPS           Z26, Z22, Z22
+	VDIVPS           Z27, Z23, Z23
+	VMULPS           Z20, Z3, Z3
+	VMULPS           Z21, Z7, Z7
+	VMULPS           Z22, Z11, Z11
+	VMULPS           Z23, Z15, Z15
+	VMULPS.BCST      vectorConstants<>+416(SB), Z0, Z0
+	VADDPS.BCST      vectorConstants<>+416(SB), Z0, Z0
+	VMULPS.BCST      vectorConstants<>+416(SB), Z4, Z4
+	VADDPS.BCST      vectorConstants<>+416(SB), Z4, Z4
+	VMULPS.BCST      vectorConstants<>+416(SB), Z12, Z12
+	VADDPS.BCST      vectorConstants<>+416(SB), Z12, Z12
+	VMULPS           (R9), Z4, Z4
+	VMULPS           Z8, Z0, Z0
+	VADDPS           Z0, Z4, Z4
+	VMOVUPS          Z4, (R9)
+	VMULPS.BCST      vectorConstants<>+416(SB), Z1, Z1
+	VADDPS.BCST      vectorConstants<>+416(SB), Z1, Z1
+	VMULPS.BCST      vectorConstants<>+416(SB), Z5, Z5
+	VADDPS.BCST      vectorConstants<>+416(SB), Z5, Z5
+	VMULPS.BCST      vectorConstants<>+416(SB), Z13, Z13
+	VADDPS.BCST      vectorConstants<>+416(SB), Z13, Z13
+	VMULPS           (R9)(R12*4), Z5, Z5
+	VMULPS           Z9, Z1, Z1
+	VADDPS           Z1, Z5, Z5
+	VMOVUPS          Z5, (R9)(R12*4)
+	VMULPS.BCST      vectorConstants<>+416(SB), Z2, Z2
+	VADDPS.BCST      vectorConstants<>+416(SB), Z2, Z2
+	VMULPS.BCST      vectorConstants<>+416(SB), Z6, Z6
+	VADDPS.BCST      vectorConstants<>+416(SB), Z6, Z6
+	VMULPS.BCST      vectorConstants<>+416(SB), Z14, Z14
+	VADDPS.BCST      vectorConstants<>+416(SB), Z14, Z14
+	VMULPS           (R9)(R12*8), Z6, Z6
+	VMULPS           Z10, Z2, Z2
+	VADDPS           Z2, Z6, Z6
+	VMOVUPS          Z6, (R9)(R12*8)
+	VMULPS.BCST      vectorConstants<>+416(SB), Z3, Z3
+	VADDPS.BCST      vectorConstants<>+416(SB), Z3, Z3
+	VMULPS.BCST      vectorConstants<>+416(SB), Z7, Z7
+	VADDPS.BCST      vectorConstants<>+416(SB), Z7, Z7
+	VMULPS.BCST      vectorConstants<>+416(SB), Z15, Z15
+	VADDPS.BCST      vectorConstants<>+416(SB), Z15, Z15
+	VMULPS           (R9)(R13*4), Z7, Z7
+	VMULPS           Z11, Z3, Z3
+	VADDPS           Z3, Z7, Z7
+	VMOVUPS          Z7, (R9)(R13*4)
+	VMINPS.BCST      vectorConstants<>+0(SB), Z4, Z4
+	VMINPS.BCST      vectorConstants<>+0(SB), Z5, Z5
+	VMINPS.BCST      vectorConstants<>+0(SB), Z6, Z6
+	VMINPS.BCST      vectorConstants<>+0(SB), Z7, Z7
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z4, Z4
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z5, Z5
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z6, Z6
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z7, Z7
+	VMULPS           Z4, Z4, Z16
+	VMULPS           Z5, Z5, Z17
+	VMULPS           Z6, Z6, Z18
+	VMULPS           Z7, Z7, Z19
+	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VDIVPS           Z24, Z20, Z20
+	VDIVPS           Z25, Z21, Z21
+	VDIVPS           Z26, Z22, Z22
+	VDIVPS           Z27, Z23, Z23
+	VMULPS           Z20, Z4, Z4
+	VMULPS           Z21, Z5, Z5
+	VMULPS           Z22, Z6, Z6
+	VMULPS           Z23, Z7, Z7
+	VMULPS           Z4, Z12, Z12
+	VMULPS           Z5, Z13, Z13
+	VMULPS           Z6, Z14, Z14
+	VMULPS           Z7, Z15, Z15
+	VMOVUPS          Z12, (R10)
+	VMOVUPS          Z12, (R11)
+	VMOVUPS          Z13, (R10)(R12*4)
+	VMOVUPS          Z13, (R11)(R12*4)
+	VMOVUPS          Z14, (R10)(R12*8)
+	VMOVUPS          Z14, (R11)(R12*8)
+	VMOVUPS          Z15, (R10)(R13*4)
+	VMOVUPS          Z15, (R11)(R13*4)
+	ADDQ             $+64, R9
+	ADDQ             $+64, R10
+	ADDQ             $+64, R11
+	MOVQ             R8, SI
+	VMOVUPS          64(SI), Z0
+	VMOVUPS          64(SI), Z1
+	VMOVUPS          64(SI), Z2
+	VMOVUPS          64(SI), Z3
+	VMOVUPS          192(SI), Z4
+	VMOVUPS          192(SI), Z5
+	VMOVUPS          192(SI), Z6
+	VMOVUPS          192(SI), Z7
+	VMOVUPS          320(SI), Z8
+	VMOVUPS          320(SI), Z9
+	VMOVUPS          320(SI), Z10
+	VMOVUPS          320(SI), Z11
+	VMOVUPS          448(SI), Z12
+	VMOVUPS          448(SI), Z13
+	VMOVUPS          448(SI), Z14
+	VMOVUPS          448(SI), Z15
+	ADDQ             $+512, SI
+	MOVQ             128(AX), R12
+	LEAQ             (R12)(R12*2), R13
+	MOVQ             48(AX), CX
+	MOVQ             40(AX), DX
+	TESTQ            CX, CX
+	JZ               input1_none
+
+input1:
+	VMOVUPS          64(SI), Z16
+	VMOVUPS          192(SI), Z17
+	VMOVUPS          320(SI), Z18
+	VMOVUPS          448(SI), Z19
+	VFMADD231PS.BCST (DX), Z16, Z0
+	VFMADD231PS.BCST (DX), Z17, Z4
+	VFMADD231PS.BCST (DX), Z18, Z8
+	VFMADD231PS.BCST (DX), Z19, Z12
+	VFMADD231PS.BCST (DX)(R12*1), Z16, Z1
+	VFMADD231PS.BCST (DX)(R12*1), Z17, Z5
+	VFMADD231PS.BCST (DX)(R12*1), Z18, Z9
+	VFMADD231PS.BCST (DX)(R12*1), Z19, Z13
+	VFMADD231PS.BCST (DX)(R12*2), Z16, Z2
+	VFMADD231PS.BCST (DX)(R12*2), Z17, Z6
+	VFMADD231PS.BCST (DX)(R12*2), Z18, Z10
+	VFMADD231PS.BCST (DX)(R12*2), Z19, Z14
+	VFMADD231PS.BCST (DX)(R13*1), Z16, Z3
+	VFMADD231PS.BCST (DX)(R13*1), Z17, Z7
+	VFMADD231PS.BCST (DX)(R13*1), Z18, Z11
+	VFMADD231PS.BCST (DX)(R13*1), Z19, Z15
+	ADDQ             $+4, DX
+	ADDQ             $+512, SI
+	DECQ             CX
+	JNZ              input1
+
+input1_none:
+	MOVQ 144(AX), R12
+	LEAQ (R12)(R12*2), R13
+	MOVQ 80(AX), CX
+	MOVQ 72(AX), DX
+
+recurrent1:
+	VMOVUPS          64(SI), Z16
+	VMOVUPS          192(SI), Z17
+	VMOVUPS          320(SI), Z18
+	VMOVUPS          448(SI), Z19
+	VFMADD231PS.BCST (DX), Z16, Z0
+	VFMADD231PS.BCST (DX), Z17, Z4
+	VFMADD231PS.BCST (DX), Z18, Z8
+	VFMADD231PS.BCST (DX), Z19, Z12
+	VFMADD231PS.BCST (DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST (DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST (DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST (DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST (DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST (DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST (DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST (DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST (DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST (DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST (DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST (DX)(R13*4), Z19, Z15
+	VMOVUPS          576(SI), Z16
+	VMOVUPS          704(SI), Z17
+	VMOVUPS          832(SI), Z18
+	VMOVUPS          960(SI), Z19
+	VFMADD231PS.BCST 4(DX), Z16, Z0
+	VFMADD231PS.BCST 4(DX), Z17, Z4
+	VFMADD231PS.BCST 4(DX), Z18, Z8
+	VFMADD231PS.BCST 4(DX), Z19, Z12
+	VFMADD231PS.BCST 4(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 4(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 4(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 4(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 4(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 4(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 4(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 4(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 4(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 4(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 4(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 4(DX)(R13*4), Z19, Z15
+	VMOVUPS          1088(SI), Z16
+	VMOVUPS          1216(SI), Z17
+	VMOVUPS          1344(SI), Z18
+	VMOVUPS          1472(SI), Z19
+	VFMADD231PS.BCST 8(DX), Z16, Z0
+	VFMADD231PS.BCST 8(DX), Z17, Z4
+	VFMADD231PS.BCST 8(DX), Z18, Z8
+	VFMADD231PS.BCST 8(DX), Z19, Z12
+	VFMADD231PS.BCST 8(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 8(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 8(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 8(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 8(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 8(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 8(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 8(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 8(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 8(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 8(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 8(DX)(R13*4), Z19, Z15
+	VMOVUPS          1600(SI), Z16
+	VMOVUPS          1728(SI), Z17
+	VMOVUPS          1856(SI), Z18
+	VMOVUPS          1984(SI), Z19
+	VFMADD231PS.BCST 12(DX), Z16, Z0
+	VFMADD231PS.BCST 12(DX), Z17, Z4
+	VFMADD231PS.BCST 12(DX), Z18, Z8
+	VFMADD231PS.BCST 12(DX), Z19, Z12
+	VFMADD231PS.BCST 12(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 12(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 12(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 12(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 12(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 12(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 12(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 12(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 12(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 12(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 12(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 12(DX)(R13*4), Z19, Z15
+	VMOVUPS          2112(SI), Z16
+	VMOVUPS          2240(SI), Z17
+	VMOVUPS          2368(SI), Z18
+	VMOVUPS          2496(SI), Z19
+	VFMADD231PS.BCST 16(DX), Z16, Z0
+	VFMADD231PS.BCST 16(DX), Z17, Z4
+	VFMADD231PS.BCST 16(DX), Z18, Z8
+	VFMADD231PS.BCST 16(DX), Z19, Z12
+	VFMADD231PS.BCST 16(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 16(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 16(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 16(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 16(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 16(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 16(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 16(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 16(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 16(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 16(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 16(DX)(R13*4), Z19, Z15
+	VMOVUPS          2624(SI), Z16
+	VMOVUPS          2752(SI), Z17
+	VMOVUPS          2880(SI), Z18
+	VMOVUPS          3008(SI), Z19
+	VFMADD231PS.BCST 20(DX), Z16, Z0
+	VFMADD231PS.BCST 20(DX), Z17, Z4
+	VFMADD231PS.BCST 20(DX), Z18, Z8
+	VFMADD231PS.BCST 20(DX), Z19, Z12
+	VFMADD231PS.BCST 20(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 20(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 20(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 20(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 20(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 20(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 20(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 20(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 20(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 20(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 20(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 20(DX)(R13*4), Z19, Z15
+	VMOVUPS          3136(SI), Z16
+	VMOVUPS          3264(SI), Z17
+	VMOVUPS          3392(SI), Z18
+	VMOVUPS          3520(SI), Z19
+	VFMADD231PS.BCST 24(DX), Z16, Z0
+	VFMADD231PS.BCST 24(DX), Z17, Z4
+	VFMADD231PS.BCST 24(DX), Z18, Z8
+	VFMADD231PS.BCST 24(DX), Z19, Z12
+	VFMADD231PS.BCST 24(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 24(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 24(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 24(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 24(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 24(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 24(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 24(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 24(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 24(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 24(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 24(DX)(R13*4), Z19, Z15
+	VMOVUPS          3648(SI), Z16
+	VMOVUPS          3776(SI), Z17
+	VMOVUPS          3904(SI), Z18
+	VMOVUPS          4032(SI), Z19
+	VFMADD231PS.BCST 28(DX), Z16, Z0
+	VFMADD231PS.BCST 28(DX), Z17, Z4
+	VFMADD231PS.BCST 28(DX), Z18, Z8
+	VFMADD231PS.BCST 28(DX), Z19, Z12
+	VFMADD231PS.BCST 28(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 28(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 28(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 28(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 28(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 28(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 28(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 28(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 28(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 28(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 28(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 28(DX)(R13*4), Z19, Z15
+	VMOVUPS          4160(SI), Z16
+	VMOVUPS          4288(SI), Z17
+	VMOVUPS          4416(SI), Z18
+	VMOVUPS          4544(SI), Z19
+	VFMADD231PS.BCST 32(DX), Z16, Z0
+	VFMADD231PS.BCST 32(DX), Z17, Z4
+	VFMADD231PS.BCST 32(DX), Z18, Z8
+	VFMADD231PS.BCST 32(DX), Z19, Z12
+	VFMADD231PS.BCST 32(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 32(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 32(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 32(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 32(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 32(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 32(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 32(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 32(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 32(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 32(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 32(DX)(R13*4), Z19, Z15
+	VMOVUPS          4672(SI), Z16
+	VMOVUPS          4800(SI), Z17
+	VMOVUPS          4928(SI), Z18
+	VMOVUPS          5056(SI), Z19
+	VFMADD231PS.BCST 36(DX), Z16, Z0
+	VFMADD231PS.BCST 36(DX), Z17, Z4
+	VFMADD231PS.BCST 36(DX), Z18, Z8
+	VFMADD231PS.BCST 36(DX), Z19, Z12
+	VFMADD231PS.BCST 36(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 36(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 36(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 36(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 36(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 36(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 36(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 36(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 36(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 36(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 36(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 36(DX)(R13*4), Z19, Z15
+	VMOVUPS          5184(SI), Z16
+	VMOVUPS          5312(SI), Z17
+	VMOVUPS          5440(SI), Z18
+	VMOVUPS          5568(SI), Z19
+	VFMADD231PS.BCST 40(DX), Z16, Z0
+	VFMADD231PS.BCST 40(DX), Z17, Z4
+	VFMADD231PS.BCST 40(DX), Z18, Z8
+	VFMADD231PS.BCST 40(DX), Z19, Z12
+	VFMADD231PS.BCST 40(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 40(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 40(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 40(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 40(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 40(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 40(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 40(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 40(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 40(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 40(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 40(DX)(R13*4), Z19, Z15
+	VMOVUPS          5696(SI), Z16
+	VMOVUPS          5824(SI), Z17
+	VMOVUPS          5952(SI), Z18
+	VMOVUPS          6080(SI), Z19
+	VFMADD231PS.BCST 44(DX), Z16, Z0
+	VFMADD231PS.BCST 44(DX), Z17, Z4
+	VFMADD231PS.BCST 44(DX), Z18, Z8
+	VFMADD231PS.BCST 44(DX), Z19, Z12
+	VFMADD231PS.BCST 44(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 44(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 44(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 44(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 44(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 44(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 44(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 44(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 44(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 44(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 44(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 44(DX)(R13*4), Z19, Z15
+	VMOVUPS          6208(SI), Z16
+	VMOVUPS          6336(SI), Z17
+	VMOVUPS          6464(SI), Z18
+	VMOVUPS          6592(SI), Z19
+	VFMADD231PS.BCST 48(DX), Z16, Z0
+	VFMADD231PS.BCST 48(DX), Z17, Z4
+	VFMADD231PS.BCST 48(DX), Z18, Z8
+	VFMADD231PS.BCST 48(DX), Z19, Z12
+	VFMADD231PS.BCST 48(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 48(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 48(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 48(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 48(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 48(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 48(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 48(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 48(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 48(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 48(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 48(DX)(R13*4), Z19, Z15
+	VMOVUPS          6720(SI), Z16
+	VMOVUPS          6848(SI), Z17
+	VMOVUPS          6976(SI), Z18
+	VMOVUPS          7104(SI), Z19
+	VFMADD231PS.BCST 52(DX), Z16, Z0
+	VFMADD231PS.BCST 52(DX), Z17, Z4
+	VFMADD231PS.BCST 52(DX), Z18, Z8
+	VFMADD231PS.BCST 52(DX), Z19, Z12
+	VFMADD231PS.BCST 52(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 52(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 52(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 52(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 52(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 52(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 52(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 52(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 52(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 52(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 52(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 52(DX)(R13*4), Z19, Z15
+	VMOVUPS          7232(SI), Z16
+	VMOVUPS          7360(SI), Z17
+	VMOVUPS          7488(SI), Z18
+	VMOVUPS          7616(SI), Z19
+	VFMADD231PS.BCST 56(DX), Z16, Z0
+	VFMADD231PS.BCST 56(DX), Z17, Z4
+	VFMADD231PS.BCST 56(DX), Z18, Z8
+	VFMADD231PS.BCST 56(DX), Z19, Z12
+	VFMADD231PS.BCST 56(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 56(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 56(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 56(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 56(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 56(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 56(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 56(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 56(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 56(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 56(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 56(DX)(R13*4), Z19, Z15
+	VMOVUPS          7744(SI), Z16
+	VMOVUPS          7872(SI), Z17
+	VMOVUPS          8000(SI), Z18
+	VMOVUPS          8128(SI), Z19
+	VFMADD231PS.BCST 60(DX), Z16, Z0
+	VFMADD231PS.BCST 60(DX), Z17, Z4
+	VFMADD231PS.BCST 60(DX), Z18, Z8
+	VFMADD231PS.BCST 60(DX), Z19, Z12
+	VFMADD231PS.BCST 60(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 60(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 60(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 60(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 60(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 60(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 60(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 60(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 60(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 60(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 60(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 60(DX)(R13*4), Z19, Z15
+	ADDQ             $+64, DX
+	ADDQ             $+8192, SI
+	DECQ             CX
+	JNZ              recurrent1
+	VMULPS.BCST      vectorConstants<>+416(SB), Z0, Z0
+	VMULPS.BCST      vectorConstants<>+416(SB), Z4, Z4
+	VMULPS.BCST      vectorConstants<>+416(SB), Z12, Z12
+	VMULPS.BCST      vectorConstants<>+416(SB), Z1, Z1
+	VMULPS.BCST      vectorConstants<>+416(SB), Z5, Z5
+	VMULPS.BCST      vectorConstants<>+416(SB), Z13, Z13
+	VMULPS.BCST      vectorConstants<>+416(SB), Z2, Z2
+	VMULPS.BCST      vectorConstants<>+416(SB), Z6, Z6
+	VMULPS.BCST      vectorConstants<>+416(SB), Z14, Z14
+	VMULPS.BCST      vectorConstants<>+416(SB), Z3, Z3
+	VMULPS.BCST      vectorConstants<>+416(SB), Z7, Z7
+	VMULPS.BCST      vectorConstants<>+416(SB), Z15, Z15
+	VMINPS.BCST      vectorConstants<>+0(SB), Z0, Z0
+	VMINPS.BCST      vectorConstants<>+0(SB), Z4, Z4
+	VMINPS.BCST      vectorConstants<>+0(SB), Z8, Z8
+	VMINPS.BCST      vectorConstants<>+0(SB), Z12, Z12
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z0, Z0
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z4, Z4
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z8, Z8
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z12, Z12
+	VMULPS           Z0, Z0, Z16
+	VMULPS           Z4, Z4, Z17
+	VMULPS           Z8, Z8, Z18
+	VMULPS           Z12, Z12, Z19
+	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VDIVPS           Z24, Z20, Z20
+	VDIVPS           Z25, Z21, Z21
+	VDIVPS           Z26, Z22, Z22
+	VDIVPS           Z27, Z23, Z23
+	VMULPS           Z20, Z0, Z0
+	VMULPS           Z21, Z4, Z4
+	VMULPS           Z22, Z8, Z8
+	VMULPS           Z23, Z12, Z12
+	VMINPS.BCST      vectorConstants<>+0(SB), Z1, Z1
+	VMINPS.BCST      vectorConstants<>+0(SB), Z5, Z5
+	VMINPS.BCST      vectorConstants<>+0(SB), Z9, Z9
+	VMINPS.BCST      vectorConstants<>+0(SB), Z13, Z13
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z1, Z1
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z5, Z5
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z9, Z9
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z13, Z13
+	VMULPS           Z1, Z1, Z16
+	VMULPS           Z5, Z5, Z17
+	VMULPS           Z9, Z9, Z18
+	VMULPS           Z13, Z13, Z19
+	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VDIVPS           Z24, Z20, Z20
+	VDIVPS           Z25, Z21, Z21
+	VDIVPS           Z26, Z22, Z22
+	VDIVPS           Z27, Z23, Z23
+	VMULPS           Z20, Z1, Z1
+	VMULPS           Z21, Z5, Z5
+	VMULPS           Z22, Z9, Z9
+	VMULPS           Z23, Z13, Z13
+	VMINPS.BCST      vectorConstants<>+0(SB), Z2, Z2
+	VMINPS.BCST      vectorConstants<>+0(SB), Z6, Z6
+	VMINPS.BCST      vectorConstants<>+0(SB), Z10, Z10
+	VMINPS.BCST      vectorConstants<>+0(SB), Z14, Z14
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z2, Z2
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z6, Z6
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z10, Z10
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z14, Z14
+	VMULPS           Z2, Z2, Z16
+	VMULPS           Z6, Z6, Z17
+	VMULPS           Z10, Z10, Z18
+	VMULPS           Z14, Z14, Z19
+	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VDIVPS           Z24, Z20, Z20
+	VDIVPS           Z25, Z21, Z21
+	VDIVPS           Z26, Z22, Z22
+	VDIVPS           Z27, Z23, Z23
+	VMULPS           Z20, Z2, Z2
+	VMULPS           Z21, Z6, Z6
+	VMULPS           Z22, Z10, Z10
+	VMULPS           Z23, Z14, Z14
+	VMINPS.BCST      vectorConstants<>+0(SB), Z3, Z3
+	VMINPS.BCST      vectorConstants<>+0(SB), Z7, Z7
+	VMINPS.BCST      vectorConstants<>+0(SB), Z11, Z11
+	VMINPS.BCST      vectorConstants<>+0(SB), Z15, Z15
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z3, Z3
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z7, Z7
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z11, Z11
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z15, Z15
+	VMULPS           Z3, Z3, Z16
+	VMULPS           Z7, Z7, Z17
+	VMULPS           Z11, Z11, Z18
+	VMULPS           Z15, Z15, Z19
+	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VDIVPS           Z24, Z20, Z20
+	VDIVPS           Z25, Z21, Z21
+	VDIVPS           Z26, Z22, Z22
+	VDIVPS           Z27, Z23, Z23
+	VMULPS           Z20, Z3, Z3
+	VMULPS           Z21, Z7, Z7
+	VMULPS           Z22, Z11, Z11
+	VMULPS           Z23, Z15, Z15
+	VMULPS.BCST      vectorConstants<>+416(SB), Z0, Z0
+	VADDPS.BCST      vectorConstants<>+416(SB), Z0, Z0
+	VMULPS.BCST      vectorConstants<>+416(SB), Z4, Z4
+	VADDPS.BCST      vectorConstants<>+416(SB), Z4, Z4
+	VMULPS.BCST      vectorConstants<>+416(SB), Z12, Z12
+	VADDPS.BCST      vectorConstants<>+416(SB), Z12, Z12
+	VMULPS           (R9), Z4, Z4
+	VMULPS           Z8, Z0, Z0
+	VADDPS           Z0, Z4, Z4
+	VMOVUPS          Z4, (R9)
+	VMULPS.BCST      vectorConstants<>+416(SB), Z1, Z1
+	VADDPS.BCST      vectorConstants<>+416(SB), Z1, Z1
+	VMULPS.BCST      vectorConstants<>+416(SB), Z5, Z5
+	VADDPS.BCST      vectorConstants<>+416(SB), Z5, Z5
+	VMULPS.BCST      vectorConstants<>+416(SB), Z13, Z13
+	VADDPS.BCST      vectorConstants<>+416(SB), Z13, Z13
+	VMULPS           (R9)(R12*4), Z5, Z5
+	VMULPS           Z9, Z1, Z1
+	VADDPS           Z1, Z5, Z5
+	VMOVUPS          Z5, (R9)(R12*4)
+	VMULPS.BCST      vectorConstants<>+416(SB), Z2, Z2
+	VADDPS.BCST      vectorConstants<>+416(SB), Z2, Z2
+	VMULPS.BCST      vectorConstants<>+416(SB), Z6, Z6
+	VADDPS.BCST      vectorConstants<>+416(SB), Z6, Z6
+	VMULPS.BCST      vectorConstants<>+416(SB), Z14, Z14
+	VADDPS.BCST      vectorConstants<>+416(SB), Z14, Z14
+	VMULPS           (R9)(R12*8), Z6, Z6
+	VMULPS           Z10, Z2, Z2
+	VADDPS           Z2, Z6, Z6
+	VMOVUPS          Z6, (R9)(R12*8)
+	VMULPS.BCST      vectorConstants<>+416(SB), Z3, Z3
+	VADDPS.BCST      vectorConstants<>+416(SB), Z3, Z3
+	VMULPS.BCST      vectorConstants<>+416(SB), Z7, Z7
+	VADDPS.BCST      vectorConstants<>+416(SB), Z7, Z7
+	VMULPS.BCST      vectorConstants<>+416(SB), Z15, Z15
+	VADDPS.BCST      vectorConstants<>+416(SB), Z15, Z15
+	VMULPS           (R9)(R13*4), Z7, Z7
+	VMULPS           Z11, Z3, Z3
+	VADDPS           Z3, Z7, Z7
+	VMOVUPS          Z7, (R9)(R13*4)
+	VMINPS.BCST      vectorConstants<>+0(SB), Z4, Z4
+	VMINPS.BCST      vectorConstants<>+0(SB), Z5, Z5
+	VMINPS.BCST      vectorConstants<>+0(SB), Z6, Z6
+	VMINPS.BCST      vectorConstants<>+0(SB), Z7, Z7
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z4, Z4
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z5, Z5
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z6, Z6
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z7, Z7
+	VMULPS           Z4, Z4, Z16
+	VMULPS           Z5, Z5, Z17
+	VMULPS           Z6, Z6, Z18
+	VMULPS           Z7, Z7, Z19
+	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VDIVPS           Z24, Z20, Z20
+	VDIVPS           Z25, Z21, Z21
+	VDIVPS           Z26, Z22, Z22
+	VDIVPS           Z27, Z23, Z23
+	VMULPS           Z20, Z4, Z4
+	VMULPS           Z21, Z5, Z5
+	VMULPS           Z22, Z6, Z6
+	VMULPS           Z23, Z7, Z7
+	VMULPS           Z4, Z12, Z12
+	VMULPS           Z5, Z13, Z13
+	VMULPS           Z6, Z14, Z14
+	VMULPS           Z7, Z15, Z15
+	VMOVUPS          Z12, (R10)
+	VMOVUPS          Z12, (R11)
+	VMOVUPS          Z13, (R10)(R12*4)
+	VMOVUPS          Z13, (R11)(R12*4)
+	VMOVUPS          Z14, (R10)(R12*8)
+	VMOVUPS          Z14, (R11)(R12*8)
+	VMOVUPS          Z15, (R10)(R13*4)
+	VMOVUPS          Z15, (R11)(R13*4)
+	ADDQ             $+64, R9
+	ADDQ             $+64, R10
+	ADDQ             $+64, R11
+	ADDQ             8(AX), R8
+	DECQ             BX
+	JNZ              block
+	VZEROUPPER
+	RET
+
+// func int8BatchAVX512Half(a *byte)
+// Requires: AVX, AVX512F, AVX512VNNI
+TEXT ·int8BatchAVX512Half(SB), $1088-8
+	MOVQ a+0(FP), AX
+	LEAQ 63(SP), DI
+	ANDQ $-64, DI
+	MOVQ (AX), R8
+	MOVQ 16(AX), BX
+	MOVQ 96(AX), R9
+	MOVQ 104(AX), R10
+	MOVQ 88(AX), R11
+
+block:
+	MOVQ    R8, SI
+	VMOVUPS (SI), Z0
+	VMOVUPS (SI), Z1
+	VMOVUPS (SI), Z2
+	VMOVUPS (SI), Z3
+	VMOVUPS 64(SI), Z4
+	VMOVUPS 64(SI), Z5
+	VMOVUPS 64(SI), Z6
+	VMOVUPS 64(SI), Z7
+	VMOVUPS 128(SI), Z8
+	VMOVUPS 128(SI), Z9
+	VMOVUPS 128(SI), Z10
+	VMOVUPS 128(SI), Z11
+	VMOVUPS 192(SI), Z12
+	VMOVUPS 192(SI), Z13
+	VMOVUPS 192(SI), Z14
+	VMOVUPS 192(SI), Z15
+	ADDQ    $+256, SI
+	MOVQ    128(AX), R12
+	LEAQ    (R12)(R12*2), R13
+	MOVQ    48(AX), CX
+	MOVQ    40(AX), DX
+	TESTQ   CX, CX
+	JZ      input0_none
+
+input0:
+	VMOVUPS     (SI), Z16
+	VMOVUPS     64(SI), Z17
+	VMOVUPS     128(SI), Z18
+	VMOVUPS     192(SI), Z19
+	VMULPS.BCST (DX), Z16, Z20
+	VADDPS      Z20, Z0, Z0
+	VMULPS.BCST (DX), Z17, Z21
+	VADDPS      Z21, Z4, Z4
+	VMULPS.BCST (DX), Z18, Z22
+	VADDPS      Z22, Z8, Z8
+	VMULPS.BCST (DX), Z19, Z23
+	VADDPS      Z23, Z12, Z12
+	VMULPS.BCST (DX)(R12*1), Z16, Z24
+	VADDPS      Z24, Z1, Z1
+	VMULPS.BCST (DX)(R12*1), Z17, Z25
+	VADDPS      Z25, Z5, Z5
+	VMULPS.BCST (DX)(R12*1), Z18, Z26
+	VADDPS      Z26, Z9, Z9
+	VMULPS.BCST (DX)(R12*1), Z19, Z27
+	VADDPS      Z27, Z13, Z13
+	VMULPS.BCST (DX)(R12*2), Z16, Z28
+	VADDPS      Z28, Z2, Z2
+	VMULPS.BCST (DX)(R12*2), Z17, Z29
+	VADDPS      Z29, Z6, Z6
+	VMULPS.BCST (DX)(R12*2), Z18, Z30
+	VADDPS      Z30, Z10, Z10
+	VMULPS.BCST (DX)(R12*2), Z19, Z31
+	VADDPS      Z31, Z14, Z14
+	VMULPS.BCST (DX)(R13*1), Z16, Z20
+	VADDPS      Z20, Z3, Z3
+	VMULPS.BCST (DX)(R13*1), Z17, Z21
+	VADDPS      Z21, Z7, Z7
+	VMULPS.BCST (DX)(R13*1), Z18, Z22
+	VADDPS      Z22, Z11, Z11
+	VMULPS.BCST (DX)(R13*1), Z19, Z23
+	VADDPS      Z23, Z15, Z15
+	ADDQ        $+4, DX
+	ADDQ        $+256, SI
+	DECQ        CX
+	JNZ         input0
+
+input0_none:
+	MOVQ      64(AX), CX
+	TESTQ     CX, CX
+	JZ        first0
+	MOVQ      56(AX), DX
+	VMOVUPS   Z0, (DI)
+	VMOVUPS   Z1, 64(DI)
+	VMOVUPS   Z2, 128(DI)
+	VMOVUPS   Z3, 192(DI)
+	VMOVUPS   Z4, 256(DI)
+	VMOVUPS   Z5, 320(DI)
+	VMOVUPS   Z6, 384(DI)
+	VMOVUPS   Z7, 448(DI)
+	VMOVUPS   Z8, 512(DI)
+	VMOVUPS   Z9, 576(DI)
+	VMOVUPS   Z10, 640(DI)
+	VMOVUPS   Z11, 704(DI)
+	VMOVUPS   Z12, 768(DI)
+	VMOVUPS   Z13, 832(DI)
+	VMOVUPS   Z14, 896(DI)
+	VMOVUPS   Z15, 960(DI)
+	VMOVDQU32 (SI), Z0
+	VMOVDQU32 (SI), Z1
+	VMOVDQU32 (SI), Z2
+	VMOVDQU32 (SI), Z3
+	VMOVDQU32 64(SI), Z4
+	VMOVDQU32 64(SI), Z5
+	VMOVDQU32 64(SI), Z6
+	VMOVDQU32 64(SI), Z7
+	VMOVDQU32 128(SI), Z8
+	VMOVDQU32 128(SI), Z9
+	VMOVDQU32 128(SI), Z10
+	VMOVDQU32 128(SI), Z11
+	VMOVDQU32 192(SI), Z12
+	VMOVDQU32 192(SI), Z13
+	VMOVDQU32 192(SI), Z14
+	VMOVDQU32 192(SI), Z15
+	ADDQ      $+256, SI
+
+below0:
+	VMOVDQU32    (SI), Z16
+	VMOVDQU32    64(SI), Z17
+	VMOVDQU32    128(SI), Z18
+	VMOVDQU32    192(SI), Z19
+	VPBROADCASTD (DX), Z20
+	VPBROADCASTD (DX)(R12*1), Z21
+	VPBROADCASTD (DX)(R12*2), Z22
+	VPBROADCASTD (DX)(R13*1), Z23
+	VPDPBUSD     Z16, Z20, Z0
+	VPDPBUSD     Z17, Z20, Z4
+	VPDPBUSD     Z18, Z20, Z8
+	VPDPBUSD     Z19, Z20, Z12
+	VPDPBUSD     Z16, Z21, Z1
+	VPDPBUSD     Z17, Z21, Z5
+	VPDPBUSD     Z18, Z21, Z9
+	VPDPBUSD     Z19, Z21, Z13
+	VPDPBUSD     Z16, Z22, Z2
+	VPDPBUSD     Z17, Z22, Z6
+	VPDPBUSD     Z18, Z22, Z10
+	VPDPBUSD     Z19, Z22, Z14
+	VPDPBUSD     Z16, Z23, Z3
+	VPDPBUSD     Z17, Z23, Z7
+	VPDPBUSD     Z18, Z23, Z11
+	VPDPBUSD     Z19, Z23, Z15
+	VMOVDQU32    256(SI), Z16
+	VMOVDQU32    320(SI), Z17
+	VMOVDQU32    384(SI), Z18
+	VMOVDQU32    448(SI), Z19
+	VPBROADCASTD 4(DX), Z20
+	VPBROADCASTD 4(DX)(R12*1), Z21
+	VPBROADCASTD 4(DX)(R12*2), Z22
+	VPBROADCASTD 4(DX)(R13*1), Z23
+	VPDPBUSD     Z16, Z20, Z0
+	VPDPBUSD     Z17, Z20, Z4
+	VPDPBUSD     Z18, Z20, Z8
+	VPDPBUSD     Z19, Z20, Z12
+	VPDPBUSD     Z16, Z21, Z1
+	VPDPBUSD     Z17, Z21, Z5
+	VPDPBUSD     Z18, Z21, Z9
+	VPDPBUSD     Z19, Z21, Z13
+	VPDPBUSD     Z16, Z22, Z2
+	VPDPBUSD     Z17, Z22, Z6
+	VPDPBUSD     Z18, Z22, Z10
+	VPDPBUSD     Z19, Z22, Z14
+	VPDPBUSD     Z16, Z23, Z3
+	VPDPBUSD     Z17, Z23, Z7
+	VPDPBUSD     Z18, Z23, Z11
+	VPDPBUSD     Z19, Z23, Z15
+	VMOVDQU32    512(SI), Z16
+	VMOVDQU32    576(SI), Z17
+	VMOVDQU32    640(SI), Z18
+	VMOVDQU32    704(SI), Z19
+	VPBROADCASTD 8(DX), Z20
+	VPBROADCASTD 8(DX)(R12*1), Z21
+	VPBROADCASTD 8(DX)(R12*2), Z22
+	VPBROADCASTD 8(DX)(R13*1), Z23
+	VPDPBUSD     Z16, Z20, Z0
+	VPDPBUSD     Z17, Z20, Z4
+	VPDPBUSD     Z18, Z20, Z8
+	VPDPBUSD     Z19, Z20, Z12
+	VPDPBUSD     Z16, Z21, Z1
+	VPDPBUSD     Z17, Z21, Z5
+	VPDPBUSD     Z18, Z21, Z9
+	VPDPBUSD     Z19, Z21, Z13
+	VPDPBUSD     Z16, Z22, Z2
+	VPDPBUSD     Z17, Z22, Z6
+	VPDPBUSD     Z18, Z22, Z10
+	VPDPBUSD     Z19, Z22, Z14
+	VPDPBUSD     Z16, Z23, Z3
+	VPDPBUSD     Z17, Z23, Z7
+	VPDPBUSD     Z18, Z23, Z11
+	VPDPBUSD     Z19, Z23, Z15
+	VMOVDQU32    768(SI), Z16
+	VMOVDQU32    832(SI), Z17
+	VMOVDQU32    896(SI), Z18
+	VMOVDQU32    960(SI), Z19
+	VPBROADCASTD 12(DX), Z20
+	VPBROADCASTD 12(DX)(R12*1), Z21
+	VPBROADCASTD 12(DX)(R12*2), Z22
+	VPBROADCASTD 12(DX)(R13*1), Z23
+	VPDPBUSD     Z16, Z20, Z0
+	VPDPBUSD     Z17, Z20, Z4
+	VPDPBUSD     Z18, Z20, Z8
+	VPDPBUSD     Z19, Z20, Z12
+	VPDPBUSD     Z16, Z21, Z1
+	VPDPBUSD     Z17, Z21, Z5
+	VPDPBUSD     Z18, Z21, Z9
+	VPDPBUSD     Z19, Z21, Z13
+	VPDPBUSD     Z16, Z22, Z2
+	VPDPBUSD     Z17, Z22, Z6
+	VPDPBUSD     Z18, Z22, Z10
+	VPDPBUSD     Z19, Z22, Z14
+	VPDPBUSD     Z16, Z23, Z3
+	VPDPBUSD     Z17, Z23, Z7
+	VPDPBUSD     Z18, Z23, Z11
+	VPDPBUSD     Z19, Z23, Z15
+	ADDQ         $+16, DX
+	ADDQ         $+1024, SI
+	DECQ         CX
+	JNZ          below0
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       (SI), Z0, Z0
+	VADDPS       (DI), Z0, Z0
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       (SI), Z1, Z1
+	VADDPS       64(DI), Z1, Z1
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       (SI), Z2, Z2
+	VADDPS       128(DI), Z2, Z2
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       (SI), Z3, Z3
+	VADDPS       192(DI), Z3, Z3
+	VCVTDQ2PS    Z4, Z4
+	VMULPS       64(SI), Z4, Z4
+	VADDPS       256(DI), Z4, Z4
+	VCVTDQ2PS    Z5, Z5
+	VMULPS       64(SI), Z5, Z5
+	VADDPS       320(DI), Z5, Z5
+	VCVTDQ2PS    Z6, Z6
+	VMULPS       64(SI), Z6, Z6
+	VADDPS       384(DI), Z6, Z6
+	VCVTDQ2PS    Z7, Z7
+	VMULPS       64(SI), Z7, Z7
+	VADDPS       448(DI), Z7, Z7
+	VCVTDQ2PS    Z8, Z8
+	VMULPS       128(SI), Z8, Z8
+	VADDPS       512(DI), Z8, Z8
+	VCVTDQ2PS    Z9, Z9
+	VMULPS       128(SI), Z9, Z9
+	VADDPS       576(DI), Z9, Z9
+	VCVTDQ2PS    Z10, Z10
+	VMULPS       128(SI), Z10, Z10
+	VADDPS       640(DI), Z10, Z10
+	VCVTDQ2PS    Z11, Z11
+	VMULPS       128(SI), Z11, Z11
+	VADDPS       704(DI), Z11, Z11
+	VCVTDQ2PS    Z12, Z12
+	VMULPS       192(SI), Z12, Z12
+	VADDPS       768(DI), Z12, Z12
+	VCVTDQ2PS    Z13, Z13
+	VMULPS       192(SI), Z13, Z13
+	VADDPS       832(DI), Z13, Z13
+	VCVTDQ2PS    Z14, Z14
+	VMULPS       192(SI), Z14, Z14
+	VADDPS       896(DI), Z14, Z14
+	VCVTDQ2PS    Z15, Z15
+	VMULPS       192(SI), Z15, Z15
+	VADDPS       960(DI), Z15, Z15
+	ADDQ         $+256, SI
+
+first0:
+	MOVQ      144(AX), R12
+	LEAQ      (R12)(R12*2), R13
+	MOVQ      80(AX), CX
+	MOVQ      72(AX), DX
+	VMOVUPS   Z0, (DI)
+	VMOVUPS   Z1, 64(DI)
+	VMOVUPS   Z2, 128(DI)
+	VMOVUPS   Z3, 192(DI)
+	VMOVUPS   Z4, 256(DI)
+	VMOVUPS   Z5, 320(DI)
+	VMOVUPS   Z6, 384(DI)
+	VMOVUPS   Z7, 448(DI)
+	VMOVUPS   Z8, 512(DI)
+	VMOVUPS   Z9, 576(DI)
+	VMOVUPS   Z10, 640(DI)
+	VMOVUPS   Z11, 704(DI)
+	VMOVUPS   Z12, 768(DI)
+	VMOVUPS   Z13, 832(DI)
+	VMOVUPS   Z14, 896(DI)
+	VMOVUPS   Z15, 960(DI)
+	VMOVDQU32 (SI), Z0
+	VMOVDQU32 (SI), Z1
+	VMOVDQU32 (SI), Z2
+	VMOVDQU32 (SI), Z3
+	VMOVDQU32 64(SI), Z4
+	VMOVDQU32 64(SI), Z5
+	VMOVDQU32 64(SI), Z6
+	VMOVDQU32 64(SI), Z7
+	VMOVDQU32 128(SI), Z8
+	VMOVDQU32 128(SI), Z9
+	VMOVDQU32 128(SI), Z10
+	VMOVDQU32 128(SI), Z11
+	VMOVDQU32 192(SI), Z12
+	VMOVDQU32 192(SI), Z13
+	VMOVDQU32 192(SI), Z14
+	VMOVDQU32 192(SI), Z15
+	ADDQ      $+256, SI
+
+recurrent0:
+	VMOVDQU32    (SI), Z16
+	VMOVDQU32    64(SI), Z17
+	VMOVDQU32    128(SI), Z18
+	VMOVDQU32    192(SI), Z19
+	VPBROADCASTD (DX), Z20
+	VPBROADCASTD (DX)(R12*1), Z21
+	VPBROADCASTD (DX)(R12*2), Z22
+	VPBROADCASTD (DX)(R13*1), Z23
+	VPDPBUSD     Z16, Z20, Z0
+	VPDPBUSD     Z17, Z20, Z4
+	VPDPBUSD     Z18, Z20, Z8
+	VPDPBUSD     Z19, Z20, Z12
+	VPDPBUSD     Z16, Z21, Z1
+	VPDPBUSD     Z17, Z21, Z5
+	VPDPBUSD     Z18, Z21, Z9
+	VPDPBUSD     Z19, Z21, Z13
+	VPDPBUSD     Z16, Z22, Z2
+	VPDPBUSD     Z17, Z22, Z6
+	VPDPBUSD     Z18, Z22, Z10
+	VPDPBUSD     Z19, Z22, Z14
+	VPDPBUSD     Z16, Z23, Z3
+	VPDPBUSD     Z17, Z23, Z7
+	VPDPBUSD     Z18, Z23, Z11
+	VPDPBUSD     Z19, Z23, Z15
+	VMOVDQU32    256(SI), Z16
+	VMOVDQU32    320(SI), Z17
+	VMOVDQU32    384(SI), Z18
+	VMOVDQU32    448(SI), Z19
+	VPBROADCASTD 4(DX), Z20
+	VPBROADCASTD 4(DX)(R12*1), Z21
+	VPBROADCASTD 4(DX)(R12*2), Z22
+	VPBROADCASTD 4(DX)(R13*1), Z23
+	VPDPBUSD     Z16, Z20, Z0
+	VPDPBUSD     Z17, Z20, Z4
+	VPDPBUSD     Z18, Z20, Z8
+	VPDPBUSD     Z19, Z20, Z12
+	VPDPBUSD     Z16, Z21, Z1
+	VPDPBUSD     Z17, Z21, Z5
+	VPDPBUSD     Z18, Z21, Z9
+	VPDPBUSD     Z19, Z21, Z13
+	VPDPBUSD     Z16, Z22, Z2
+	VPDPBUSD     Z17, Z22, Z6
+	VPDPBUSD     Z18, Z22, Z10
+	VPDPBUSD     Z19, Z22, Z14
+	VPDPBUSD     Z16, Z23, Z3
+	VPDPBUSD     Z17, Z23, Z7
+	VPDPBUSD     Z18, Z23, Z11
+	VPDPBUSD     Z19, Z23, Z15
+	VMOVDQU32    512(SI), Z16
+	VMOVDQU32    576(SI), Z17
+	VMOVDQU32    640(SI), Z18
+	VMOVDQU32    704(SI), Z19
+	VPBROADCASTD 8(DX), Z20
+	VPBROADCASTD 8(DX)(R12*1), Z21
+	VPBROADCASTD 8(DX)(R12*2), Z22
+	VPBROADCASTD 8(DX)(R13*1), Z23
+	VPDPBUSD     Z16, Z20, Z0
+	VPDPBUSD     Z17, Z20, Z4
+	VPDPBUSD     Z18, Z20, Z8
+	VPDPBUSD     Z19, Z20, Z12
+	VPDPBUSD     Z16, Z21, Z1
+	VPDPBUSD     Z17, Z21, Z5
+	VPDPBUSD     Z18, Z21, Z9
+	VPDPBUSD     Z19, Z21, Z13
+	VPDPBUSD     Z16, Z22, Z2
+	VPDPBUSD     Z17, Z22, Z6
+	VPDPBUSD     Z18, Z22, Z10
+	VPDPBUSD     Z19, Z22, Z14
+	VPDPBUSD     Z16, Z23, Z3
+	VPDPBUSD     Z17, Z23, Z7
+	VPDPBUSD     Z18, Z23, Z11
+	VPDPBUSD     Z19, Z23, Z15
+	VMOVDQU32    768(SI), Z16
+	VMOVDQU32    832(SI), Z17
+	VMOVDQU32    896(SI), Z18
+	VMOVDQU32    960(SI), Z19
+	VPBROADCASTD 12(DX), Z20
+	VPBROADCASTD 12(DX)(R12*1), Z21
+	VPBROADCASTD 12(DX)(R12*2), Z22
+	VPBROADCASTD 12(DX)(R13*1), Z23
+	VPDPBUSD     Z16, Z20, Z0
+	VPDPBUSD     Z17, Z20, Z4
+	VPDPBUSD     Z18, Z20, Z8
+	VPDPBUSD     Z19, Z20, Z12
+	VPDPBUSD     Z16, Z21, Z1
+	VPDPBUSD     Z17, Z21, Z5
+	VPDPBUSD     Z18, Z21, Z9
+	VPDPBUSD     Z19, Z21, Z13
+	VPDPBUSD     Z16, Z22, Z2
+	VPDPBUSD     Z17, Z22, Z6
+	VPDPBUSD     Z18, Z22, Z10
+	VPDPBUSD     Z19, Z22, Z14
+	VPDPBUSD     Z16, Z23, Z3
+	VPDPBUSD     Z17, Z23, Z7
+	VPDPBUSD     Z18, Z23, Z11
+	VPDPBUSD     Z19, Z23, Z15
+	ADDQ         $+16, DX
+	ADDQ         $+1024, SI
+	DECQ         CX
+	JNZ          recurrent0
+	VCVTDQ2PS    Z0, Z0
+	VMULPS       (SI), Z0, Z0
+	VADDPS       (DI), Z0, Z0
+	VCVTDQ2PS    Z1, Z1
+	VMULPS       (SI), Z1, Z1
+	VADDPS       64(DI), Z1, Z1
+	VCVTDQ2PS    Z2, Z2
+	VMULPS       (SI), Z2, Z2
+	VADDPS       128(DI), Z2, Z2
+	VCVTDQ2PS    Z3, Z3
+	VMULPS       (SI), Z3, Z3
+	VADDPS       192(DI), Z3, Z3
+	VCVTDQ2PS    Z4, Z4
+	VMULPS       64(SI), Z4, Z4
+	VADDPS       256(DI), Z4, Z4
+	VCVTDQ2PS    Z5, Z5
+	VMULPS       64(SI), Z5, Z5
+	VADDPS       320(DI), Z5, Z5
+	VCVTDQ2PS    Z6, Z6
+	VMULPS       64(SI), Z6, Z6
+	VADDPS       384(DI), Z6, Z6
+	VCVTDQ2PS    Z7, Z7
+	VMULPS       64(SI), Z7, Z7
+	VADDPS       448(DI), Z7, Z7
+	VCVTDQ2PS    Z8, Z8
+	VMULPS       128(SI), Z8, Z8
+	VADDPS       512(DI), Z8, Z8
+	VCVTDQ2PS    Z9, Z9
+	VMULPS       128(SI), Z9, Z9
+	VADDPS       576(DI), Z9, Z9
+	VCVTDQ2PS    Z10, Z10
+	VMULPS       128(SI), Z10, Z10
+	VADDPS       640(DI), Z10, Z10
+	VCVTDQ2PS    Z11, Z11
+	VMULPS       128(SI), Z11, Z11
+	VADDPS       704(DI), Z11, Z11
+	VCVTDQ2PS    Z12, Z12
+	VMULPS       192(SI), Z12, Z12
+	VADDPS       768(DI), Z12, Z12
+	VCVTDQ2PS    Z13, Z13
+	VMULPS       192(SI), Z13, Z13
+	VADDPS       832(DI), Z13, Z13
+	VCVTDQ2PS    Z14, Z14
+	VMULPS       192(SI), Z14, Z14
+	VADDPS       896(DI), Z14, Z14
+	VCVTDQ2PS    Z15, Z15
+	VMULPS       192(SI), Z15, Z15
+	VADDPS       960(DI), Z15, Z15
+	ADDQ         $+256, SI
+	VMULPS.BCST  vectorConstants<>+416(SB), Z0, Z0
+	VMULPS.BCST  vectorConstants<>+416(SB), Z4, Z4
+	VMULPS.BCST  vectorConstants<>+416(SB), Z12, Z12
+	VMULPS.BCST  vectorConstants<>+416(SB), Z1, Z1
+	VMULPS.BCST  vectorConstants<>+416(SB), Z5, Z5
+	VMULPS.BCST  vectorConstants<>+416(SB), Z13, Z13
+	VMULPS.BCST  vectorConstants<>+416(SB), Z2, Z2
+	VMULPS.BCST  vectorConstants<>+416(SB), Z6, Z6
+	VMULPS.BCST  vectorConstants<>+416(SB), Z14, Z14
+	VMULPS.BCST  vectorConstants<>+416(SB), Z3, Z3
+	VMULPS.BCST  vectorConstants<>+416(SB), Z7, Z7
+	VMULPS.BCST  vectorConstants<>+416(SB), Z15, Z15
+	VMINPS.BCST  vectorConstants<>+0(SB), Z0, Z0
+	VMINPS.BCST  vectorConstants<>+0(SB), Z4, Z4
+	VMINPS.BCST  vectorConstants<>+0(SB), Z8, Z8
+	VMINPS.BCST  vectorConstants<>+0(SB), Z12, Z12
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z0, Z0
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z4, Z4
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z8, Z8
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z12, Z12
+	VMULPS       Z0, Z0, Z16
+	VMULPS       Z4, Z4, Z17
+	VMULPS       Z8, Z8, Z18
+	VMULPS       Z12, Z12, Z19
+	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
+	VDIVPS       Z24, Z20, Z20
+	VDIVPS       Z25, Z21, Z21
+	VDIVPS       Z26, Z22, Z22
+	VDIVPS       Z27, Z23, Z23
+	VMULPS       Z20, Z0, Z0
+	VMULPS       Z21, Z4, Z4
+	VMULPS       Z22, Z8, Z8
+	VMULPS       Z23, Z12, Z12
+	VMINPS.BCST  vectorConstants<>+0(SB), Z1, Z1
+	VMINPS.BCST  vectorConstants<>+0(SB), Z5, Z5
+	VMINPS.BCST  vectorConstants<>+0(SB), Z9, Z9
+	VMINPS.BCST  vectorConstants<>+0(SB), Z13, Z13
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z1, Z1
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z5, Z5
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z9, Z9
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z13, Z13
+	VMULPS       Z1, Z1, Z16
+	VMULPS       Z5, Z5, Z17
+	VMULPS       Z9, Z9, Z18
+	VMULPS       Z13, Z13, Z19
+	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
+	VDIVPS       Z24, Z20, Z20
+	VDIVPS       Z25, Z21, Z21
+	VDIVPS       Z26, Z22, Z22
+	VDIVPS       Z27, Z23, Z23
+	VMULPS       Z20, Z1, Z1
+	VMULPS       Z21, Z5, Z5
+	VMULPS       Z22, Z9, Z9
+	VMULPS       Z23, Z13, Z13
+	VMINPS.BCST  vectorConstants<>+0(SB), Z2, Z2
+	VMINPS.BCST  vectorConstants<>+0(SB), Z6, Z6
+	VMINPS.BCST  vectorConstants<>+0(SB), Z10, Z10
+	VMINPS.BCST  vectorConstants<>+0(SB), Z14, Z14
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z2, Z2
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z6, Z6
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z10, Z10
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z14, Z14
+	VMULPS       Z2, Z2, Z16
+	VMULPS       Z6, Z6, Z17
+	VMULPS       Z10, Z10, Z18
+	VMULPS       Z14, Z14, Z19
+	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
+	VDIVPS       Z24, Z20, Z20
+	VDIVPS       Z25, Z21, Z21
+	VDIVPS       Z26, Z22, Z22
+	VDIVPS       Z27, Z23, Z23
+	VMULPS       Z20, Z2, Z2
+	VMULPS       Z21, Z6, Z6
+	VMULPS       Z22, Z10, Z10
+	VMULPS       Z23, Z14, Z14
+	VMINPS.BCST  vectorConstants<>+0(SB), Z3, Z3
+	VMINPS.BCST  vectorConstants<>+0(SB), Z7, Z7
+	VMINPS.BCST  vectorConstants<>+0(SB), Z11, Z11
+	VMINPS.BCST  vectorConstants<>+0(SB), Z15, Z15
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z3, Z3
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z7, Z7
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z11, Z11
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z15, Z15
+	VMULPS       Z3, Z3, Z16
+	VMULPS       Z7, Z7, Z17
+	VMULPS       Z11, Z11, Z18
+	VMULPS       Z15, Z15, Z19
+	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
+	VDIVPS       Z24, Z20, Z20
+	VDIVPS       Z25, Z21, Z21
+	VDIVPS       Z26, Z22, Z22
+	VDIVPS       Z27, Z23, Z23
+	VMULPS       Z20, Z3, Z3
+	VMULPS       Z21, Z7, Z7
+	VMULPS       Z22, Z11, Z11
+	VMULPS       Z23, Z15, Z15
+	VMULPS.BCST  vectorConstants<>+416(SB), Z0, Z0
+	VADDPS.BCST  vectorConstants<>+416(SB), Z0, Z0
+	VMULPS.BCST  vectorConstants<>+416(SB), Z4, Z4
+	VADDPS.BCST  vectorConstants<>+416(SB), Z4, Z4
+	VMULPS.BCST  vectorConstants<>+416(SB), Z12, Z12
+	VADDPS.BCST  vectorConstants<>+416(SB), Z12, Z12
+	VMULPS       (R9), Z4, Z4
+	VMULPS       Z8, Z0, Z0
+	VADDPS       Z0, Z4, Z4
+	VMOVUPS      Z4, (R9)
+	VMULPS.BCST  vectorConstants<>+416(SB), Z1, Z1
+	VADDPS.BCST  vectorConstants<>+416(SB), Z1, Z1
+	VMULPS.BCST  vectorConstants<>+416(SB), Z5, Z5
+	VADDPS.BCST  vectorConstants<>+416(SB), Z5, Z5
+	VMULPS.BCST  vectorConstants<>+416(SB), Z13, Z13
+	VADDPS.BCST  vectorConstants<>+416(SB), Z13, Z13
+	VMULPS       (R9)(R12*4), Z5, Z5
+	VMULPS       Z9, Z1, Z1
+	VADDPS       Z1, Z5, Z5
+	VMOVUPS      Z5, (R9)(R12*4)
+	VMULPS.BCST  vectorConstants<>+416(SB), Z2, Z2
+	VADDPS.BCST  vectorConstants<>+416(SB), Z2, Z2
+	VMULPS.BCST  vectorConstants<>+416(SB), Z6, Z6
+	VADDPS.BCST  vectorConstants<>+416(SB), Z6, Z6
+	VMULPS.BCST  vectorConstants<>+416(SB), Z14, Z14
+	VADDPS.BCST  vectorConstants<>+416(SB), Z14, Z14
+	VMULPS       (R9)(R12*8), Z6, Z6
+	VMULPS       Z10, Z2, Z2
+	VADDPS       Z2, Z6, Z6
+	VMOVUPS      Z6, (R9)(R12*8)
+	VMULPS.BCST  vectorConstants<>+416(SB), Z3, Z3
+	VADDPS.BCST  vectorConstants<>+416(SB), Z3, Z3
+	VMULPS.BCST  vectorConstants<>+416(SB), Z7, Z7
+	VADDPS.BCST  vectorConstants<>+416(SB), Z7, Z7
+	VMULPS.BCST  vectorConstants<>+416(SB), Z15, Z15
+	VADDPS.BCST  vectorConstants<>+416(SB), Z15, Z15
+	VMULPS       (R9)(R13*4), Z7, Z7
+	VMULPS       Z11, Z3, Z3
+	VADDPS       Z3, Z7, Z7
+	VMOVUPS      Z7, (R9)(R13*4)
+	VMINPS.BCST  vectorConstants<>+0(SB), Z4, Z4
+	VMINPS.BCST  vectorConstants<>+0(SB), Z5, Z5
+	VMINPS.BCST  vectorConstants<>+0(SB), Z6, Z6
+	VMINPS.BCST  vectorConstants<>+0(SB), Z7, Z7
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z4, Z4
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z5, Z5
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z6, Z6
+	VMAXPS.BCST  vectorConstants<>+32(SB), Z7, Z7
+	VMULPS       Z4, Z4, Z16
+	VMULPS       Z5, Z5, Z17
+	VMULPS       Z6, Z6, Z18
+	VMULPS       Z7, Z7, Z19
+	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
+	VMULPS       Z16, Z24, Z24
+	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
+	VMULPS       Z17, Z25, Z25
+	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
+	VMULPS       Z18, Z26, Z26
+	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
+	VMULPS       Z19, Z27, Z27
+	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
+	VMULPS       Z16, Z20, Z20
+	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
+	VMULPS       Z17, Z21, Z21
+	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
+	VMULPS       Z18, Z22, Z22
+	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
+	VMULPS       Z19, Z23, Z23
+	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
+	VDIVPS       Z24, Z20, Z20
+	VDIVPS       Z25, Z21, Z21
+	VDIVPS       Z26, Z22, Z22
+	VDIVPS       Z27, Z23, Z23
+	VMULPS       Z20, Z4, Z4
+	VMULPS       Z21, Z5, Z5
+	VMULPS       Z22, Z6, Z6
+	VMULPS       Z23, Z7, Z7
+	VMULPS       Z4, Z12, Z12
+	VMULPS       Z5, Z13, Z13
+	VMULPS       Z6, Z14, Z14
+	VMULPS       Z7, Z15, Z15
+	VMOVUPS      Z12, (R10)
+	VMULPS.BCST  vectorConstants<>+448(SB), Z12, Z12
+	VCVTPS2DQ    Z12, Z12
+	VPADDD.BCST  vectorConstants<>+480(SB), Z12, Z12
+	VPMOVDB      Z12, (R11)
+	VMOVUPS      Z13, (R10)(R12*4)
+	VMULPS.BCST  vectorConstants<>+448(SB), Z13, Z13
+	VCVTPS2DQ    Z13, Z13
+	VPADDD.BCST  vectorConstants<>+480(SB), Z13, Z13
+	VPMOVDB      Z13, (R11)(R12*1)
+	VMOVUPS      Z14, (R10)(R12*8)
+	VMULPS.BCST  vectorConstants<>+448(SB), Z14, Z14
+	VCVTPS2DQ    Z14, Z14
+	VPADDD.BCST  vectorConstants<>+480(SB), Z14, Z14
+	VPMOVDB      Z14, (R11)(R12*2)
+	VMOVUPS      Z15, (R10)(R13*4)
+	VMULPS.BCST  vectorConstants<>+448(SB), Z15, Z15
+	VCVTPS2DQ    Z15, Z15
+	VPADDD.BCST  vectorConstants<>+480(SB), Z15, Z15
+	VPMOVDB      Z15, (R11)(R13*1)
+	ADDQ         $+64, R9
+	ADDQ         $+64, R10
+	ADDQ         $+16, R11
+	ADDQ         8(AX), R8
+	DECQ         BX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func float32BatchAVX512Half(a *byte)
+// Requires: AVX, AVX512F
+TEXT ·float32BatchAVX512Half(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), R8
+	MOVQ 16(AX), BX
+	MOVQ 96(AX), R9
+	MOVQ 104(AX), R10
+	MOVQ 88(AX), R11
+
+block:
+	MOVQ    R8, SI
+	VMOVUPS (SI), Z0
+	VMOVUPS (SI), Z1
+	VMOVUPS (SI), Z2
+	VMOVUPS (SI), Z3
+	VMOVUPS 64(SI), Z4
+	VMOVUPS 64(SI), Z5
+	VMOVUPS 64(SI), Z6
+	VMOVUPS 64(SI), Z7
+	VMOVUPS 128(SI), Z8
+	VMOVUPS 128(SI), Z9
+	VMOVUPS 128(SI), Z10
+	VMOVUPS 128(SI), Z11
+	VMOVUPS 192(SI), Z12
+	VMOVUPS 192(SI), Z13
+	VMOVUPS 192(SI), Z14
+	VMOVUPS 192(SI), Z15
+	ADDQ    $+256, SI
+	MOVQ    128(AX), R12
+	LEAQ    (R12)(R12*2), R13
+	MOVQ    48(AX), CX
+	MOVQ    40(AX), DX
+	TESTQ   CX, CX
+	JZ      input0_none
+
+input0:
+	VMOVUPS          (SI), Z16
+	VMOVUPS          64(SI), Z17
+	VMOVUPS          128(SI), Z18
+	VMOVUPS          192(SI), Z19
+	VFMADD231PS.BCST (DX), Z16, Z0
+	VFMADD231PS.BCST (DX), Z17, Z4
+	VFMADD231PS.BCST (DX), Z18, Z8
+	VFMADD231PS.BCST (DX), Z19, Z12
+	VFMADD231PS.BCST (DX)(R12*1), Z16, Z1
+	VFMADD231PS.BCST (DX)(R12*1), Z17, Z5
+	VFMADD231PS.BCST (DX)(R12*1), Z18, Z9
+	VFMADD231PS.BCST (DX)(R12*1), Z19, Z13
+	VFMADD231PS.BCST (DX)(R12*2), Z16, Z2
+	VFMADD231PS.BCST (DX)(R12*2), Z17, Z6
+	VFMADD231PS.BCST (DX)(R12*2), Z18, Z10
+	VFMADD231PS.BCST (DX)(R12*2), Z19, Z14
+	VFMADD231PS.BCST (DX)(R13*1), Z16, Z3
+	VFMADD231PS.BCST (DX)(R13*1), Z17, Z7
+	VFMADD231PS.BCST (DX)(R13*1), Z18, Z11
+	VFMADD231PS.BCST (DX)(R13*1), Z19, Z15
+	ADDQ             $+4, DX
+	ADDQ             $+256, SI
+	DECQ             CX
+	JNZ              input0
+
+input0_none:
+	MOVQ 144(AX), R12
+	LEAQ (R12)(R12*2), R13
+	MOVQ 80(AX), CX
+	MOVQ 72(AX), DX
+
+recurrent0:
+	VMOVUPS          (SI), Z16
+	VMOVUPS          64(SI), Z17
+	VMOVUPS          128(SI), Z18
+	VMOVUPS          192(SI), Z19
+	VFMADD231PS.BCST (DX), Z16, Z0
+	VFMADD231PS.BCST (DX), Z17, Z4
+	VFMADD231PS.BCST (DX), Z18, Z8
+	VFMADD231PS.BCST (DX), Z19, Z12
+	VFMADD231PS.BCST (DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST (DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST (DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST (DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST (DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST (DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST (DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST (DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST (DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST (DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST (DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST (DX)(R13*4), Z19, Z15
+	VMOVUPS          256(SI), Z16
+	VMOVUPS          320(SI), Z17
+	VMOVUPS          384(SI), Z18
+	VMOVUPS          448(SI), Z19
+	VFMADD231PS.BCST 4(DX), Z16, Z0
+	VFMADD231PS.BCST 4(DX), Z17, Z4
+	VFMADD231PS.BCST 4(DX), Z18, Z8
+	VFMADD231PS.BCST 4(DX), Z19, Z12
+	VFMADD231PS.BCST 4(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 4(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 4(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 4(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 4(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 4(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 4(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 4(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 4(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 4(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 4(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 4(DX)(R13*4), Z19, Z15
+	VMOVUPS          512(SI), Z16
+	VMOVUPS          576(SI), Z17
+	VMOVUPS          640(SI), Z18
+	VMOVUPS          704(SI), Z19
+	VFMADD231PS.BCST 8(DX), Z16, Z0
+	VFMADD231PS.BCST 8(DX), Z17, Z4
+	VFMADD231PS.BCST 8(DX), Z18, Z8
+	VFMADD231PS.BCST 8(DX), Z19, Z12
+	VFMADD231PS.BCST 8(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 8(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 8(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 8(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 8(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 8(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 8(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 8(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 8(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 8(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 8(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 8(DX)(R13*4), Z19, Z15
+	VMOVUPS          768(SI), Z16
+	VMOVUPS          832(SI), Z17
+	VMOVUPS          896(SI), Z18
+	VMOVUPS          960(SI), Z19
+	VFMADD231PS.BCST 12(DX), Z16, Z0
+	VFMADD231PS.BCST 12(DX), Z17, Z4
+	VFMADD231PS.BCST 12(DX), Z18, Z8
+	VFMADD231PS.BCST 12(DX), Z19, Z12
+	VFMADD231PS.BCST 12(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 12(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 12(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 12(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 12(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 12(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 12(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 12(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 12(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 12(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 12(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 12(DX)(R13*4), Z19, Z15
+	VMOVUPS          1024(SI), Z16
+	VMOVUPS          1088(SI), Z17
+	VMOVUPS          1152(SI), Z18
+	VMOVUPS          1216(SI), Z19
+	VFMADD231PS.BCST 16(DX), Z16, Z0
+	VFMADD231PS.BCST 16(DX), Z17, Z4
+	VFMADD231PS.BCST 16(DX), Z18, Z8
+	VFMADD231PS.BCST 16(DX), Z19, Z12
+	VFMADD231PS.BCST 16(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 16(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 16(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 16(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 16(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 16(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 16(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 16(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 16(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 16(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 16(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 16(DX)(R13*4), Z19, Z15
+	VMOVUPS          1280(SI), Z16
+	VMOVUPS          1344(SI), Z17
+	VMOVUPS          1408(SI), Z18
+	VMOVUPS          1472(SI), Z19
+	VFMADD231PS.BCST 20(DX), Z16, Z0
+	VFMADD231PS.BCST 20(DX), Z17, Z4
+	VFMADD231PS.BCST 20(DX), Z18, Z8
+	VFMADD231PS.BCST 20(DX), Z19, Z12
+	VFMADD231PS.BCST 20(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 20(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 20(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 20(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 20(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 20(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 20(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 20(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 20(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 20(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 20(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 20(DX)(R13*4), Z19, Z15
+	VMOVUPS          1536(SI), Z16
+	VMOVUPS          1600(SI), Z17
+	VMOVUPS          1664(SI), Z18
+	VMOVUPS          1728(SI), Z19
+	VFMADD231PS.BCST 24(DX), Z16, Z0
+	VFMADD231PS.BCST 24(DX), Z17, Z4
+	VFMADD231PS.BCST 24(DX), Z18, Z8
+	VFMADD231PS.BCST 24(DX), Z19, Z12
+	VFMADD231PS.BCST 24(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 24(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 24(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 24(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 24(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 24(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 24(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 24(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 24(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 24(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 24(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 24(DX)(R13*4), Z19, Z15
+	VMOVUPS          1792(SI), Z16
+	VMOVUPS          1856(SI), Z17
+	VMOVUPS          1920(SI), Z18
+	VMOVUPS          1984(SI), Z19
+	VFMADD231PS.BCST 28(DX), Z16, Z0
+	VFMADD231PS.BCST 28(DX), Z17, Z4
+	VFMADD231PS.BCST 28(DX), Z18, Z8
+	VFMADD231PS.BCST 28(DX), Z19, Z12
+	VFMADD231PS.BCST 28(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 28(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 28(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 28(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 28(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 28(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 28(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 28(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 28(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 28(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 28(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 28(DX)(R13*4), Z19, Z15
+	VMOVUPS          2048(SI), Z16
+	VMOVUPS          2112(SI), Z17
+	VMOVUPS          2176(SI), Z18
+	VMOVUPS          2240(SI), Z19
+	VFMADD231PS.BCST 32(DX), Z16, Z0
+	VFMADD231PS.BCST 32(DX), Z17, Z4
+	VFMADD231PS.BCST 32(DX), Z18, Z8
+	VFMADD231PS.BCST 32(DX), Z19, Z12
+	VFMADD231PS.BCST 32(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 32(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 32(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 32(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 32(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 32(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 32(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 32(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 32(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 32(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 32(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 32(DX)(R13*4), Z19, Z15
+	VMOVUPS          2304(SI), Z16
+	VMOVUPS          2368(SI), Z17
+	VMOVUPS          2432(SI), Z18
+	VMOVUPS          2496(SI), Z19
+	VFMADD231PS.BCST 36(DX), Z16, Z0
+	VFMADD231PS.BCST 36(DX), Z17, Z4
+	VFMADD231PS.BCST 36(DX), Z18, Z8
+	VFMADD231PS.BCST 36(DX), Z19, Z12
+	VFMADD231PS.BCST 36(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 36(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 36(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 36(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 36(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 36(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 36(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 36(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 36(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 36(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 36(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 36(DX)(R13*4), Z19, Z15
+	VMOVUPS          2560(SI), Z16
+	VMOVUPS          2624(SI), Z17
+	VMOVUPS          2688(SI), Z18
+	VMOVUPS          2752(SI), Z19
+	VFMADD231PS.BCST 40(DX), Z16, Z0
+	VFMADD231PS.BCST 40(DX), Z17, Z4
+	VFMADD231PS.BCST 40(DX), Z18, Z8
+	VFMADD231PS.BCST 40(DX), Z19, Z12
+	VFMADD231PS.BCST 40(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 40(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 40(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 40(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 40(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 40(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 40(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 40(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 40(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 40(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 40(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 40(DX)(R13*4), Z19, Z15
+	VMOVUPS          2816(SI), Z16
+	VMOVUPS          2880(SI), Z17
+	VMOVUPS          2944(SI), Z18
+	VMOVUPS          3008(SI), Z19
+	VFMADD231PS.BCST 44(DX), Z16, Z0
+	VFMADD231PS.BCST 44(DX), Z17, Z4
+	VFMADD231PS.BCST 44(DX), Z18, Z8
+	VFMADD231PS.BCST 44(DX), Z19, Z12
+	VFMADD231PS.BCST 44(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 44(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 44(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 44(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 44(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 44(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 44(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 44(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 44(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 44(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 44(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 44(DX)(R13*4), Z19, Z15
+	VMOVUPS          3072(SI), Z16
+	VMOVUPS          3136(SI), Z17
+	VMOVUPS          3200(SI), Z18
+	VMOVUPS          3264(SI), Z19
+	VFMADD231PS.BCST 48(DX), Z16, Z0
+	VFMADD231PS.BCST 48(DX), Z17, Z4
+	VFMADD231PS.BCST 48(DX), Z18, Z8
+	VFMADD231PS.BCST 48(DX), Z19, Z12
+	VFMADD231PS.BCST 48(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 48(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 48(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 48(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 48(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 48(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 48(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 48(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 48(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 48(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 48(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 48(DX)(R13*4), Z19, Z15
+	VMOVUPS          3328(SI), Z16
+	VMOVUPS          3392(SI), Z17
+	VMOVUPS          3456(SI), Z18
+	VMOVUPS          3520(SI), Z19
+	VFMADD231PS.BCST 52(DX), Z16, Z0
+	VFMADD231PS.BCST 52(DX), Z17, Z4
+	VFMADD231PS.BCST 52(DX), Z18, Z8
+	VFMADD231PS.BCST 52(DX), Z19, Z12
+	VFMADD231PS.BCST 52(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 52(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 52(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 52(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 52(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 52(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 52(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 52(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 52(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 52(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 52(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 52(DX)(R13*4), Z19, Z15
+	VMOVUPS          3584(SI), Z16
+	VMOVUPS          3648(SI), Z17
+	VMOVUPS          3712(SI), Z18
+	VMOVUPS          3776(SI), Z19
+	VFMADD231PS.BCST 56(DX), Z16, Z0
+	VFMADD231PS.BCST 56(DX), Z17, Z4
+	VFMADD231PS.BCST 56(DX), Z18, Z8
+	VFMADD231PS.BCST 56(DX), Z19, Z12
+	VFMADD231PS.BCST 56(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 56(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 56(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 56(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 56(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 56(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 56(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 56(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 56(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 56(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 56(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 56(DX)(R13*4), Z19, Z15
+	VMOVUPS          3840(SI), Z16
+	VMOVUPS          3904(SI), Z17
+	VMOVUPS          3968(SI), Z18
+	VMOVUPS          4032(SI), Z19
+	VFMADD231PS.BCST 60(DX), Z16, Z0
+	VFMADD231PS.BCST 60(DX), Z17, Z4
+	VFMADD231PS.BCST 60(DX), Z18, Z8
+	VFMADD231PS.BCST 60(DX), Z19, Z12
+	VFMADD231PS.BCST 60(DX)(R12*4), Z16, Z1
+	VFMADD231PS.BCST 60(DX)(R12*4), Z17, Z5
+	VFMADD231PS.BCST 60(DX)(R12*4), Z18, Z9
+	VFMADD231PS.BCST 60(DX)(R12*4), Z19, Z13
+	VFMADD231PS.BCST 60(DX)(R12*8), Z16, Z2
+	VFMADD231PS.BCST 60(DX)(R12*8), Z17, Z6
+	VFMADD231PS.BCST 60(DX)(R12*8), Z18, Z10
+	VFMADD231PS.BCST 60(DX)(R12*8), Z19, Z14
+	VFMADD231PS.BCST 60(DX)(R13*4), Z16, Z3
+	VFMADD231PS.BCST 60(DX)(R13*4), Z17, Z7
+	VFMADD231PS.BCST 60(DX)(R13*4), Z18, Z11
+	VFMADD231PS.BCST 60(DX)(R13*4), Z19, Z15
+	ADDQ             $+64, DX
+	ADDQ             $+4096, SI
+	DECQ             CX
+	JNZ              recurrent0
+	VMULPS.BCST      vectorConstants<>+416(SB), Z0, Z0
+	VMULPS.BCST      vectorConstants<>+416(SB), Z4, Z4
+	VMULPS.BCST      vectorConstants<>+416(SB), Z12, Z12
+	VMULPS.BCST      vectorConstants<>+416(SB), Z1, Z1
+	VMULPS.BCST      vectorConstants<>+416(SB), Z5, Z5
+	VMULPS.BCST      vectorConstants<>+416(SB), Z13, Z13
+	VMULPS.BCST      vectorConstants<>+416(SB), Z2, Z2
+	VMULPS.BCST      vectorConstants<>+416(SB), Z6, Z6
+	VMULPS.BCST      vectorConstants<>+416(SB), Z14, Z14
+	VMULPS.BCST      vectorConstants<>+416(SB), Z3, Z3
+	VMULPS.BCST      vectorConstants<>+416(SB), Z7, Z7
+	VMULPS.BCST      vectorConstants<>+416(SB), Z15, Z15
+	VMINPS.BCST      vectorConstants<>+0(SB), Z0, Z0
+	VMINPS.BCST      vectorConstants<>+0(SB), Z4, Z4
+	VMINPS.BCST      vectorConstants<>+0(SB), Z8, Z8
+	VMINPS.BCST      vectorConstants<>+0(SB), Z12, Z12
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z0, Z0
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z4, Z4
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z8, Z8
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z12, Z12
+	VMULPS           Z0, Z0, Z16
+	VMULPS           Z4, Z4, Z17
+	VMULPS           Z8, Z8, Z18
+	VMULPS           Z12, Z12, Z19
+	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VDIVPS           Z24, Z20, Z20
+	VDIVPS           Z25, Z21, Z21
+	VDIVPS           Z26, Z22, Z22
+	VDIVPS           Z27, Z23, Z23
+	VMULPS           Z20, Z0, Z0
+	VMULPS           Z21, Z4, Z4
+	VMULPS           Z22, Z8, Z8
+	VMULPS           Z23, Z12, Z12
+	VMINPS.BCST      vectorConstants<>+0(SB), Z1, Z1
+	VMINPS.BCST      vectorConstants<>+0(SB), Z5, Z5
+	VMINPS.BCST      vectorConstants<>+0(SB), Z9, Z9
+	VMINPS.BCST      vectorConstants<>+0(SB), Z13, Z13
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z1, Z1
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z5, Z5
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z9, Z9
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z13, Z13
+	VMULPS           Z1, Z1, Z16
+	VMULPS           Z5, Z5, Z17
+	VMULPS           Z9, Z9, Z18
+	VMULPS           Z13, Z13, Z19
+	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VDIVPS           Z24, Z20, Z20
+	VDIVPS           Z25, Z21, Z21
+	VDIVPS           Z26, Z22, Z22
+	VDIVPS           Z27, Z23, Z23
+	VMULPS           Z20, Z1, Z1
+	VMULPS           Z21, Z5, Z5
+	VMULPS           Z22, Z9, Z9
+	VMULPS           Z23, Z13, Z13
+	VMINPS.BCST      vectorConstants<>+0(SB), Z2, Z2
+	VMINPS.BCST      vectorConstants<>+0(SB), Z6, Z6
+	VMINPS.BCST      vectorConstants<>+0(SB), Z10, Z10
+	VMINPS.BCST      vectorConstants<>+0(SB), Z14, Z14
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z2, Z2
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z6, Z6
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z10, Z10
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z14, Z14
+	VMULPS           Z2, Z2, Z16
+	VMULPS           Z6, Z6, Z17
+	VMULPS           Z10, Z10, Z18
+	VMULPS           Z14, Z14, Z19
+	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VDIVPS           Z24, Z20, Z20
+	VDIVPS           Z25, Z21, Z21
+	VDIVPS           Z26, Z22, Z22
+	VDIVPS           Z27, Z23, Z23
+	VMULPS           Z20, Z2, Z2
+	VMULPS           Z21, Z6, Z6
+	VMULPS           Z22, Z10, Z10
+	VMULPS           Z23, Z14, Z14
+	VMINPS.BCST      vectorConstants<>+0(SB), Z3, Z3
+	VMINPS.BCST      vectorConstants<>+0(SB), Z7, Z7
+	VMINPS.BCST      vectorConstants<>+0(SB), Z11, Z11
+	VMINPS.BCST      vectorConstants<>+0(SB), Z15, Z15
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z3, Z3
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z7, Z7
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z11, Z11
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z15, Z15
+	VMULPS           Z3, Z3, Z16
+	VMULPS           Z7, Z7, Z17
+	VMULPS           Z11, Z11, Z18
+	VMULPS           Z15, Z15, Z19
+	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VDIVPS           Z24, Z20, Z20
+	VDIVPS           Z25, Z21, Z21
+	VDIVPS           Z26, Z22, Z22
+	VDIVPS           Z27, Z23, Z23
+	VMULPS           Z20, Z3, Z3
+	VMULPS           Z21, Z7, Z7
+	VMULPS           Z22, Z11, Z11
+	VMULPS           Z23, Z15, Z15
+	VMULPS.BCST      vectorConstants<>+416(SB), Z0, Z0
+	VADDPS.BCST      vectorConstants<>+416(SB), Z0, Z0
+	VMULPS.BCST      vectorConstants<>+416(SB), Z4, Z4
+	VADDPS.BCST      vectorConstants<>+416(SB), Z4, Z4
+	VMULPS.BCST      vectorConstants<>+416(SB), Z12, Z12
+	VADDPS.BCST      vectorConstants<>+416(SB), Z12, Z12
+	VMULPS           (R9), Z4, Z4
+	VMULPS           Z8, Z0, Z0
+	VADDPS           Z0, Z4, Z4
+	VMOVUPS          Z4, (R9)
+	VMULPS.BCST      vectorConstants<>+416(SB), Z1, Z1
+	VADDPS.BCST      vectorConstants<>+416(SB), Z1, Z1
+	VMULPS.BCST      vectorConstants<>+416(SB), Z5, Z5
+	VADDPS.BCST      vectorConstants<>+416(SB), Z5, Z5
+	VMULPS.BCST      vectorConstants<>+416(SB), Z13, Z13
+	VADDPS.BCST      vectorConstants<>+416(SB), Z13, Z13
+	VMULPS           (R9)(R12*4), Z5, Z5
+	VMULPS           Z9, Z1, Z1
+	VADDPS           Z1, Z5, Z5
+	VMOVUPS          Z5, (R9)(R12*4)
+	VMULPS.BCST      vectorConstants<>+416(SB), Z2, Z2
+	VADDPS.BCST      vectorConstants<>+416(SB), Z2, Z2
+	VMULPS.BCST      vectorConstants<>+416(SB), Z6, Z6
+	VADDPS.BCST      vectorConstants<>+416(SB), Z6, Z6
+	VMULPS.BCST      vectorConstants<>+416(SB), Z14, Z14
+	VADDPS.BCST      vectorConstants<>+416(SB), Z14, Z14
+	VMULPS           (R9)(R12*8), Z6, Z6
+	VMULPS           Z10, Z2, Z2
+	VADDPS           Z2, Z6, Z6
+	VMOVUPS          Z6, (R9)(R12*8)
+	VMULPS.BCST      vectorConstants<>+416(SB), Z3, Z3
+	VADDPS.BCST      vectorConstants<>+416(SB), Z3, Z3
+	VMULPS.BCST      vectorConstants<>+416(SB), Z7, Z7
+	VADDPS.BCST      vectorConstants<>+416(SB), Z7, Z7
+	VMULPS.BCST      vectorConstants<>+416(SB), Z15, Z15
+	VADDPS.BCST      vectorConstants<>+416(SB), Z15, Z15
+	VMULPS           (R9)(R13*4), Z7, Z7
+	VMULPS           Z11, Z3, Z3
+	VADDPS           Z3, Z7, Z7
+	VMOVUPS          Z7, (R9)(R13*4)
+	VMINPS.BCST      vectorConstants<>+0(SB), Z4, Z4
+	VMINPS.BCST      vectorConstants<>+0(SB), Z5, Z5
+	VMINPS.BCST      vectorConstants<>+0(SB), Z6, Z6
+	VMINPS.BCST      vectorConstants<>+0(SB), Z7, Z7
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z4, Z4
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z5, Z5
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z6, Z6
+	VMAXPS.BCST      vectorConstants<>+32(SB), Z7, Z7
+	VMULPS           Z4, Z4, Z16
+	VMULPS           Z5, Z5, Z17
+	VMULPS           Z6, Z6, Z18
+	VMULPS           Z7, Z7, Z19
+	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
+	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
+	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
+	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
+	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VDIVPS           Z24, Z20, Z20
+	VDIVPS           Z25, Z21, Z21
+	VDIVPS           Z26, Z22, Z22
+	VDIVPS           Z27, Z23, Z23
+	VMULPS           Z20, Z4, Z4
+	VMULPS           Z21, Z5, Z5
+	VMULPS           Z22, Z6, Z6
+	VMULPS           Z23, Z7, Z7
+	VMULPS           Z4, Z12, Z12
+	VMULPS           Z5, Z13, Z13
+	VMULPS           Z6, Z14, Z14
+	VMULPS           Z7, Z15, Z15
+	VMOVUPS          Z12, (R10)
+	VMOVUPS          Z12, (R11)
+	VMOVUPS          Z13, (R10)(R12*4)
+	VMOVUPS          Z13, (R11)(R12*4)
+	VMOVUPS          Z14, (R10)(R12*8)
+	VMOVUPS          Z14, (R11)(R12*8)
+	VMOVUPS          Z15, (R10)(R13*4)
+	VMOVUPS          Z15, (R11)(R13*4)
+	ADDQ             $+64, R9
+	ADDQ             $+64, R10
+	ADDQ             $+64, R11
+	ADDQ             8(AX), R8
+	DECQ             BX
+	JNZ              block
 	VZEROUPPER
 	RET
 

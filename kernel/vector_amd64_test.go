@@ -3,6 +3,12 @@
 package kernel
 
 import (
+	"encoding/binary"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
 	"testing"
 	"unsafe"
 )
@@ -19,6 +25,103 @@ func TestArgsAreWhereAssemblyReadsThem(t *testing.T) {
 	} {
 		if offset != uintptr(8*i) {
 			t.Errorf("field %d is at %d, want %d", i, offset, 8*i)
+		}
+	}
+}
+
+// TestAVXVNNIEncoding decodes the bytes of every VPDPBUSD of the AVX-VNNI tier
+// by the rules of the VEX prefix (Intel SDM vol. 2A §2.3.5) and compares them
+// with the operands their comment names; nothing else there may need EVEX.
+func TestAVXVNNIEncoding(t *testing.T) {
+	text, err := os.ReadFile("vector_amd64.s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, body, ok := strings.Cut(string(text), "TEXT ·int8StepAVXVNNI(SB)")
+	if !ok {
+		t.Fatal("no int8StepAVXVNNI")
+	}
+	body, _, _ = strings.Cut(body, "\nTEXT ")
+	if evex := regexp.MustCompile(`\bZ\d|\b[XY](1[6-9]|2\d|3[01])\b|\bK[0-7]\b|VPDPBUSD +\S|VMOVDQU(8|16|32|64)|VPMOV`).FindString(
+		regexp.MustCompile(`(?m)//.*$`).ReplaceAllString(body, "")); evex != "" {
+		t.Errorf("%q needs EVEX", evex)
+	}
+	found := 0
+	for _, m := range regexp.MustCompile(`// VPDPBUSD (\d+)\(SI\), Y(\d+), Y(\d+)\n((?:\s*BYTE +\$0x[0-9a-f]{2}\n)+)`).FindAllStringSubmatch(body, -1) {
+		found++
+		var b []byte
+		for _, f := range strings.Fields(m[4]) {
+			if hex, ok := strings.CutPrefix(f, "$0x"); ok {
+				v, _ := strconv.ParseUint(hex, 16, 8)
+				b = append(b, byte(v))
+			}
+		}
+		if len(b) != 9 || b[0] != 0xc4 || b[3] != 0x50 {
+			t.Fatalf("% x is not C4 … 50 with a 32-bit displacement", b)
+		}
+		if b[1]&0x7f != 0x62 || b[2]&0x87 != 0x05 {
+			t.Errorf("% x: want map 0F38, X̅ and B̅ set, W0, 256 bits, prefix 66", b)
+		}
+		if b[4]&0xc7 != 0x86 {
+			t.Errorf("% x: want mod 10, rm SI", b)
+		}
+		got := [3]int{
+			int(binary.LittleEndian.Uint32(b[5:])), int(^b[2] >> 3 & 15), int(b[4]>>3&7 | (^b[1]>>7&1)<<3),
+		}
+		var want [3]int
+		for i := range want {
+			want[i], _ = strconv.Atoi(m[i+1])
+		}
+		if got != want {
+			t.Errorf("% x is VPDPBUSD %d(SI), Y%d, Y%d; want %v", b, got[0], got[1], got[2], want)
+		}
+	}
+	if want := strings.Count(body, "0xc4\n"); found == 0 || found != want {
+		t.Errorf("%d instructions, want %d", found, want)
+	}
+}
+
+// TestAVXVNNIDisassembles asks GNU objdump, where there is one, what the
+// AVX-VNNI tier's code in this very program is.
+func TestAVXVNNIDisassembles(t *testing.T) {
+	objdump, err := exec.LookPath("objdump")
+	if err != nil {
+		t.Skip("no objdump")
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const name = "github.com/sandpiper-edge/sandpiper/kernel.int8StepAVXVNNI.abi0"
+	out, err := exec.Command(objdump, "-d", "--disassemble="+name, exe).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(out), "<"+name+">:") {
+		t.Skip("the program's symbols are stripped")
+	}
+	if n := strings.Count(string(out), "{vex} vpdpbusd"); n != 64 {
+		t.Errorf("%d VEX vpdpbusd, want 64", n)
+	}
+	for _, line := range strings.Split(string(out), "\n") {
+		if f := strings.Split(line, "\t"); len(f) > 2 && strings.HasPrefix(f[1], "62 ") || strings.Contains(line, "(bad)") {
+			t.Errorf("EVEX or no instruction: %s", line)
+		}
+	}
+}
+
+// TestAVXVNNITwinEqualsOracle runs all of the AVX-VNNI tier but the encoding
+// of one instruction on CPUs that have it as EVEX only.
+func TestAVXVNNITwinEqualsOracle(t *testing.T) {
+	if !useAVX512VNNI {
+		t.Skip("this CPU lacks AVX-512 VL and VNNI")
+	}
+	avxVNNITwin = true
+	defer func() { avxVNNITwin = false }()
+	for _, h := range sizesH {
+		for _, g := range []Graph{lstmOnly(h, 9), {2, []Layer{{Kind: LSTM, Units: 20, Sequences: true}, {Kind: LSTM, Units: h}}}} {
+			q := quantized(t, randomWeights(t, g, uint64(h)))
+			sameAsOracleOn(t, []tier{avxVNNI}, q, randomWindow(uint64(h), 12, g.Features))
 		}
 	}
 }

@@ -15,6 +15,11 @@ func (a *lstmArgs) stepFloat32(t tier, units int) { panic("kernel: no assembly i
 func (a *lstmArgs) rowsInt8(t tier, units int)    { panic("kernel: no assembly in this build") }
 func (a *lstmArgs) rowsFloat32(t tier, units int) { panic("kernel: no assembly in this build") }
 
+func (t tier) batchTile() int { return 0 }
+
+func (a *lstmArgs) batchInt8(t tier, units int)    { panic("kernel: no assembly in this build") }
+func (a *lstmArgs) batchFloat32(t tier, units int) { panic("kernel: no assembly in this build") }
+
 func denseSum(t tier, y, bias, w, x *float32, units, n int) {
 	panic("kernel: no assembly in this build")
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"github.com/mmcloughlin/avo/attr"
 	. "github.com/mmcloughlin/avo/build"
 	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
@@ -22,6 +23,7 @@ var (
 	avx512Half = &isa{"AVX512Half", zmms(), 16, 1} // the last block of an odd number of 16 units
 	avx2       = &isa{"AVX2", ymms(), 8, 2}
 	avxVNNI    = &isa{"AVXVNNI", ymms(), 8, 2}
+	vnniEVEX   = &isa{"AVXVNNITwin", ymms(), 8, 2} // as AVX-VNNI in EVEX, for tests on other CPUs
 )
 
 // bytes is the size of a register.
@@ -97,7 +99,11 @@ func at(base reg.Register, disp int) operand.Mem { return operand.Mem{Base: base
 
 // begin opens a function of a pointer to kernel's lstmArgs, a type avo does not know.
 func begin(v *isa, name string, frame int) {
-	TEXT(name+v.suffix, NOSPLIT, "func(a *byte)")
+	flags := attr.Attribute(0)
+	if frame < 512 { // within what the runtime leaves for nosplit functions
+		flags = NOSPLIT
+	}
+	TEXT(name+v.suffix, flags, "func(a *byte)")
 	if frame > 0 {
 		AllocLocal(frame)
 	}

@@ -19,10 +19,15 @@ func main() {
 	}
 	step(avx2, "int8Step", signed2{avx2})
 	step(avxVNNI, "int8Step", vnniVEX{avxVNNI})
+	step(vnniEVEX, "int8Step", vnni256{vnniEVEX})
 	for _, v := range []*isa{avx512, avx512Half, avx2} {
 		step(v, "float32Step", nil)
 		inputRows(v, "int8Rows", false)
 		inputRows(v, "float32Rows", true)
+	}
+	for _, v := range []*isa{avx512, avx512Half} {
+		batch(v, "int8Batch", true)
+		batch(v, "float32Batch", false)
 	}
 	dense(avx512)
 	dense(avx2)

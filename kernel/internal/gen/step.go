@@ -10,8 +10,6 @@ import (
 
 // A product is an int8 product of four k for one block.
 type product interface {
-	// corrected tells that weights are preceded by the initial sums.
-	corrected() bool
 	// prepare sets up constants and the sums; it may read at w.
 	prepare(acc []reg.VecPhysical)
 	// quad adds the product of the weights at w+disp and the four bytes at in+k.
@@ -24,8 +22,7 @@ type product interface {
 // start at −128·Σw, which cancels it.
 type vnni512 struct{ *isa }
 
-func (vnni512) corrected() bool { return true }
-func (vnni512) offset() bool    { return true }
+func (vnni512) offset() bool { return true }
 
 func (p vnni512) prepare(acc []reg.VecPhysical) {
 	for i, a := range acc {
@@ -46,8 +43,7 @@ func (p vnni512) quad(acc []reg.VecPhysical, k, disp int) {
 // assembler does not know.
 type vnniVEX struct{ *isa }
 
-func (vnniVEX) corrected() bool { return true }
-func (vnniVEX) offset() bool    { return true }
+func (vnniVEX) offset() bool { return true }
 
 func (p vnniVEX) prepare(acc []reg.VecPhysical) {
 	for i, a := range acc {
@@ -85,12 +81,25 @@ func vpdpbusdVEX(disp int, u, a reg.VecPhysical) {
 	}
 }
 
+// vnni256 is vnniVEX in the encoding Go's assembler knows.
+type vnni256 struct{ *isa }
+
+func (vnni256) offset() bool                    { return true }
+func (p vnni256) prepare(acc []reg.VecPhysical) { vnniVEX{p.isa}.prepare(acc) }
+
+func (p vnni256) quad(acc []reg.VecPhysical, k, disp int) {
+	b := p.regs[8+k/4%2]
+	VPBROADCASTD(at(in, k), b)
+	for i, a := range acc {
+		VPDPBUSD(at(w, disp+i*p.bytes()), b, a)
+	}
+}
+
 // signed2 is exact without VNNI: |q|·(w·sign q) in pairs is at most 2·127² =
 // 32258, so VPMADDUBSW does not reach its saturation at 32767.
 type signed2 struct{ *isa }
 
-func (signed2) corrected() bool { return false }
-func (signed2) offset() bool    { return false }
+func (signed2) offset() bool { return false }
 
 func (p signed2) prepare(acc []reg.VecPhysical) {
 	for _, a := range acc {
