@@ -1,0 +1,66 @@
+//go:build !noasm
+
+package kernel
+
+import "golang.org/x/sys/cpu"
+
+var (
+	always     = true // Go demands ARMv8.0 with vectors
+	useDotProd = cpu.ARM64.HasASIMDDP
+)
+
+// tiers is what this build chooses from, best first.
+var tiers = []choice{{dotProd, &useDotProd}, {neon, &always}, {generic, &always}}
+
+// blockUnits is the number of units in a block: four registers of each gate.
+func (t tier) blockUnits() int { return 16 }
+
+// offset reports whether hidden states are kept plus 128: signed products need
+// no such thing.
+func (t tier) offset() bool { return false }
+
+// batchTile is 0: a tier without batch.
+func (t tier) batchTile() int { return 0 }
+
+func (a *lstmArgs) batchInt8(tier, int)    { panic("kernel: no batch in this tier") }
+func (a *lstmArgs) batchFloat32(tier, int) { panic("kernel: no batch in this tier") }
+
+// stepInt8 steps through a.blocks blocks of 16 units.
+func (a *lstmArgs) stepInt8(t tier, _ int) {
+	if t == dotProd {
+		int8StepDotProd(a)
+	} else {
+		int8StepNEON(a)
+	}
+}
+
+func (a *lstmArgs) stepFloat32(tier, int) { float32StepNEON(a) }
+
+// rowsInt8 computes the input sums of a.rows rows, rounded as an int8 model's.
+func (a *lstmArgs) rowsInt8(tier, int) { int8RowsNEON(a) }
+
+func (a *lstmArgs) rowsFloat32(tier, int) { float32RowsNEON(a) }
+
+// denseSum computes units sums of a dense layer over n·16 inputs.
+func denseSum(_ tier, y, bias, w, x *float32, units, n int) { denseSumNEON(y, bias, w, x, units, n) }
+
+//go:noescape
+func int8StepNEON(a *lstmArgs)
+
+//go:noescape
+func int8StepDotProd(a *lstmArgs)
+
+//go:noescape
+func float32StepNEON(a *lstmArgs)
+
+//go:noescape
+func int8RowsNEON(a *lstmArgs)
+
+//go:noescape
+func float32RowsNEON(a *lstmArgs)
+
+//go:noescape
+func denseSumNEON(y, bias, w, x *float32, units, n int)
+
+//go:noescape
+func readLineNEON(p *byte, n int)
