@@ -27,6 +27,16 @@ func NewInt8(q *QuantWeights) (*Model, error) {
 	return newInt8(t, q)
 }
 
+// NewInt8On is NewInt8 on the named tier, one of Tiers, whatever is selected:
+// for measuring and comparing tiers in one process.
+func NewInt8On(name string, q *QuantWeights) (*Model, error) {
+	t, err := selectTier(name)
+	if err != nil {
+		return nil, err
+	}
+	return newInt8(t, q)
+}
+
 // newInt8 is NewInt8 on a given tier.
 func newInt8(t tier, q *QuantWeights) (*Model, error) {
 	if err := q.Validate(); err != nil {
@@ -61,6 +71,15 @@ func newInt8(t tier, q *QuantWeights) (*Model, error) {
 // NewFloat32 packs a float32 model. Errors are as for NewInt8.
 func NewFloat32(w *Weights) (*Model, error) {
 	t, err := selected()
+	if err != nil {
+		return nil, err
+	}
+	return newFloat32(t, w)
+}
+
+// NewFloat32On is NewFloat32 on the named tier.
+func NewFloat32On(name string, w *Weights) (*Model, error) {
+	t, err := selectTier(name)
 	if err != nil {
 		return nil, err
 	}

@@ -31,9 +31,9 @@ type choice struct {
 	has  *bool
 }
 
-// available are the names of the tiers that this build and CPU have, best
-// first; tiers, which ends with generic, is all of this build.
-func available() []string {
+// Tiers are the names of the tiers that this build and CPU have, best first,
+// generic last.
+func Tiers() []string {
 	var names []string
 	for _, c := range tiers {
 		if *c.has {
@@ -46,7 +46,15 @@ func available() []string {
 // TierVariable is the environment variable that forces a tier.
 const TierVariable = "SANDPIPER_KERNEL"
 
-var selected = sync.OnceValues(func() (tier, error) { return selectTier(os.Getenv(TierVariable)) })
+var selected = sync.OnceValues(func() (tier, error) {
+	t, err := selectTier(os.Getenv(TierVariable))
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", TierVariable, err)
+	}
+	return t, nil
+})
+
+// selectTier is the named tier, or the best for "".
 
 func selectTier(name string) (tier, error) {
 	for _, c := range tiers {
@@ -56,10 +64,10 @@ func selectTier(name string) (tier, error) {
 	}
 	for _, known := range tierNames {
 		if name == known {
-			return 0, fmt.Errorf("%s=%s: this build and CPU have %s: %w", TierVariable, name, strings.Join(available(), ", "), ErrTier)
+			return 0, fmt.Errorf("%q: this build and CPU have %s: %w", name, strings.Join(Tiers(), ", "), ErrTier)
 		}
 	}
-	return 0, fmt.Errorf("%s=%q: want one of %s: %w", TierVariable, name, strings.Join(available(), ", "), ErrTier)
+	return 0, fmt.Errorf("%q is none: want one of %s: %w", name, strings.Join(Tiers(), ", "), ErrTier)
 }
 
 // Select chooses the tier, once for the process: the best this build and CPU
@@ -79,6 +87,3 @@ func Tier() string {
 	name, _ := Select()
 	return name
 }
-
-// Tiers are the names of the tiers that this build and CPU have, best first.
-func Tiers() []string { return available() }

@@ -123,9 +123,14 @@ func (l *vectorLSTM) putInt8(row int, q []int8, in, padded int, scale []float32)
 	for g := range gates {
 		for u := range l.units {
 			var sum int32
+			at := l.offset(weights, g, u)
+			next := l.offset(weights+1, g, u) - at
 			for k := range in {
 				v := q[k*n+g*l.units+u]
-				l.mem[l.offset(weights+k/4, g, u)+k%4] = byte(v)
+				l.mem[at+k%4] = byte(v)
+				if k%4 == 3 {
+					at += next
+				}
 				sum += int32(v)
 			}
 			if l.tier.offset() {

@@ -119,6 +119,18 @@ func denseSum(t tier, y, bias, w, x *float32, units, n int) {
 	}
 }
 
+func readLine(b []byte) {
+	switch n := len(b) / lineBytes; {
+	case n == 0:
+	case cpu.X86.HasAVX512F:
+		readLineAVX512(&b[0], n)
+	case useAVX2:
+		readLineAVX2(&b[0], n)
+	default:
+		readLineGeneric(b)
+	}
+}
+
 //go:noescape
 func int8StepAVX512(a *lstmArgs)
 

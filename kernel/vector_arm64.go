@@ -44,6 +44,12 @@ func (a *lstmArgs) rowsFloat32(tier, int) { float32RowsNEON(a) }
 // denseSum computes units sums of a dense layer over n·16 inputs.
 func denseSum(_ tier, y, bias, w, x *float32, units, n int) { denseSumNEON(y, bias, w, x, units, n) }
 
+func readLine(b []byte) {
+	if n := len(b) / lineBytes; n > 0 {
+		readLineNEON(&b[0], n)
+	}
+}
+
 //go:noescape
 func int8StepNEON(a *lstmArgs)
 

@@ -1,0 +1,61 @@
+package kernel
+
+import "unsafe"
+
+// ReadWeights reads the model's packed LSTM weights once, in address order,
+// with the widest loads of this CPU, and does nothing with them: the line that
+// a step is measured against. It may leave out the last 511 bytes of a layer.
+func (m *Model) ReadWeights() {
+	for _, l := range m.vectors {
+		readLine(l.mem)
+	}
+	for _, l := range m.int8s {
+		readLine(bytesOf(l.w))
+		readLine(bytesOf(l.wq))
+		readLine(bytesOf(l.u))
+	}
+	for _, l := range m.floats {
+		readLine(bytesOf(l.w))
+		readLine(bytesOf(l.u))
+	}
+}
+
+// PackedBytes is the size of the model's packed LSTM weights.
+func (m *Model) PackedBytes() int {
+	n := 0
+	for _, l := range m.vectors {
+		n += len(l.mem)
+	}
+	for _, l := range m.int8s {
+		n += len(bytesOf(l.w)) + len(bytesOf(l.wq)) + len(bytesOf(l.u))
+	}
+	for _, l := range m.floats {
+		n += len(bytesOf(l.w)) + len(bytesOf(l.u))
+	}
+	return n
+}
+
+// bytesOf is the memory of v.
+func bytesOf[T any](v []T) []byte {
+	if len(v) == 0 {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(&v[0])), len(v)*int(unsafe.Sizeof(v[0])))
+}
+
+// lineBytes is how much one turn of the read loops takes.
+const lineBytes = 512
+
+// readLineGeneric is readLine in plain Go: eight words a turn.
+func readLineGeneric(b []byte) uint64 {
+	var s0, s1, s2, s3 uint64
+	for len(b) >= 64 {
+		w := (*[8]uint64)(unsafe.Pointer(&b[0]))
+		s0 |= w[0] | w[4]
+		s1 |= w[1] | w[5]
+		s2 |= w[2] | w[6]
+		s3 |= w[3] | w[7]
+		b = b[64:]
+	}
+	return s0 | s1 | s2 | s3
+}
