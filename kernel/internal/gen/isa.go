@@ -16,14 +16,16 @@ type isa struct {
 	regs   []reg.VecPhysical
 	lanes  int // float32 values in a register
 	halves int // registers of units in a block
+
+	ahead []int // offsets from next block's weights still to prefetch
 }
 
 var (
-	avx512     = &isa{"AVX512", zmms(), 16, 2}
-	avx512Half = &isa{"AVX512Half", zmms(), 16, 1} // the last block of an odd number of 16 units
-	avx2       = &isa{"AVX2", ymms(), 8, 2}
-	avxVNNI    = &isa{"AVXVNNI", ymms(), 8, 2}
-	vnniEVEX   = &isa{"AVXVNNITwin", ymms(), 8, 2} // as AVX-VNNI in EVEX, for tests on other CPUs
+	avx512     = &isa{"AVX512", zmms(), 16, 2, nil}
+	avx512Half = &isa{"AVX512Half", zmms(), 16, 1, nil} // the last block of an odd number of 16 units
+	avx2       = &isa{"AVX2", ymms(), 8, 2, nil}
+	avxVNNI    = &isa{"AVXVNNI", ymms(), 8, 2, nil}
+	vnniEVEX   = &isa{"AVXVNNITwin", ymms(), 8, 2, nil} // as AVX-VNNI in EVEX, for tests on other CPUs
 )
 
 // bytes is the size of a register.
@@ -64,6 +66,7 @@ var (
 	next   = reg.R11
 	tmp    = reg.R12
 	tmp2   = reg.R13
+	fetch  = reg.R14 // the block whose weights are prefetched
 )
 
 // An arg is the offset of a field of kernel's lstmArgs; a test there holds them.
@@ -96,6 +99,40 @@ func (a arg) mem() operand.Mem { return operand.Mem{Base: args, Disp: int(a)} }
 func load(a arg, r reg.Register) { MOVQ(a.mem(), r) }
 
 func at(base reg.Register, disp int) operand.Mem { return operand.Mem{Base: base, Disp: disp} }
+
+// prepareAhead makes the activations that follow prefetch the beginning of the
+// next block: they wait for their own results, while the loads would stand
+// idle. After the last block it is that block again, with which the next step,
+// going back, begins. The amount, here and in fetchAhead, was the best of 2 to
+// 16 KiB and 1 to 6 lines a round (Zen 4, docs/kernel.md).
+func (v *isa) prepareAhead() {
+	MOVQ(wBlock, fetch)
+	MOVQ(wBlock, tmp)
+	ADDQ(argWStep.mem(), tmp)
+	CMPQ(blocks, operand.I8(1))
+	CMOVQNE(tmp, fetch)
+	v.ahead = nil
+	size := 12 << 10
+	if !v.wide() {
+		size = 8 << 10
+	}
+	for line := range size / 64 {
+		v.ahead = append(v.ahead, 64*line)
+	}
+}
+
+// fetchAhead prefetches some lines of what prepareAhead chose.
+func (v *isa) fetchAhead() {
+	lines := 5
+	if !v.wide() {
+		lines = 2
+	}
+	n := min(lines, len(v.ahead))
+	for _, disp := range v.ahead[:n] {
+		PREFETCHT0(at(fetch, disp))
+	}
+	v.ahead = v.ahead[n:]
+}
 
 // begin opens a function of a pointer to kernel's lstmArgs, a type avo does not know.
 func begin(v *isa, name string, frame int) {

@@ -81,6 +81,7 @@ func (v *isa) tanh(fused bool, x, t []reg.VecPhysical) {
 		for i := range x {
 			f(i)
 		}
+		v.fetchAhead()
 	}
 	each(func(i int) { v.withConstant(VMINPS, VMINPS_BCST, "max", x[i], x[i]) })
 	each(func(i int) { v.withConstant(VMAXPS, VMAXPS_BCST, "min", x[i], x[i]) })

@@ -176,7 +176,11 @@ func step(v *isa, name string, p product) {
 			ADDQ(operand.I32(16*n*v.bytes()), w)
 		})
 	}
+	if p == nil || v.wide() { // with narrow int8 the loads are not what one waits for
+		v.prepareAhead()
+	}
 	v.finish(p == nil, p != nil && p.offset(), sums)
+	v.ahead = nil
 	load(argUStep, tmp)
 	if p != nil {
 		ADDQ(tmp, next)
