@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/sandpiper-edge/sandpiper/kernel/bench"
 )
 
 // checks are the checks by the name of their claim.
@@ -23,6 +25,11 @@ var checks = map[string]check{
 	"start.demo-story":            demoStory,
 	"start.readme":                readme,
 	"kernel.step-generic":         stepGeneric,
+	"kernel.step-int8":            ratio(bench.Step, "int8", 1.25),
+	"kernel.step-float32":         ratio(bench.Step, "float32", 1.1),
+	"kernel.window-int8":          ratio(bench.Window, "int8", 1.25),
+	"kernel.batch-int8":           batchInt8,
+	"kernel.step-avx2":            stepAVX2,
 	"kernel.allocations":          allocations,
 	"kernel.same-bits":            sameBits,
 	"agent.binary":                agentBinary,

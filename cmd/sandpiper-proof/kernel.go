@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/sandpiper-edge/sandpiper/kernel"
+	"github.com/sandpiper-edge/sandpiper/kernel/bench"
 	"github.com/sandpiper-edge/sandpiper/kernel/bptt"
 )
 
@@ -26,29 +28,57 @@ func reference() (*kernel.Model, error) {
 	return kernel.NewInt8(q)
 }
 
-func stepGeneric(context.Context, *house) (string, error) {
-	m, err := reference()
+// measured is the kernel's measurement of one case, H = 128 and F = 8.
+func measured(ctx context.Context, mode, typ, tier string) (bench.Row, error) {
+	if !slices.Contains(kernel.Tiers(), tier) {
+		return bench.Row{}, needs("this CPU lacks the tier %s", tier)
+	}
+	rows, err := bench.Run(ctx, bench.Options{
+		Hidden: []int{128}, Modes: []string{mode}, Types: []string{typ}, Tiers: []string{tier},
+	})
+	if err != nil {
+		return bench.Row{}, err
+	}
+	return rows[0], nil
+}
+
+func stepGeneric(ctx context.Context, _ *house) (string, error) {
+	r, err := measured(ctx, bench.Step, "int8", "generic")
 	if err != nil {
 		return "", err
 	}
-	if m.Tier() != "generic" {
-		return "", needs("this process runs the %s tier; set SANDPIPER_KERNEL=generic", m.Tier())
+	return fmt.Sprintf("%.1f µs", r.US), atMost(r.US, 30)
+}
+
+// ratio checks a case against its line.
+func ratio(mode, typ string, bar float64) func(context.Context, *house) (string, error) {
+	return func(ctx context.Context, _ *house) (string, error) {
+		r, err := measured(ctx, mode, typ, "avx512vnni")
+		if err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("%.2f: %.2f µs, line %.2f", r.Ratio, r.US, r.LineUS), atMost(r.Ratio, bar)
 	}
-	s := m.NewState()
-	x, y := make([]float32, 8), make([]float32, 1)
-	var us []float64
-	for range 10 {
-		r := testing.Benchmark(func(b *testing.B) {
-			for b.Loop() {
-				if err := m.Step(s, y, x); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-		us = append(us, float64(r.NsPerOp())/1e3)
+}
+
+func batchInt8(ctx context.Context, _ *house) (string, error) {
+	r, err := measured(ctx, bench.Batch, "int8", "avx512vnni")
+	if err != nil {
+		return "", err
 	}
-	v := median(us)
-	return fmt.Sprintf("%.1f µs", v), atMost(v, 30)
+	return fmt.Sprintf("%.2f ms", r.US/1e3), atMost(r.US/1e3, 0.5)
+}
+
+func stepAVX2(ctx context.Context, _ *house) (string, error) {
+	r, err := measured(ctx, bench.Step, "int8", "avx2")
+	if err != nil {
+		return "", err
+	}
+	best, err := measured(ctx, bench.Step, "int8", "avx512vnni")
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%.2f: %.2f µs, %.2f", r.US/best.US, r.US, best.US), atMost(r.US/best.US, 2.2)
 }
 
 func allocations(context.Context, *house) (string, error) {

@@ -65,7 +65,7 @@ to agents on devices, and asks those devices for predictions.
 	root.AddCommand(
 		newInitCommand(a), newServeCommand(a), newFleetCommand(a), newUserCommand(a),
 		newTrainCommand(a), newEvalCommand(a), newModelCommand(a),
-		newRolloutCommand(a), newPredictCommand(a), newDemoCommand(a), newVersionCommand(a),
+		newRolloutCommand(a), newPredictCommand(a), newDemoCommand(a), newBenchCommand(a), newVersionCommand(a),
 	)
 	explainUsage(root)
 	return root
