@@ -10,7 +10,7 @@ import (
 
 // benchmark times predictions on this board.
 func benchmark(ctx context.Context, o options, stdout, stderr io.Writer) error {
-	fmt.Fprintf(stderr, "%s: about half a minute; other work on this machine spoils the figures\n", bench.CPU())
+	fmt.Fprintf(stderr, "%s: some ten seconds; other work on this machine spoils the figures\n", bench.CPU())
 	rows, err := bench.Run(ctx, bench.Options{})
 	if err != nil {
 		return err

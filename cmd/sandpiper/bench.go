@@ -73,7 +73,7 @@ lstm_H.bin, little-endian float32 in Keras's order: kernel [F][4H], recurrent
 }
 
 func (a *app) benchKernel(cmd *cobra.Command) error {
-	a.notef("%s: about half a minute; other work on this machine spoils the figures", bench.CPU())
+	a.notef("%s: some ten seconds; other work on this machine spoils the figures", bench.CPU())
 	rows, err := bench.Run(cmd.Context(), bench.Options{})
 	if err != nil {
 		return err

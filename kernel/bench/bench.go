@@ -39,8 +39,8 @@ type Options struct {
 	Types    []string      // default int8, float32
 	Tiers    []string      // default kernel.Tiers()
 	Modes    []string      // default step, window, batch
-	Rounds   int           // the median is of so many; default 10
-	Round    time.Duration // time for one side of a round; default 5 ms
+	Rounds   int           // the median is of so many; default 25
+	Round    time.Duration // time for one side of a round; default 1 ms
 }
 
 // A Row is one measurement: medians over the rounds, the ratio being the
@@ -107,10 +107,10 @@ func (o Options) withDefaults() Options {
 		o.Features = 8
 	}
 	if o.Rounds < 1 {
-		o.Rounds = 10
+		o.Rounds = 25
 	}
 	if o.Round <= 0 {
-		o.Round = 5 * time.Millisecond
+		o.Round = time.Millisecond
 	}
 	return o
 }
