@@ -26,8 +26,8 @@ func (m *Model) Step(s *State, y, x []float32) error {
 
 // Predict resets s, runs the window, one or more scaled rows, and writes
 // Graph.OutputLen values to y: the same bits as stepping through it. s is left
-// at the window's end, so that Step can go on from there. It allocates
-// nothing; errors are those of Step.
+// at the window's end, so that Step can go on from there. It allocates nothing
+// after s's first window; errors are those of Step.
 func (m *Model) Predict(s *State, y, window []float32) error {
 	if err := m.check(s, window, 1); err != nil {
 		return err
@@ -37,8 +37,8 @@ func (m *Model) Predict(s *State, y, window []float32) error {
 
 // PredictBatch predicts n windows of equal length, one after the other in
 // windows, and writes their outputs one after the other to y: the same bits as
-// Predict for each. s is left at the end of the last. It allocates nothing;
-// errors are those of Step.
+// Predict for each. s is left at the end of the last. It allocates nothing
+// after s's first batch; errors are those of Step.
 func (m *Model) PredictBatch(s *State, y, windows []float32, n int) error {
 	if n < 1 || len(windows)%n != 0 {
 		return fmt.Errorf("%d values in %d windows: %w", len(windows), n, ErrShape)
