@@ -85,7 +85,7 @@ func testGuarded(t *testing.T, m *Model) {
 	}
 	for _, atEnd := range []bool{true, false} {
 		guard(t, m, s, atEnd)
-		m.ReadWeights()
+		m.ReadWeights(2)
 		x, y := guarded(t, xs, atEnd), guarded(t, make([]float32, n*out), atEnd)
 		if err := m.PredictBatch(s, y, x, n); err != nil {
 			t.Fatal(err)

@@ -119,15 +119,16 @@ func denseSum(t tier, y, bias, w, x *float32, units, n int) {
 	}
 }
 
-func readLine(b []byte) {
+// readLine reads b times over, one or more.
+func readLine(b []byte, times int) {
 	switch n := len(b) / lineBytes; {
 	case n == 0:
 	case cpu.X86.HasAVX512F:
-		readLineAVX512(&b[0], n)
+		readLineAVX512(&b[0], n, times)
 	case useAVX2:
-		readLineAVX2(&b[0], n)
+		readLineAVX2(&b[0], n, times)
 	default:
-		readLineGeneric(b)
+		readLineGeneric(b, times)
 	}
 }
 
@@ -194,7 +195,7 @@ func denseSumAVX512(y, bias, w, x *float32, units, n int)
 func denseSumAVX2(y, bias, w, x *float32, units, n int)
 
 //go:noescape
-func readLineAVX512(p *byte, n int)
+func readLineAVX512(p *byte, n, times int)
 
 //go:noescape
-func readLineAVX2(p *byte, n int)
+func readLineAVX2(p *byte, n, times int)

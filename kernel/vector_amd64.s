@@ -11018,11 +11018,16 @@ group:
 	VZEROUPPER
 	RET
 
-// func readLineAVX512(p *byte, n int)
+// func readLineAVX512(p *byte, n int, times int)
 // Requires: AVX, AVX512F
-TEXT ·readLineAVX512(SB), NOSPLIT, $0-16
-	MOVQ p+0(FP), SI
-	MOVQ n+8(FP), CX
+TEXT ·readLineAVX512(SB), NOSPLIT, $0-24
+	MOVQ p+0(FP), R8
+	MOVQ n+8(FP), R10
+	MOVQ times+16(FP), BX
+
+again:
+	MOVQ R8, SI
+	MOVQ R10, CX
 
 read:
 	VMOVUPS (SI), Z0
@@ -11036,14 +11041,21 @@ read:
 	ADDQ    $+512, SI
 	DECQ    CX
 	JNZ     read
+	DECQ    BX
+	JNZ     again
 	VZEROUPPER
 	RET
 
-// func readLineAVX2(p *byte, n int)
+// func readLineAVX2(p *byte, n int, times int)
 // Requires: AVX
-TEXT ·readLineAVX2(SB), NOSPLIT, $0-16
-	MOVQ p+0(FP), SI
-	MOVQ n+8(FP), CX
+TEXT ·readLineAVX2(SB), NOSPLIT, $0-24
+	MOVQ p+0(FP), R8
+	MOVQ n+8(FP), R10
+	MOVQ times+16(FP), BX
+
+again:
+	MOVQ R8, SI
+	MOVQ R10, CX
 
 read:
 	VMOVUPS (SI), Y0
@@ -11065,5 +11077,7 @@ read:
 	ADDQ    $+512, SI
 	DECQ    CX
 	JNZ     read
+	DECQ    BX
+	JNZ     again
 	VZEROUPPER
 	RET

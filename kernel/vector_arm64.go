@@ -44,9 +44,10 @@ func (a *lstmArgs) rowsFloat32(tier, int) { float32RowsNEON(a) }
 // denseSum computes units sums of a dense layer over n·16 inputs.
 func denseSum(_ tier, y, bias, w, x *float32, units, n int) { denseSumNEON(y, bias, w, x, units, n) }
 
-func readLine(b []byte) {
+// readLine reads b times over, one or more.
+func readLine(b []byte, times int) {
 	if n := len(b) / lineBytes; n > 0 {
-		readLineNEON(&b[0], n)
+		readLineNEON(&b[0], n, times)
 	}
 }
 
@@ -69,4 +70,4 @@ func float32RowsNEON(a *lstmArgs)
 func denseSumNEON(y, bias, w, x *float32, units, n int)
 
 //go:noescape
-func readLineNEON(p *byte, n int)
+func readLineNEON(p *byte, n, times int)

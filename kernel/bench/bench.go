@@ -177,11 +177,18 @@ func measure(m *kernel.Model, mode string, o Options) (Row, error) {
 	default:
 		return Row{}, fmt.Errorf("mode %q: want step, window or batch", mode)
 	}
-	line := func() error { m.ReadWeights(); return nil }
-
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	n, err := repeats(call, o.Round)
+	many := func(n int) error {
+		for range n {
+			if err := call(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	line := func(n int) error { m.ReadWeights(n); return nil }
+	n, err := repeats(many, o.Round)
 	if err != nil {
 		return Row{}, err
 	}
@@ -195,7 +202,7 @@ func measure(m *kernel.Model, mode string, o Options) (Row, error) {
 		if err != nil {
 			return Row{}, err
 		}
-		t, a, err := timed(call, n)
+		t, a, err := timed(many, n)
 		if err != nil {
 			return Row{}, err
 		}
@@ -207,8 +214,8 @@ func measure(m *kernel.Model, mode string, o Options) (Row, error) {
 	}, nil
 }
 
-// repeats is how often f runs in about d; it also warms f up.
-func repeats(f func() error, d time.Duration) (int, error) {
+// repeats is the n for which f(n) takes about d; it also warms f up.
+func repeats(f func(n int) error, d time.Duration) (int, error) {
 	for n := 1; ; n *= 2 {
 		us, _, err := timed(f, n)
 		if err != nil {
@@ -220,15 +227,13 @@ func repeats(f func() error, d time.Duration) (int, error) {
 	}
 }
 
-// timed is µs and allocations a call of f, over n calls.
-func timed(f func() error, n int) (us, allocs float64, err error) {
+// timed is µs and allocations of each of the n calls that f(n) makes.
+func timed(f func(n int) error, n int) (us, allocs float64, err error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	start := time.Now()
-	for range n {
-		if err := f(); err != nil {
-			return 0, 0, err
-		}
+	if err := f(n); err != nil {
+		return 0, 0, err
 	}
 	d := time.Since(start)
 	runtime.ReadMemStats(&after)

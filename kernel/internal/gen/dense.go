@@ -60,17 +60,24 @@ func dense(v *isa) {
 	end()
 }
 
-// line reads, nothing else.
+// line reads n·512 bytes, times over, and nothing else.
 func line(v *isa) {
-	TEXT("readLine"+v.suffix, NOSPLIT, "func(p *byte, n int)")
-	Load(Param("p"), w)
-	Load(Param("n"), count)
+	TEXT("readLine"+v.suffix, NOSPLIT, "func(p *byte, n, times int)")
+	p, n, times := wBlock, hidden, blocks
+	Load(Param("p"), p)
+	Load(Param("n"), n)
+	Load(Param("times"), times)
+	Label("again")
+	MOVQ(p, w)
+	MOVQ(n, count)
 	loop("read", count, func() {
 		for i := range 512 / v.bytes() {
 			VMOVUPS(at(w, i*v.bytes()), v.regs[i%8])
 		}
 		ADDQ(operand.I32(512), w)
 	})
+	DECQ(times)
+	JNZ(operand.LabelRef("again"))
 	end()
 }
 

@@ -482,16 +482,22 @@ func (a *assembler) dense() {
 	a.p("RET")
 }
 
-// line reads, nothing else.
+// line reads n·512 bytes, times over, and nothing else.
 func (a *assembler) line() {
-	a.WriteString("\n// func readLineNEON(p *byte, n int)\nTEXT ·readLineNEON(SB), NOSPLIT, $0-16\n")
-	a.p("MOVD p+0(FP), R0")
-	a.p("MOVD n+8(FP), R1")
+	a.WriteString("\n// func readLineNEON(p *byte, n, times int)\nTEXT ·readLineNEON(SB), NOSPLIT, $0-24\n")
+	for i, arg := range []string{"p", "n", "times"} {
+		a.p("MOVD %s+%d(FP), R%d", arg, 8*i, i)
+	}
+	a.label("again")
+	a.p("MOVD R0, R3")
+	a.p("MOVD R1, R4")
 	a.label("read")
 	for i := range 8 {
-		a.load4("R0", i%4*4)
+		a.load4("R3", i%4*4)
 	}
-	a.p("SUB $1, R1")
-	a.p("CBNZ R1, read")
+	a.p("SUB $1, R4")
+	a.p("CBNZ R4, read")
+	a.p("SUB $1, R2")
+	a.p("CBNZ R2, again")
 	a.p("RET")
 }
