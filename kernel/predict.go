@@ -154,7 +154,7 @@ func (m *Model) inputSums(s *State, window []float32, i int) []float32 {
 		s.sums = make([]float32, windowRows*n)
 	}
 	if i %= windowRows; i == 0 {
-		l.inputSums(&s.lstms[0], s.sums, window[:min(len(window), windowRows*l.in)])
+		l.inputSums(s.sums, window[:min(len(window), windowRows*l.in)])
 	}
 	return s.sums[i*n:][:n]
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -324,6 +325,23 @@ func TestNoAllocations(t *testing.T) {
 					t.Errorf("%s %s: %v allocations, want 0", typeName(m), name, n)
 				}
 			}
+		}
+	}
+}
+
+// TestRowsStayOnTheCallersStack: a row that escapes costs the caller an
+// allocation.
+func TestRowsStayOnTheCallersStack(t *testing.T) {
+	for _, m := range everyModel(t, randomWeights(t, lstmGraph(20, 3), 1)) {
+		s := m.NewState()
+		if n := testing.AllocsPerRun(10, func() {
+			x, windows := [3]float32{1, 2, 3}, [5 * 2 * 3]float32{1, 2}
+			var y [5]float32
+			if err := errors.Join(m.Step(s, y[:1], x[:]), m.Predict(s, y[:1], windows[:]), m.PredictBatch(s, y[:], windows[:], 5)); err != nil {
+				t.Fatal(err)
+			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations, want 0", typeName(m), n)
 		}
 	}
 }

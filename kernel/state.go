@@ -28,7 +28,6 @@ type lstmState struct {
 	q, qNext [][2]float64 // int8 model: integers in [-127, 127]
 	p, pNext [][2]float32 // float32 model
 	b, bNext []byte       // int8 model on a vector tier: int8, plus 128 if the tier says so
-	args     lstmArgs     // of the assembly's calls
 	back     bool         // the next step visits blocks from last to first
 }
 

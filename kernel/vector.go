@@ -142,7 +142,8 @@ func (l *vectorLSTM) putInt8(row int, q []int8, in, padded int, scale []float32)
 }
 
 // lstmArgs is what the assembly is called with, at the offsets it knows
-// (kernel/internal/gen; TestArgsAreWhereAssemblyReadsThem).
+// (kernel/internal/gen; TestArgsAreWhereAssemblyReadsThem). It stays on the
+// stack: in a State it would make the caller's rows escape to the heap.
 type lstmArgs struct {
 	w      unsafe.Pointer // row after the initial sums, of the first block visited
 	wStep  int            // bytes to the next one
@@ -170,27 +171,27 @@ type lstmArgs struct {
 //
 // Sums start at the bias and take the input, or, if z is not nil, at z, which
 // has them for all units.
-func (l *vectorLSTM) run(s *lstmState, z []float32, back bool) {
+func (l *vectorLSTM) run(a *lstmArgs, s *lstmState, z []float32) {
+	back := s.back
 	n := l.tier.blockUnits()
 	whole, half := l.padded/n, l.padded%n
 	if half > 0 && back {
-		l.blocks(s, z, whole*n, 1, half)
+		l.blocks(a, s, z, whole*n, 1, half)
 	}
 	if whole > 0 && !back {
-		l.blocks(s, z, 0, whole, n)
+		l.blocks(a, s, z, 0, whole, n)
 	}
 	if whole > 0 && back {
-		l.blocks(s, z, (whole-1)*n, whole, -n)
+		l.blocks(a, s, z, (whole-1)*n, whole, -n)
 	}
 	if half > 0 && !back {
-		l.blocks(s, z, whole*n, 1, half)
+		l.blocks(a, s, z, whole*n, 1, half)
 	}
 }
 
 // blocks visits count blocks from the one that starts at unit, uStep units from one
 // to the next.
-func (l *vectorLSTM) blocks(s *lstmState, z []float32, unit, count, uStep int) {
-	a := &s.args
+func (l *vectorLSTM) blocks(a *lstmArgs, s *lstmState, z []float32, unit, count, uStep int) {
 	n := max(uStep, -uStep)
 	block := l.mem[4*gates*l.rows*unit:]
 	a.blocks, a.uStep, a.wStep = count, uStep, 4*gates*l.rows*uStep
@@ -214,8 +215,7 @@ func (l *vectorLSTM) blocks(s *lstmState, z []float32, unit, count, uStep int) {
 // step advances s by one input: x for the first layer, below, the state of the
 // layer below, for later ones; or, if z is not nil, by the input's sums in z.
 func (l *vectorLSTM) step(s *lstmState, x []float32, below *lstmState, z []float32) {
-	a := &s.args
-	a.nx, a.nxq, a.nq = 0, 0, l.padded/16
+	a := lstmArgs{nq: l.padded / 16} // not its address: what is stored through a pointer escapes
 	switch {
 	case z != nil:
 	case l.first:
@@ -230,7 +230,7 @@ func (l *vectorLSTM) step(s *lstmState, x []float32, below *lstmState, z []float
 	} else {
 		a.q = unsafe.Pointer(&s.p[0])
 	}
-	l.run(s, z, s.back)
+	l.run(&a, s, z)
 	s.back = !s.back
 	s.b, s.bNext = s.bNext, s.b
 	s.p, s.pNext = s.pNext, s.p
@@ -238,10 +238,9 @@ func (l *vectorLSTM) step(s *lstmState, x []float32, below *lstmState, z []float
 
 // inputSums computes into z, rows of gates·padded, the sums that the first
 // layer's steps over the rows of x start from.
-func (l *vectorLSTM) inputSums(s *lstmState, z, x []float32) {
-	a := &s.args
+func (l *vectorLSTM) inputSums(z, x []float32) {
 	rows := len(x) / l.in
-	a.x, a.nx, a.rows, a.xStep, a.zRow = unsafe.Pointer(&x[0]), l.in, rows, 4*l.in, 4*gates*l.padded
+	a := &lstmArgs{x: unsafe.Pointer(&x[0]), nx: l.in, rows: rows, xStep: 4 * l.in, zRow: 4 * gates * l.padded}
 	n := l.tier.blockUnits()
 	whole, half := l.padded/n, l.padded%n
 	call := func(unit, count, units int) {
@@ -264,8 +263,7 @@ func (l *vectorLSTM) inputSums(s *lstmState, z, x []float32) {
 // stepBatch is step for tile sequences, whose states lie one after the other in
 // s: x is the first one's input row and xStep the distance to the next one's.
 func (l *vectorLSTM) stepBatch(s *lstmState, x []float32, xStep int, below *lstmState) {
-	a := &s.args
-	a.nx, a.nxq, a.nq, a.hStep = 0, 0, l.padded/16, l.padded
+	a := lstmArgs{nq: l.padded / 16, hStep: l.padded}
 	switch {
 	case l.first:
 		a.x, a.nx, a.xStep = unsafe.Pointer(&x[0]), l.in, 4*xStep
@@ -282,17 +280,16 @@ func (l *vectorLSTM) stepBatch(s *lstmState, x []float32, xStep int, below *lstm
 	n := l.tier.blockUnits()
 	whole, half := l.padded/n, l.padded%n
 	if whole > 0 {
-		l.batchBlocks(s, 0, whole, n)
+		l.batchBlocks(&a, s, 0, whole, n)
 	}
 	if half > 0 {
-		l.batchBlocks(s, whole*n, 1, half)
+		l.batchBlocks(&a, s, whole*n, 1, half)
 	}
 	s.b, s.bNext = s.bNext, s.b
 	s.p, s.pNext = s.pNext, s.p
 }
 
-func (l *vectorLSTM) batchBlocks(s *lstmState, unit, count, units int) {
-	a := &s.args
+func (l *vectorLSTM) batchBlocks(a *lstmArgs, s *lstmState, unit, count, units int) {
 	a.w, a.wStep, a.blocks = unsafe.Pointer(&l.mem[4*gates*l.rows*unit]), 4*gates*l.rows*units, count
 	a.c, a.h = unsafe.Pointer(&s.c[unit/2]), unsafe.Pointer(&s.h[unit/16])
 	if l.int8 {
