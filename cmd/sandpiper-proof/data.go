@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 )
@@ -24,6 +26,29 @@ func fd001(ctx context.Context, h *house) (string, error) {
 		return figure, fmt.Errorf("int8 is %.3f away from float32", math.Abs(f["rmse"]-q["rmse"]))
 	}
 	return figure, atMost(q["rmse"], 16.0)
+}
+
+// int8Difference compares the int8 outputs of a trained model with those of
+// the float32 network it was made from, window by window.
+func int8Difference(ctx context.Context, h *house) (string, error) {
+	t, err := h.trainTurbofan(ctx)
+	if err != nil {
+		return "", err
+	}
+	var n, sum, squares, differences float64
+	for _, p := range t.report.Predictions {
+		var f, q float64
+		if err := errors.Join(json.Unmarshal(p.Float32, &f), json.Unmarshal(p.Int8, &q)); err != nil {
+			return "", err
+		}
+		n++
+		sum += f
+		squares += f * f
+		differences += (q - f) * (q - f)
+	}
+	std := math.Sqrt(squares/n - sum/n*sum/n)
+	percent := 100 * math.Sqrt(differences/n) / std
+	return fmt.Sprintf("%.2f %% of %.1f cycles, %.0f engines", percent, std, n), atMost(percent, 1.5)
 }
 
 func etth1(ctx context.Context, h *house) (string, error) {

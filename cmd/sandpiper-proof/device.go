@@ -168,8 +168,9 @@ type report struct {
 	} `json:"metrics"`
 	Baselines   map[string]map[string]float64 `json:"baselines"`
 	Predictions []struct {
-		Group json.RawMessage `json:"group"`
-		Int8  json.RawMessage `json:"int8"`
+		Group   json.RawMessage `json:"group"`
+		Float32 json.RawMessage `json:"float32"`
+		Int8    json.RawMessage `json:"int8"`
 	} `json:"predictions"`
 }
 

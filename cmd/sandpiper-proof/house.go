@@ -37,6 +37,7 @@ var checks = map[string]check{
 	"agent.install-size":          installSize,
 	"broker.thousand":             thousandDevices,
 	"data.fd001":                  fd001,
+	"data.int8-difference":        int8Difference,
 	"data.etth1":                  etth1,
 	"device.amd64":                answersOn("amd64", ""),
 	"device.arm64":                answersOn("arm64", "qemu-aarch64"),
