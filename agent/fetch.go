@@ -52,7 +52,8 @@ type fetch struct {
 // of the same version goes on; one of another is ended.
 func (a *Agent) obtain(ctx context.Context, g *errgroup.Group, e effect) {
 	if f := a.fetches[e.model]; f != nil {
-		if f.ctx.Err() == nil && f.want.Digest == e.want.Digest && reflect.DeepEqual(f.want.Transfers, e.want.Transfers) {
+		if f.ctx.Err() == nil && f.want.Digest == e.want.Digest && f.want.Schedule.equal(e.want.Schedule) &&
+			reflect.DeepEqual(f.want.Transfers, e.want.Transfers) {
 			return
 		}
 		f.cancel()
@@ -80,6 +81,9 @@ func (a *Agent) fetchVersion(ctx context.Context, k slot, w wanted) {
 	if errors.Is(err, store.ErrMissing) || errors.Is(err, store.ErrDamaged) {
 		v, err = a.fromLink(ctx, k, w)
 	}
+	if err == nil {
+		err = a.awaitTurn(ctx, w.Schedule)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return
@@ -103,7 +107,8 @@ func (a *Agent) fromCache(k slot) (verified, error) {
 }
 
 // fromLink downloads and verifies. It returns only when it succeeds, when what
-// arrived cannot be used, or when ctx ends: a link that is away comes back.
+// arrived cannot be used, when the want's deadline has passed, or when ctx ends:
+// a link that is away comes back.
 func (a *Agent) fromLink(ctx context.Context, k slot, w wanted) (verified, error) {
 	ref, err := smallest(w.Transfers)
 	if err != nil {
@@ -121,6 +126,9 @@ func (a *Agent) fromLink(ctx context.Context, k slot, w wanted) (verified, error
 		}
 		if d.received > got {
 			wait = retryMin
+		}
+		if _, late := w.Schedule.open(a.clock()); late != nil {
+			return verified{}, late
 		}
 		a.cfg.Log.Info("download waits", "model", k.Model, "hash", ref.Hash, "chunks", d.received, "retry_in", wait, "err", err)
 		if !sleep(ctx, wait/2+rand.N(wait/2+1)) {

@@ -63,6 +63,7 @@ type wanted struct {
 	Rev       uint64                 `json:"rev"`
 	Transfers []protocol.TransferRef `json:"transfers,omitempty"`
 	JitterS   uint32                 `json:"jitter_s,omitempty"`
+	Schedule  schedule               `json:"schedule,omitzero"`
 	Local     bool                   `json:"local,omitempty"` // by install FILE: stays until a newer want
 }
 

@@ -199,7 +199,9 @@ func offered(s state, w protocol.Want) (state, []effect) {
 		}
 		d := decision{model: name, rollout: r}
 		a := w.Models[name].Active
-		d.Want = wanted{Digest: a.Digest, Epoch: w.Epoch, Rev: w.Rev, Transfers: a.Transfers, JitterS: w.JitterS}
+		d.Want = wanted{
+			Digest: a.Digest, Epoch: w.Epoch, Rev: w.Rev, Transfers: a.Transfers, JitterS: w.JitterS, Schedule: scheduleOf(w),
+		}
 		if d.Failed != nil && d.Failed.Digest == a.Digest {
 			d.Failed = nil // asked for again, so it is tried again
 		}

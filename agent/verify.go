@@ -130,6 +130,7 @@ func code(err error) string {
 		{artifact.ErrFormat, "format"},
 		{artifact.ErrInvalid, "invalid"},
 		{errTransfer, "no_transfer"},
+		{errDeadline, "deadline"},
 	} {
 		if errors.Is(err, c.err) {
 			return c.code

@@ -66,7 +66,8 @@ type Judge struct {
 }
 
 // A Window is a part of the local day, in minutes since midnight. It spans
-// midnight if To < From. Days is a bit mask, bit 0 Sunday; 0 means every day.
+// midnight if To < From, and is the whole day if they are equal. Days is a bit
+// mask of the days on which it begins, bit 0 Sunday; 0 means every day.
 type Window struct {
 	From uint16 `cbor:"from"`
 	To   uint16 `cbor:"to"`
