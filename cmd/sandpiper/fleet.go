@@ -36,6 +36,9 @@ stored hashed and cannot be shown again.`,
 			if err != nil {
 				return err
 			}
+			if other, err := config.LoadAgent(out); err == nil && other.Device != args[0] {
+				return fmt.Errorf("%s holds the only copy of the credential of device %s; name another file, or remove it", out, other.Device)
+			}
 			file, err := a.createFile(out, 0o600)
 			if err != nil {
 				return err

@@ -206,7 +206,9 @@ func newModelExportCommand(a *app) *cobra.Command {
 				if err := file.commit(); err != nil {
 					return err
 				}
-				a.notef("wrote %s, %d bytes; install it on a device with `sandpiper-agent install %s`", args[1], n, args[1])
+				if args[1] != "-" {
+					a.notef("wrote %s, %d bytes; install it on a device with `sandpiper-agent install %s`", args[1], n, args[1])
+				}
 				return nil
 			})
 		},
