@@ -131,7 +131,7 @@ func controlPlaneKilled(ctx context.Context, h *house) (string, error) {
 		go func() { time.Sleep(wait); s.close(); close(dead) }()
 		for i := 0; ; i++ { // until an operation fails because the server died
 			device, alias := fmt.Sprintf("pump-%d-%d", k, i), fmt.Sprintf("tag-%d-%d", k, i)
-			if _, err := s.run(ctx, "fleet", "add", device, "--out", s.dir+"/agent.toml"); err != nil {
+			if _, err := s.run(ctx, "fleet", "add", device, "--out", s.dir+"/"+device+".toml"); err != nil {
 				break
 			}
 			devices = append(devices, device)
