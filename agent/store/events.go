@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 
@@ -43,7 +44,7 @@ func appendEvent(tx *bbolt.Tx, e []byte) error {
 
 func eventKey(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
 
-// Events returns the events that wait, oldest first.
+// Events returns the events that wait, oldest first; the bytes are the caller's.
 func (s *Store) Events() ([]Pending, error) {
 	var out []Pending
 	err := s.view(func(tx *bbolt.Tx) error {
@@ -59,7 +60,7 @@ func (s *Store) Events() ([]Pending, error) {
 			if len(k) != 8 {
 				return fmt.Errorf("%w: event key of %d bytes", ErrDamaged, len(k))
 			}
-			out = append(out, Pending{binary.BigEndian.Uint64(k), data})
+			out = append(out, Pending{binary.BigEndian.Uint64(k), bytes.Clone(data)})
 			return nil
 		})
 	})

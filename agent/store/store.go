@@ -447,8 +447,8 @@ func get(tx *bbolt.Tx, bucket, key []byte) ([]byte, error) {
 	return bytes.Clone(value), err
 }
 
-// unseal returns the part of sealed that is the value; it is bbolt's memory.
-
+// unseal returns the part of sealed that is the value. It is bbolt's memory,
+// unmapped when the database grows: to be cloned before the transaction ends.
 func unseal(bucket, key, sealed []byte) ([]byte, error) {
 	if sealed == nil {
 		return nil, ErrMissing

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -111,6 +112,31 @@ func TestEventRingLosesTheOldest(t *testing.T) {
 	events, err := s.Events()
 	if err != nil || len(events) != MaxEvents || events[0].Seq != 11 || string(events[0].Data) != "10" {
 		t.Errorf("%d events, %v, the first %v; want %d from 11", len(events), err, events[0], MaxEvents)
+	}
+}
+
+// What a reader returns is not the database's memory, which is unmapped when
+// the file grows or is closed.
+func TestEverythingReadOutlivesTheDatabase(t *testing.T) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	s := open(t, t.TempDir())
+	in := slotOf(1, 9_000)
+	if err := errors.Join(s.Commit(Change{State: []byte("state"), Put: []Slot{in}, Events: [][]byte{[]byte("event")}}), s.SetUsage([]byte("usage"))); err != nil {
+		t.Fatal(err)
+	}
+	events, err1 := s.Events()
+	state, err2 := s.State()
+	usage, err3 := s.Usage()
+	slot, err4 := s.Slot(in.Key)
+	keys, err5 := s.Slots()
+	if err := errors.Join(err1, err2, err3, err4, err5, s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if len(events) != 1 || string(events[0].Data) != "event" || string(state) != "state" || string(usage) != "usage" {
+		t.Errorf("read %v, %q, %q", events, state, usage)
+	}
+	if d := cmp.Diff([]any{in, []Key{in.Key}}, []any{slot, keys}); d != "" {
+		t.Error(d)
 	}
 }
 
