@@ -115,28 +115,34 @@ func TestEventRingLosesTheOldest(t *testing.T) {
 	}
 }
 
-// What a reader returns is not the database's memory, which is unmapped when
-// the file grows or is closed.
-func TestEverythingReadOutlivesTheDatabase(t *testing.T) {
+// What a reader returns is not the database's memory, which cannot be written
+// to, and is unmapped when the file grows.
+func TestWhatIsReadIsTheCallers(t *testing.T) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	s := open(t, t.TempDir())
 	in := slotOf(1, 9_000)
-	if err := errors.Join(s.Commit(Change{State: []byte("state"), Put: []Slot{in}, Events: [][]byte{[]byte("event")}}), s.SetUsage([]byte("usage"))); err != nil {
+	big := make([]byte, pageSize) // or bbolt keeps the whole bucket inside another's value, and may copy that
+	if err := errors.Join(s.Commit(Change{State: big, Put: []Slot{in}, Events: [][]byte{big}}), s.SetUsage(big)); err != nil {
 		t.Fatal(err)
 	}
 	events, err1 := s.Events()
 	state, err2 := s.State()
 	usage, err3 := s.Usage()
 	slot, err4 := s.Slot(in.Key)
-	keys, err5 := s.Slots()
-	if err := errors.Join(err1, err2, err3, err4, err5, s.Close()); err != nil {
-		t.Fatal(err)
+	if err := errors.Join(err1, err2, err3, err4); err != nil || len(events) != 1 {
+		t.Fatalf("%d events, %v", len(events), err)
 	}
-	if len(events) != 1 || string(events[0].Data) != "event" || string(state) != "state" || string(usage) != "usage" {
-		t.Errorf("read %v, %q, %q", events, state, usage)
-	}
-	if d := cmp.Diff([]any{in, []Key{in.Key}}, []any{slot, keys}); d != "" {
-		t.Error(d)
+	for name, b := range map[string][]byte{
+		"event": events[0].Data, "state": state, "usage": usage, "release": slot.Release, "descriptor": slot.Descriptor, "payload": slot.Payload,
+	} {
+		func() {
+			defer func() {
+				if r := recover(); r != nil {
+					t.Errorf("%s: %v", name, r)
+				}
+			}()
+			b[0]++
+		}()
 	}
 }
 
