@@ -128,7 +128,8 @@ type Agent struct {
 }
 
 // New opens the cache of c.DataDir; nothing starts. The error wraps
-// store.ErrLocked when another agent has it open.
+// store.ErrLocked when another agent has it open, and is one when it belongs to
+// another device, whose models would not verify here and be given up.
 func New(c Config) (*Agent, error) {
 	if err := c.setDefaults(); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
@@ -178,6 +179,11 @@ func (a *Agent) load() error {
 	if err != nil {
 		a.cfg.Log.Error("device state is not readable, beginning anew", "err", err)
 	}
+	if f, d := a.cfg.Fleet, a.cfg.Device; s.Device != "" && (s.Fleet != f || s.Device != d) {
+		return fmt.Errorf("data folder %s belongs to device %s of fleet %s, and this is device %s of fleet %s; use another folder, or remove that one",
+			a.cfg.DataDir, s.Device, s.Fleet, d, f)
+	}
+	s.Fleet, s.Device = a.cfg.Fleet, a.cfg.Device
 	a.state = s
 	a.publishState()
 	a.setStorage("")

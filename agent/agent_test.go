@@ -778,6 +778,28 @@ func TestSecondAgentOnTheSameFolder(t *testing.T) {
 	})
 }
 
+func TestDataFolderOfAnotherDeviceIsLeftAlone(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		dir, v1 := t.TempDir(), w.version(1)
+		w.installed(dir, v1).stop()
+		other := newWorld(t) // of other keys
+		for _, change := range []func(*Config){
+			func(c *Config) { c.Device = "d2" },
+			func(c *Config) { c.Fleet = "g" },
+			func(c *Config) { c.Device, c.Root = "d2", other.root },
+		} {
+			c := w.config(dir)
+			change(&c)
+			if _, err := New(c); err == nil || !strings.Contains(err.Error(), "belongs to device d1 of fleet f") || !strings.Contains(err.Error(), dir) {
+				t.Errorf("New = %v, want whose folder %s is", err, dir)
+			}
+		}
+		d := w.start(dir)
+		d.expect("idle active pump:v1 serving pump:v1")
+		d.answers(v1)
+	})
+}
+
 func TestBadConfiguration(t *testing.T) {
 	within(t, func(t *testing.T, w *world) {
 		for name, change := range map[string]func(*Config){

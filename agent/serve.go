@@ -155,7 +155,7 @@ func (a *Agent) export(e effect) {
 	if err == nil {
 		err = a.writeGolden(s)
 	}
-	if err != nil && !errors.Is(err, store.ErrReadOnly) {
+	if err != nil && !errors.Is(err, store.ErrReadOnly) && !errors.Is(err, store.ErrMissing) { // missing: given up meanwhile
 		a.setStorage(clip(err.Error()))
 	}
 }

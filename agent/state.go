@@ -91,6 +91,8 @@ type rollout struct {
 
 // A state is all that is decided from and survives a restart.
 type state struct {
+	Fleet  string             `json:"fleet"` // whose state it is
+	Device string             `json:"device"`
 	Boot   uint64             `json:"boot"` // counts starts of the process
 	Epoch  uint64             `json:"epoch"`
 	Rev    uint64             `json:"rev"`  // (Epoch, Rev) of the newest verified want
