@@ -30,8 +30,24 @@ func suggest(name string, columns []string) string {
 		return "did you mean " + strings.Join(names, " or ") + "?"
 	}
 	const most = 12
+	more := ""
 	if len(columns) > most {
-		return fmt.Sprintf("the header has %s and %d more", strings.Join(columns[:most], ", "), len(columns)-most)
+		more = fmt.Sprintf(" and %d more", len(columns)-most)
 	}
-	return "the header has " + strings.Join(columns, ", ")
+	var shown []string
+	for _, c := range columns[:min(len(columns), most)] {
+		shown = append(shown, printable(c))
+	}
+	return "the header has " + strings.Join(shown, ", ") + more
+}
+
+// printable is a name from a file as it may go to a terminal: short, and quoted
+// where that makes a difference.
+func printable(name string) string {
+	const most = 40
+	short := fmt.Sprintf("%.*q", most, name)
+	if short == `"`+name+`"` {
+		return name
+	}
+	return short
 }
