@@ -100,7 +100,7 @@ func (c *change) birth(ctx context.Context, tx store.Tx, rep Report) error {
 		return err
 	}
 	joined, err := tx.Joined(ctx, rep.Device)
-	if err != nil || joined {
+	if err != nil || joined || c.r.key == nil {
 		return err
 	}
 	return c.join(ctx, tx, rep.Device)

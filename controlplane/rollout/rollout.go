@@ -294,8 +294,13 @@ func (r *Rollouts) JoinNew(ctx context.Context, device string) error {
 	return nil
 }
 
-// joinAll joins every device that JoinNew was not called for.
+// joinAll joins every device that JoinNew was not called for. Without a rollout
+// key that waits for a start that has one.
 func (r *Rollouts) joinAll(ctx context.Context) error {
+	if r.key == nil {
+		r.log.Warn("no rollout key: what is wanted already is published, and nothing new can be wanted")
+		return nil
+	}
 	const page = 500
 	for {
 		c, n := r.change(now()), 0

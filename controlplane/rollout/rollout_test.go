@@ -593,6 +593,40 @@ func TestDeviceThatWasNotJoinedJoinsAtItsBirth(t *testing.T) {
 	}
 }
 
+func TestWithoutARolloutKeyReportsAreStoredAndRunLives(t *testing.T) {
+	r := newRig(t)
+	r.versions(1)
+	r.add("d1", nil)
+	r.start("m:v1", "all")
+	if _, _, err := r.fleet.Add(t.Context(), "d2", nil); err != nil { // not joined
+		t.Fatal(err)
+	}
+	key := r.Rollouts.key
+	r.Rollouts.key = nil
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	birth, err := protocol.Birth{Format: protocol.Format, Boot: 7, Agent: "v1"}.AppendBinary(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.handle("d2", protocol.TopicBirth, birth)
+	if d, err := r.fleet.Device(t.Context(), "d2"); err != nil || d.Birth == nil {
+		t.Errorf("birth of d2 was not stored: %+v, %v", d, err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Run = %v without a key, want it to serve what is wanted", err)
+	}
+	r.Rollouts.key = key
+	if err := r.joinAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := r.stored("d2"); !ok {
+		t.Error("d2 wants nothing once the key is back")
+	}
+}
+
 func TestHigherRevThanOursRaisesEpoch(t *testing.T) {
 	r := newRig(t, "d1", "d2")
 	v := r.versions(2)
