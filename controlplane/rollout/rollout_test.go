@@ -593,7 +593,7 @@ func TestDeviceThatWasNotJoinedJoinsAtItsBirth(t *testing.T) {
 	}
 }
 
-func TestWithoutARolloutKeyReportsAreStoredAndRunLives(t *testing.T) {
+func TestDevicesJoinOnceThereIsARolloutKey(t *testing.T) {
 	r := newRig(t)
 	r.versions(1)
 	r.add("d1", nil)
@@ -603,9 +603,9 @@ func TestWithoutARolloutKeyReportsAreStoredAndRunLives(t *testing.T) {
 	}
 	key := r.Rollouts.key
 	r.Rollouts.key = nil
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- r.Run(ctx) }()
+	if err := r.joinAll(t.Context()); err != nil { // what Run begins with
+		t.Errorf("joinAll = %v without a key, want it to wait for one", err)
+	}
 	birth, err := protocol.Birth{Format: protocol.Format, Boot: 7, Agent: "v1"}.AppendBinary(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -613,10 +613,6 @@ func TestWithoutARolloutKeyReportsAreStoredAndRunLives(t *testing.T) {
 	r.handle("d2", protocol.TopicBirth, birth)
 	if d, err := r.fleet.Device(t.Context(), "d2"); err != nil || d.Birth == nil {
 		t.Errorf("birth of d2 was not stored: %+v, %v", d, err)
-	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Errorf("Run = %v without a key, want it to serve what is wanted", err)
 	}
 	r.Rollouts.key = key
 	if err := r.joinAll(t.Context()); err != nil {
