@@ -14,10 +14,11 @@ import (
 )
 
 const (
-	// maxReports bounds what waits to be stored. Beyond it, reports are
-	// dropped: an event is not acknowledged then, so it comes again, and of
-	// state only the latest of each device and kind waits anyway.
-	maxReports = 1 << 17
+	// maxReports and maxReportBytes bound what waits to be stored. Beyond them,
+	// reports are dropped: an event is not acknowledged then, so it comes again,
+	// and of state only the latest of each device and kind waits anyway.
+	maxReports     = 1 << 17
+	maxReportBytes = 64 << 20
 	// maxBatch is how many reports share a transaction, and so an fsync.
 	maxBatch = 512
 	// storeRetry is how long to wait when the store is full or locked.
@@ -44,6 +45,7 @@ type inbox struct {
 
 	mu     sync.Mutex // guards what follows
 	queue  []*rollout.Report
+	bytes  int // of the payloads in queue
 	latest map[inboxKey]*rollout.Report // those in queue that a newer one replaces
 }
 
@@ -62,12 +64,17 @@ func (b *inbox) put(r rollout.Report) bool {
 	defer b.mu.Unlock()
 	key := inboxKey{r.Device, r.Kind}
 	if old, ok := b.latest[key]; ok {
-		old.Payload = r.Payload
-		return true
-	}
-	if len(b.queue) >= maxReports {
+		if more := len(r.Payload) - len(old.Payload); b.bytes+more <= maxReportBytes {
+			b.bytes += more
+			old.Payload = r.Payload
+			return true
+		}
 		return false
 	}
+	if len(b.queue) >= maxReports || b.bytes+len(r.Payload) > maxReportBytes {
+		return false
+	}
+	b.bytes += len(r.Payload)
 	b.queue = append(b.queue, &r)
 	if r.Kind != protocol.TopicEvent {
 		b.latest[key] = &r
@@ -87,6 +94,7 @@ func (b *inbox) take() []rollout.Report {
 	batch := make([]rollout.Report, n)
 	for i, r := range b.queue[:n] {
 		batch[i] = *r
+		b.bytes -= len(r.Payload)
 		delete(b.latest, inboxKey{r.Device, r.Kind})
 	}
 	clear(b.queue[:n])

@@ -1,0 +1,54 @@
+package controlplane
+
+import (
+	"testing"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/rollout"
+	"github.com/sandpiper-edge/sandpiper/protocol"
+)
+
+// One device may send events as large as the broker lets through, faster than
+// they can be stored.
+func TestInboxIsBoundedInBytes(t *testing.T) {
+	var b inbox
+	b.init()
+	event := rollout.Report{Device: "a", Kind: protocol.TopicEvent, Payload: make([]byte, protocol.MaxPayload)}
+	n := 0
+	for b.put(event) {
+		if n++; n > maxReports {
+			t.Fatal("takes events without end")
+		}
+	}
+	if most := maxReportBytes / protocol.MaxPayload; n != most {
+		t.Errorf("took %d events, want %d", n, most)
+	}
+	if b.put(rollout.Report{Device: "a", Kind: protocol.TopicHave, Payload: []byte("{}")}) {
+		t.Error("took a report over the bound")
+	}
+	for len(b.take()) > 0 {
+	}
+	if b.bytes != 0 {
+		t.Errorf("%d bytes left in an empty inbox", b.bytes)
+	}
+	if !b.put(event) {
+		t.Error("refused an event with room for it")
+	}
+}
+
+func TestInboxKeepsTheLatestState(t *testing.T) {
+	var b inbox
+	b.init()
+	have := rollout.Report{Device: "a", Kind: protocol.TopicHave}
+	for _, payload := range []string{"first", "the second", "last"} {
+		have.Payload = []byte(payload)
+		if !b.put(have) {
+			t.Fatalf("refused %q", payload)
+		}
+	}
+	if b.bytes != len("last") {
+		t.Errorf("counts %d bytes, want %d", b.bytes, len("last"))
+	}
+	if batch := b.take(); len(batch) != 1 || string(batch[0].Payload) != "last" {
+		t.Errorf("took %v, want the last report alone", batch)
+	}
+}
