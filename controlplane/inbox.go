@@ -45,7 +45,7 @@ type inbox struct {
 
 	mu     sync.Mutex // guards what follows
 	queue  []*rollout.Report
-	bytes  int // of the payloads in queue
+	bytes  int                          // of the payloads in queue
 	latest map[inboxKey]*rollout.Report // those in queue that a newer one replaces
 }
 
