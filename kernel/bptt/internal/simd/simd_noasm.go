@@ -1,0 +1,6 @@
+//go:build noasm || !amd64
+
+package simd
+
+// Tiers are those of this build: none.
+var Tiers []Tier

@@ -1,0 +1,32 @@
+// Command gengemm writes the amd64 assembly of package bptt/gemm.
+//
+//	./generate.sh        writes it
+//	./generate.sh check  fails if what is checked in differs
+package main
+
+import (
+	"flag"
+
+	. "github.com/mmcloughlin/avo/build"
+)
+
+func main() {
+	part := flag.String("part", "", "gemm")
+	flag.Parse()
+	ConstraintExpr("amd64,!noasm")
+	masks()
+
+	switch *part {
+	case "gemm":
+		for _, v := range []*isa{avx512, avx2} {
+			for _, n := range v.panels {
+				product(v, n)
+				pack(v, n)
+			}
+			fmaLoop(v)
+		}
+	default:
+		panic("-part?")
+	}
+	Generate()
+}
