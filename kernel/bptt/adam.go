@@ -28,12 +28,5 @@ func (a *adam) begin() {
 
 // update moves the parameters in s by their gradients.
 func (a *adam) update(s span, parameters, gradients []float32) {
-	p, g := s.of(parameters), s.of(gradients)
-	m, v := s.of(a.m)[:len(p)], s.of(a.v)[:len(p)]
-	b1, b2 := float32(1-a.beta1), float32(1-a.beta2)
-	for k, d := range g[:len(p)] {
-		m[k] += (d - m[k]) * b1
-		v[k] += (d*d - v[k]) * b2
-		p[k] -= m[k] * a.step / (float32(math.Sqrt(float64(v[k]))) + a.epsilon)
-	}
+	updateAdam(s.of(parameters), s.of(gradients), s.of(a.m), s.of(a.v), float32(1-a.beta1), float32(1-a.beta2), a.step, a.epsilon)
 }

@@ -7,6 +7,7 @@ import (
 	"runtime"
 
 	"github.com/sandpiper-edge/sandpiper/kernel"
+	"github.com/sandpiper-edge/sandpiper/kernel/bptt/gemm"
 )
 
 // rangeSize is how many parameters are reduced and updated at a time.
@@ -45,7 +46,15 @@ func startEngine(cfg Config, w *kernel.Weights, steps, windows int) (*engine, er
 	if err := checkMemory(w.Graph, steps, e.cfg.BatchSize); err != nil {
 		return nil, err
 	}
-	e.w = weights{make([]float32, size), make([]float32, size)}
+	e.w = weights{flat: make([]float32, size), transposed: make([]float32, size)}
+	if gemm.Accelerated() {
+		e.w.packed = make([]*packedWeights, len(e.layers))
+		for i, l := range w.Graph.Layers {
+			if l.Kind == kernel.LSTM {
+				e.w.packed[i] = newPackedWeights(w.Graph.In(i), l.Units, i == 0)
+			}
+		}
+	}
 	load(e.w.flat, e.layers, w)
 	for range e.cfg.Shards {
 		e.shards = append(e.shards, newShard(&e.cfg, w.Graph, e.layers, size, steps, rows))
@@ -106,7 +115,7 @@ func (e *engine) train(src Source, batch []int) float64 {
 // run runs a batch through the shards and returns the loss, undivided. If terms,
 // the number of loss terms in the batch, is not 0, the shards have gradients too.
 func (e *engine) run(src Source, batch []int, terms int) float64 {
-	if terms > 0 {
+	if terms > 0 || e.w.packed != nil {
 		e.pool.run(2*len(e.layers), e.tasks.transpose)
 	}
 	e.src, e.batch, e.terms = src, batch, terms
@@ -135,9 +144,7 @@ func (e *engine) reduce(i int) {
 	r := e.parameters(i)
 	sum := r.of(e.gradient())
 	for _, s := range e.shards[1:e.used] {
-		for k, v := range r.of(s.grad)[:len(sum)] {
-			sum[k] += v
-		}
+		addTo(sum, r.of(s.grad))
 	}
 }
 
@@ -148,9 +155,14 @@ func (e *engine) parameters(i int) span {
 }
 
 // transpose renews w.transposed: kernels are the even tasks, recurrent kernels
-// the odd ones.
+// the odd ones. Of packed weights the even tasks renew those of the forward
+// pass, the odd ones those of the backward pass.
 func (e *engine) transpose(task int) {
 	i := task / 2
+	if e.w.packed != nil && e.w.packed[i] != nil {
+		e.w.packed[i].pack(e.w.flat, e.layers[i], e.graph.Layers[i].Units, task%2 == 1)
+		return
+	}
 	s, rows := e.layers[i].kernel, e.graph.In(i)
 	if task%2 == 1 {
 		s, rows = e.layers[i].recurrent, e.graph.Layers[i].Units

@@ -31,6 +31,10 @@ func fitted(t testing.TB, g kernel.Graph, train, val Source, cfg Config) (*kerne
 }
 
 func TestFitIsTheSameOnOneAndTwoCores(t *testing.T) {
+	eachTier(t, testFitIsTheSameOnOneAndTwoCores)
+}
+
+func testFitIsTheSameOnOneAndTwoCores(t *testing.T) {
 	g := graph(3, seqLayer(9), lstmLayer(70), denseLayer(3, kernel.Softmax), denseLayer(2, kernel.Linear))
 	train, val := randomWindows(g, MSE, 45, 5, 1), randomWindows(g, MSE, 11, 5, 2)
 	cfg := Config{Epochs: 3, BatchSize: 16, Seed: 4, GlobalClipNorm: 0.1}

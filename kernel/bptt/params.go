@@ -36,6 +36,9 @@ type weights struct {
 	// transposed holds, where flat has a kernel, that kernel transposed: what
 	// the products of the backward pass need.
 	transposed []float32
+	// packed are those of LSTM layers where products run in assembly, instead of
+	// transposed; nil otherwise.
+	packed []*packedWeights
 }
 
 // load copies w's parameters into flat.

@@ -1,6 +1,9 @@
 package bptt
 
-import "github.com/sandpiper-edge/sandpiper/kernel"
+import (
+	"github.com/sandpiper-edge/sandpiper/kernel"
+	"github.com/sandpiper-edge/sandpiper/kernel/bptt/gemm"
+)
 
 // A layer is a lstm or a dense. n is the number of windows at hand.
 type layer interface {
@@ -35,7 +38,11 @@ func newShard(cfg *Config, g kernel.Graph, layers []tensors, size, steps, rows i
 	s.x = make([]float32, rows*len(s.window))
 	s.y = make([]float32, rows*len(s.target))
 	for i, l := range g.Layers {
-		if l.Kind == kernel.LSTM {
+		switch {
+		case l.Kind == kernel.LSTM && gemm.Accelerated():
+			s.layers = append(s.layers, newPackedLSTM(layers[i], i, g.In(i), l.Units, steps, rows, l.Sequences))
+			continue
+		case l.Kind == kernel.LSTM:
 			s.layers = append(s.layers, newLSTM(layers[i], g.In(i), l.Units, steps, rows, l.Sequences))
 			continue
 		}

@@ -8,21 +8,38 @@ import (
 	"gonum.org/v1/gonum/blas/gonum"
 
 	"github.com/sandpiper-edge/sandpiper/kernel"
+	"github.com/sandpiper-edge/sandpiper/kernel/bptt/internal/simd"
 )
 
 // reference is the model that speeds are quoted for: 14 sensors, 30 steps.
 var reference = graph(14, lstmLayer(128), denseLayer(1, kernel.Linear))
 
+// eachTier runs test for every tier of this build and in plain Go.
+func eachTier(t *testing.T, test func(t *testing.T)) {
+	for _, tier := range append(simd.Tiers, simd.Tier{Name: "generic"}) {
+		t.Run(tier.Name, func(t *testing.T) {
+			restore, ok := simd.Only(tier.Name)
+			defer restore()
+			if !ok && tier.Used != nil {
+				t.Skip("this CPU lacks it")
+			}
+			test(t)
+		})
+	}
+}
+
 func TestBatchAllocatesNothing(t *testing.T) {
 	g := graph(14, seqLayer(128), lstmLayer(40), denseLayer(1, kernel.Linear))
 	src := randomWindows(g, MSE, 40, 5, 1)
-	e := start(t, Config{ClipNorm: 1}, mustInit(g), src)
-	order := ascending(make([]int, 40))
-	for _, n := range []int{32, 7} {
-		if got := testing.AllocsPerRun(3, func() { e.train(src, order[:n]) }); got != 0 {
-			t.Errorf("a batch of %d allocates %v times, want 0", n, got)
+	eachTier(t, func(t *testing.T) {
+		e := start(t, Config{ClipNorm: 1}, mustInit(g), src)
+		order := ascending(make([]int, 40))
+		for _, n := range []int{32, 7} {
+			if got := testing.AllocsPerRun(3, func() { e.train(src, order[:n]) }); got != 0 {
+				t.Errorf("a batch of %d allocates %v times, want 0", n, got)
+			}
 		}
-	}
+	})
 }
 
 // plain is another implementation to gonum's eyes, so it is given whole products.
@@ -31,6 +48,8 @@ type plain struct{ gonum.Implementation }
 // Whole products run in gonum's goroutines where they are large; the bits must
 // be those of the tiles.
 func TestProductsAreTheSameWholeAndInTiles(t *testing.T) {
+	restore, _ := simd.Only("") // the other tiers do not use blas32
+	defer restore()
 	g := graph(14, seqLayer(130), lstmLayer(70), denseLayer(3, kernel.Linear))
 	src := randomWindows(g, MSE, 32, 9, 1)
 	run := func() []float32 {

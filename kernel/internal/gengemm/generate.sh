@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes the assembly of package bptt/gemm. With "check" it writes
+# Writes the assembly of packages bptt and bptt/gemm. With "check" it writes
 # nothing and fails if what is checked in is not what the generator gives.
 set -eu
 cd "$(dirname "$0")"
@@ -21,3 +21,5 @@ put() { # file destination
 check=${1-}
 part gemm gemm
 put gemm_amd64.s ../../bptt/gemm/gemm_amd64.s
+part gates bptt
+put gates_amd64.s ../../bptt/gates_amd64.s

@@ -1,4 +1,4 @@
-// Command gengemm writes the amd64 assembly of package bptt/gemm.
+// Command gengemm writes the amd64 assembly of packages bptt and bptt/gemm.
 //
 //	./generate.sh        writes it
 //	./generate.sh check  fails if what is checked in differs
@@ -11,7 +11,7 @@ import (
 )
 
 func main() {
-	part := flag.String("part", "", "gemm")
+	part := flag.String("part", "", "gemm or gates")
 	flag.Parse()
 	ConstraintExpr("amd64,!noasm")
 	masks()
@@ -24,6 +24,14 @@ func main() {
 				pack(v, n)
 			}
 			fmaLoop(v)
+		}
+	case "gates":
+		constants()
+		for _, v := range []*isa{avx512, avx2} {
+			gatesForward(v)
+			gatesBackward(v)
+			adam(v)
+			addTo(v)
 		}
 	default:
 		panic("-part?")

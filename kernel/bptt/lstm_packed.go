@@ -1,0 +1,150 @@
+package bptt
+
+import "github.com/sandpiper-edge/sandpiper/kernel/bptt/gemm"
+
+// packedWeights are a LSTM layer's weights as gemm wants its right operands.
+type packedWeights struct {
+	forward   *gemm.Packed // [W; U; b]: (in+units+1)×4·units
+	recurrent *gemm.Packed // Uᵀ: 4·units×units
+	input     *gemm.Packed // Wᵀ: 4·units×in, nil in the first layer
+}
+
+func newPackedWeights(in, units int, first bool) *packedWeights {
+	p := &packedWeights{
+		forward:   gemm.NewPacked(in+units+1, gates*units),
+		recurrent: gemm.NewPacked(gates*units, units),
+	}
+	if !first {
+		p.input = gemm.NewPacked(gates*units, in)
+	}
+	return p
+}
+
+// whole is the span of kernel, recurrent kernel and bias, which layout places
+// one after another: the rows of one matrix.
+func (t tensors) whole() span { return span{t.kernel.lo, t.bias.hi} }
+
+// pack renews the forward weights, or those of the backward pass.
+func (p *packedWeights) pack(flat []float32, t tensors, units int, backward bool) {
+	wide := gates * units
+	if !backward {
+		p.forward.Pack(t.whole().of(flat), wide)
+		return
+	}
+	p.recurrent.PackTrans(t.recurrent.of(flat), wide)
+	if p.input != nil {
+		p.input.PackTrans(t.kernel.of(flat), wide)
+	}
+}
+
+// A packedLSTM is a lstm on package gemm. It keeps x, h of the step before, and
+// a 1 for the bias side by side, so that both the pre-activations of a step and
+// the gradient of all weights are one product.
+type packedLSTM struct {
+	p         tensors
+	index     int // of the layer
+	in, units int
+	steps     int
+	sequences bool
+
+	// xh is [steps+1][n][xs]: x at inAt, h at hAt, 1 behind it. The last step
+	// has h only.
+	xh           []float32
+	inAt, hAt    int
+	xs           int
+	z            []float32 // [steps][n][zs]: gate activations, after backward ∂L/∂z
+	zs           int
+	c, tc        []float32 // [steps][n][units]
+	h            []float32 // what the layer above sees: [steps][n][units] or [n][units]
+	dh, dc, zero []float32 // as in lstm
+	scratch      []float32 // of the gradient's product
+}
+
+func newPackedLSTM(p tensors, index, in, units, steps, rows int, sequences bool) *packedLSTM {
+	state, seen := rows*units, rows*units
+	if sequences {
+		seen *= steps
+	}
+	l := &packedLSTM{p: p, index: index, in: in, units: units, steps: steps, sequences: sequences}
+	l.hAt = ceilDiv(in, 16) * 16 // whole cache lines of h
+	l.inAt = l.hAt - in
+	l.xs, l.zs = rowStride(l.hAt+units+1), rowStride(gates*units)
+	l.xh = make([]float32, (steps+1)*rows*l.xs)
+	l.z = make([]float32, steps*rows*l.zs)
+	l.c, l.tc = make([]float32, steps*state), make([]float32, steps*state)
+	l.h, l.dh = make([]float32, seen), make([]float32, seen)
+	l.dc, l.zero = make([]float32, state), make([]float32, state)
+	l.scratch = make([]float32, gemm.ScratchLen(in+units+1, steps*rows))
+	return l
+}
+
+// rowStride is n rounded up to whole cache lines and away from powers of two:
+// lines a multiple of 1 KiB apart fall into few sets of an L1 cache, and a
+// product reads a value from each of several rows at a time.
+func rowStride(n int) int {
+	s := ceilDiv(n, 16) * 16
+	if s%128 == 0 {
+		s += 16
+	}
+	return s
+}
+
+func (l *packedLSTM) forward(w *weights, x []float32, n int) []float32 {
+	all := l.steps * n
+	for r := range all {
+		row := l.xh[r*l.xs:][:l.xs]
+		copy(row[l.inAt:l.hAt], x[r*l.in:])
+		row[l.hAt+l.units] = 1
+	}
+	for r := range n {
+		clear(l.xh[r*l.xs+l.hAt:][:l.units])
+	}
+	u, c := l.units, l.zero
+	for t := range l.steps {
+		zt := l.zAt(t, n)
+		w.packed[l.index].forward.Mul(n, l.xh[t*n*l.xs+l.inAt:], l.xs, zt, l.zs, false)
+		next := step(l.c, t, n, u)
+		forwardGates(zt, l.zs, c, next, step(l.tc, t, n, u), l.xh[(t+1)*n*l.xs+l.hAt:], l.xs, u, n)
+		c = next
+	}
+	seen := l.xh[n*l.xs:]
+	if !l.sequences {
+		seen, all = l.xh[all*l.xs:], n
+	}
+	for r := range all {
+		copy(l.h[r*u:(r+1)*u], seen[r*l.xs+l.hAt:])
+	}
+	return l.h[:all*u]
+}
+
+func (l *packedLSTM) zAt(t, n int) []float32 { return l.z[t*n*l.zs : (t+1)*n*l.zs] }
+
+func (l *packedLSTM) upstream(n int) []float32 {
+	if l.sequences {
+		return l.dh[:l.steps*n*l.units]
+	}
+	return l.dh[:n*l.units]
+}
+
+func (l *packedLSTM) backward(w *weights, grad, dx []float32, n int) {
+	u, packed := l.units, w.packed[l.index]
+	clear(l.dc)
+	dh := l.upstream(n)
+	for t := l.steps - 1; t >= 0; t-- {
+		at, before, c0 := dh, dh, l.zero
+		if l.sequences {
+			at, before = step(dh, t, n, u), step(dh, max(t-1, 0), n, u)
+		}
+		if t > 0 {
+			c0 = step(l.c, t-1, n, u)
+		}
+		backwardGates(l.zAt(t, n), l.zs, c0, step(l.tc, t, n, u), at, l.dc, u, n)
+		if t > 0 {
+			packed.recurrent.Mul(n, l.zAt(t, n), l.zs, before, u, l.sequences)
+		}
+	}
+	gemm.TransMul(l.in+u+1, gates*u, l.steps*n, l.xh[l.inAt:], l.xs, l.z, l.zs, l.p.whole().of(grad), gates*u, l.scratch)
+	if dx != nil {
+		packed.input.Mul(l.steps*n, l.z, l.zs, dx, l.in, false)
+	}
+}
