@@ -114,7 +114,7 @@ func (c Config) checkLoss(g kernel.Graph) error {
 
 func (c Config) clips() int {
 	n := 0
-	for _, v := range []float32{c.ClipValue, c.ClipNorm, c.GlobalClipNorm} {
+	for _, v := range [...]float32{c.ClipValue, c.ClipNorm, c.GlobalClipNorm} {
 		if v != 0 {
 			n++
 		}

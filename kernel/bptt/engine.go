@@ -31,7 +31,7 @@ type engine struct {
 	used  int // shards with windows
 
 	// Method values, made once because making one allocates.
-	tasks struct{ shard, transpose, reduce, update func(int) }
+	tasks struct{ shard, transpose, reduce, update, reduceAndUpdate func(int) }
 }
 
 // startEngine makes an engine for windows of the given steps; the caller stops
@@ -60,7 +60,8 @@ func startEngine(cfg Config, w *kernel.Weights, steps, windows int) (*engine, er
 		e.shards = append(e.shards, newShard(&e.cfg, w.Graph, e.layers, size, steps, rows))
 	}
 	e.adam = newAdam(cfg, size)
-	e.tasks.shard, e.tasks.transpose, e.tasks.reduce, e.tasks.update = e.runShard, e.transpose, e.reduce, e.update
+	e.tasks.shard, e.tasks.transpose = e.runShard, e.transpose
+	e.tasks.reduce, e.tasks.update, e.tasks.reduceAndUpdate = e.reduce, e.update, e.reduceAndUpdate
 	e.pool = startPool(min(runtime.GOMAXPROCS(0), e.cfg.Shards) - 1)
 	return e, nil
 }
@@ -105,9 +106,13 @@ func (e *engine) train(src Source, batch []int) float64 {
 		return mean
 	}
 	ranges := ceilDiv(len(e.w.flat), rangeSize)
+	e.adam.begin()
+	if e.cfg.clips() == 0 {
+		e.pool.run(ranges, e.tasks.reduceAndUpdate)
+		return mean
+	}
 	e.pool.run(ranges, e.tasks.reduce)
 	clipGradients(e.cfg, e.layers, e.gradient())
-	e.adam.begin()
 	e.pool.run(ranges, e.tasks.update)
 	return mean
 }
@@ -149,6 +154,11 @@ func (e *engine) reduce(i int) {
 }
 
 func (e *engine) update(i int) { e.adam.update(e.parameters(i), e.w.flat, e.gradient()) }
+
+func (e *engine) reduceAndUpdate(i int) {
+	e.reduce(i)
+	e.update(i)
+}
 
 func (e *engine) parameters(i int) span {
 	return span{i * rangeSize, min((i+1)*rangeSize, len(e.w.flat))}

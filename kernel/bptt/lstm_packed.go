@@ -57,7 +57,6 @@ type packedLSTM struct {
 	c, tc        []float32 // [steps][n][units]
 	h            []float32 // what the layer above sees: [steps][n][units] or [n][units]
 	dh, dc, zero []float32 // as in lstm
-	scratch      []float32 // of the gradient's product
 }
 
 func newPackedLSTM(p tensors, index, in, units, steps, rows int, sequences bool) *packedLSTM {
@@ -74,7 +73,6 @@ func newPackedLSTM(p tensors, index, in, units, steps, rows int, sequences bool)
 	l.c, l.tc = make([]float32, steps*state), make([]float32, steps*state)
 	l.h, l.dh = make([]float32, seen), make([]float32, seen)
 	l.dc, l.zero = make([]float32, state), make([]float32, state)
-	l.scratch = make([]float32, gemm.ScratchLen(in+units+1, steps*rows))
 	return l
 }
 
@@ -143,7 +141,7 @@ func (l *packedLSTM) backward(w *weights, grad, dx []float32, n int) {
 			packed.recurrent.Mul(n, l.zAt(t, n), l.zs, before, u, l.sequences)
 		}
 	}
-	gemm.TransMul(l.in+u+1, gates*u, l.steps*n, l.xh[l.inAt:], l.xs, l.z, l.zs, l.p.whole().of(grad), gates*u, l.scratch)
+	gemm.TransMul(l.in+u+1, gates*u, l.steps*n, l.xh[l.inAt:], l.xs, l.z, l.zs, l.p.whole().of(grad), gates*u)
 	if dx != nil {
 		packed.input.Mul(l.steps*n, l.z, l.zs, dx, l.in, false)
 	}

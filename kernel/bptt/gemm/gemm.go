@@ -71,8 +71,30 @@ func (p *Packed) Mul(m int, a []float32, lda int, c []float32, ldc int, add bool
 	}
 }
 
-// ScratchLen is the length of TransMul's scratch.
-func ScratchLen(m, k int) int { return min(k, depthBlock) * scratchCols(m) }
+// TransMul computes C = Aᵀ·B: A is k×m with rows lda apart, B k×n with rows ldb
+// apart, C m×n with rows ldc apart. C must not overlap A or B.
+//
+// It reads B where it is, at full speed unless its rows are a large power of two
+// apart, of which few fit in a cache at a time.
+func TransMul(m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
+	check("a", a, k, m, lda)
+	check("b", b, k, n, ldb)
+	check("c", c, m, n, ldc)
+	x := operands{ars: 1, acs: lda, bs: ldb, cs: ldc, alpha: 1}
+	for l := 0; l < k; l += depthBlock {
+		x.k, x.add = min(depthBlock, k-l), l > 0
+		for i := 0; i < m; i += rowBlock {
+			x.m, x.a = min(rowBlock, m-i), &a[l*lda+i]
+			for j := 0; j < n; {
+				w := panelWidth(n - j)
+				x.cols = min(w, n-j)
+				x.b, x.c = &b[l*ldb+j], &c[i*ldc+j]
+				x.multiply(w)
+				j += w
+			}
+		}
+	}
+}
 
 // scratchCols is how many columns of B are packed at a time: one panel if all
 // of A is used at once.
@@ -81,15 +103,6 @@ func scratchCols(m int) int {
 		return panelWidth(colBlock)
 	}
 	return colBlock
-}
-
-// TransMul computes C = Aᵀ·B: A is k×m with rows lda apart, B k×n with rows ldb
-// apart, C m×n with rows ldc apart. C must not overlap A or B.
-func TransMul(m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, scratch []float32) {
-	check("a", a, k, m, lda)
-	check("b", b, k, n, ldb)
-	check("c", c, m, n, ldc)
-	blocks(operands{m: m, k: k, a: &a[0], ars: 1, acs: lda, cs: ldc, alpha: 1}, a, b, ldb, false, c, n, scratch)
 }
 
 // blocks computes x's product of A and B, B k×n or, with transB, n×k.

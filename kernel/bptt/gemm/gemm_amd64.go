@@ -74,6 +74,21 @@ func packPanel(dst []float32, k, cols int, b []float32, ldb int) {
 	}
 }
 
+// FMALoop multiplies and adds n times in each of 12 registers, reading no
+// memory, and returns how many operations that was: the CPU's own speed, to
+// compare with. It is 0 in plain Go.
+func FMALoop(n int) (operations float64) {
+	switch {
+	case simd.AVX512:
+		fmaLoopAVX512(n)
+	case simd.AVX2:
+		fmaLoopAVX2(n)
+	default:
+		return 0
+	}
+	return 2 * 12 * float64(lanes()) * float64(n)
+}
+
 // The products compute a panel of C, m rows of as many registers as the name
 // says, the last of which has tail columns where there is a tail: C = alpha·A·B,
 // or C += alpha·A·B if add is not 0. Strides count elements; m and k are at
@@ -109,6 +124,5 @@ func pack2AVX2(k int, b *float32, bs int, p *float32)
 //go:noescape
 func pack1AVX2(k int, b *float32, bs int, p *float32, tail int)
 
-// fmaLoops multiply and add n times in each of 12 registers.
 func fmaLoopAVX512(n int)
 func fmaLoopAVX2(n int)

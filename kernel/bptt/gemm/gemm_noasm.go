@@ -5,6 +5,9 @@ package gemm
 // Accelerated reports whether products run in assembly.
 func Accelerated() bool { return false }
 
+// FMALoop does nothing in plain Go.
+func FMALoop(int) (operations float64) { return 0 }
+
 func lanes() int { return genericWidth }
 
 func panelWidth(int) int { return genericWidth }
