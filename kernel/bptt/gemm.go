@@ -4,8 +4,12 @@ import (
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas32"
 	"gonum.org/v1/gonum/blas/gonum"
+
+	"github.com/sandpiper-edge/sandpiper/kernel/bptt/gemm"
 )
 
+// Products are gemm's where it has assembly, otherwise those of blas32.
+//
 // Only products A·B and Aᵀ·B are used. gonum computes both with an axpy per
 // element of A, each element of C taking its terms one by one in the order of
 // k: the bits depend on neither the tiles, the goroutines nor the alignment of
@@ -44,6 +48,10 @@ func tiled() bool {
 
 // mul computes C += A·B.
 func mul(a, b, c blas32.General) {
+	if gemm.Accelerated() {
+		gemm.Mul(c.Rows, c.Cols, a.Cols, a.Data, a.Stride, b.Data, b.Stride, c.Data, c.Stride, true)
+		return
+	}
 	if !tiled() {
 		blas32.Gemm(blas.NoTrans, blas.NoTrans, 1, a, b, 1, c)
 		return
@@ -70,6 +78,10 @@ const (
 
 // mulT computes C = Aᵀ·B.
 func mulT(a, b, c blas32.General) {
+	if gemm.Accelerated() {
+		gemm.TransMul(c.Rows, c.Cols, a.Rows, a.Data, a.Stride, b.Data, b.Stride, c.Data, c.Stride)
+		return
+	}
 	if !tiled() {
 		blas32.Gemm(blas.Trans, blas.NoTrans, 1, a, b, 0, c)
 		return

@@ -62,13 +62,21 @@ func (p *Packed) Mul(m int, a []float32, lda int, c []float32, ldc int, add bool
 	for k := 0; k < p.k; k += depthBlock {
 		x := operands{m: m, k: min(depthBlock, p.k-k), a: &a[k], ars: lda, acs: 1, cs: ldc, alpha: 1, add: add || k > 0}
 		for j := 0; j < p.n; {
-			w := panelWidth(p.n - j)
-			x.b, x.bs = &p.data[j*p.k+k*w], w
-			x.c, x.cols = &c[j], min(w, p.n-j)
+			w := x.take(p.n - j)
+			x.b, x.bs, x.bp, x.c = &p.data[j*p.k+k*w], w, w*p.k, &c[j]
 			x.multiply(w)
-			j += w
+			j += w * x.panels
 		}
 	}
+}
+
+// Mul computes C = A·B, or C += A·B if add, like Packed.Mul but with B, k×n with
+// rows ldb apart, where it is.
+func Mul(m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, add bool) {
+	check("a", a, m, k, lda)
+	check("b", b, k, n, ldb)
+	check("c", c, m, n, ldc)
+	direct(operands{m: m, k: k, ars: lda, acs: 1, bs: ldb, cs: ldc, alpha: 1, add: add}, n, a, b, c)
 }
 
 // TransMul computes C = Aᵀ·B: A is k×m with rows lda apart, B k×n with rows ldb
@@ -80,17 +88,21 @@ func TransMul(m, n, k int, a []float32, lda int, b []float32, ldb int, c []float
 	check("a", a, k, m, lda)
 	check("b", b, k, n, ldb)
 	check("c", c, m, n, ldc)
-	x := operands{ars: 1, acs: lda, bs: ldb, cs: ldc, alpha: 1}
+	direct(operands{m: m, k: k, ars: 1, acs: lda, bs: ldb, cs: ldc, alpha: 1}, n, a, b, c)
+}
+
+// direct computes x's product of A and B where they are.
+func direct(x operands, n int, a, b, c []float32) {
+	m, k, add := x.m, x.k, x.add
 	for l := 0; l < k; l += depthBlock {
-		x.k, x.add = min(depthBlock, k-l), l > 0
+		x.k, x.add = min(depthBlock, k-l), add || l > 0
 		for i := 0; i < m; i += rowBlock {
-			x.m, x.a = min(rowBlock, m-i), &a[l*lda+i]
+			x.m, x.a = min(rowBlock, m-i), &a[i*x.ars+l*x.acs]
 			for j := 0; j < n; {
-				w := panelWidth(n - j)
-				x.cols = min(w, n-j)
-				x.b, x.c = &b[l*ldb+j], &c[i*ldc+j]
+				w := x.take(n - j)
+				x.b, x.bp, x.c = &b[l*x.bs+j], w, &c[i*x.cs+j]
 				x.multiply(w)
-				j += w
+				j += w * x.panels
 			}
 		}
 	}
@@ -121,28 +133,43 @@ func blocks(x operands, a, b []float32, ldb int, transB bool, c []float32, n int
 			for i := 0; i < m; i += rowBlock {
 				x.m, x.a = min(rowBlock, m-i), &a[i*x.ars+l*x.acs]
 				for p := 0; p < w; {
-					pw := panelWidth(w - p)
-					x.b, x.bs = &scratch[p*x.k], pw
-					x.c, x.cols = &c[i*x.cs+j+p], min(pw, w-p)
+					pw := x.take(w - p)
+					x.b, x.bs, x.bp, x.c = &scratch[p*x.k], pw, pw*x.k, &c[i*x.cs+j+p]
 					x.multiply(pw)
-					p += pw
+					p += pw * x.panels
 				}
 			}
 		}
 	}
 }
 
-// operands are those of one panel: C = alpha·A·B or, with add, C += alpha·A·B.
+// operands are those of panels of equal width: C = alpha·A·B or, with add,
+// C += alpha·A·B.
 type operands struct {
-	m, k, cols int
-	a          *float32
-	ars, acs   int // distance between rows, between columns
-	b          *float32
-	bs         int
-	c          *float32
-	cs         int
-	alpha      float32
-	add        bool
+	m, k     int
+	panels   int // side by side in C
+	cols     int // of each, less than their width only if there is one
+	a        *float32
+	ars, acs int // distance between rows, between columns
+	b        *float32
+	bs, bp   int // distance between rows, between panels
+	c        *float32
+	cs       int
+	alpha    float32
+	add      bool
+}
+
+// take sets panels and cols to the next ones where so many columns are left,
+// and returns their width.
+func (x *operands) take(left int) (width int) {
+	width = panelWidth(left)
+	x.panels, x.cols = 1, min(width, left)
+	if width > lanes() {
+		for left -= width; left >= width && panelWidth(left) == width; left -= width {
+			x.panels++
+		}
+	}
+	return width
 }
 
 // packBlock packs b, k×n.

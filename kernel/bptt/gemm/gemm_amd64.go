@@ -32,7 +32,7 @@ func panelWidth(left int) int {
 	return 8
 }
 
-// multiply computes a panel of width w.
+// multiply computes x's panels, of width w.
 func (x *operands) multiply(w int) {
 	add := uint32(0)
 	if x.add {
@@ -40,13 +40,13 @@ func (x *operands) multiply(w int) {
 	}
 	switch {
 	case simd.AVX512 && w == 32:
-		product2AVX512(x.m, x.k, x.a, x.ars, x.acs, x.b, x.bs, x.c, x.cs, x.alpha, add)
+		product2AVX512(x.m, x.k, x.a, x.ars, x.acs, x.b, x.bs, x.c, x.cs, x.alpha, add, x.panels, x.bp)
 	case simd.AVX512:
 		product1AVX512(x.m, x.k, x.a, x.ars, x.acs, x.b, x.bs, x.c, x.cs, x.alpha, add, x.cols)
 	case simd.AVX2 && w == 24:
-		product3AVX2(x.m, x.k, x.a, x.ars, x.acs, x.b, x.bs, x.c, x.cs, x.alpha, add)
+		product3AVX2(x.m, x.k, x.a, x.ars, x.acs, x.b, x.bs, x.c, x.cs, x.alpha, add, x.panels, x.bp)
 	case simd.AVX2 && w == 16:
-		product2AVX2(x.m, x.k, x.a, x.ars, x.acs, x.b, x.bs, x.c, x.cs, x.alpha, add)
+		product2AVX2(x.m, x.k, x.a, x.ars, x.acs, x.b, x.bs, x.c, x.cs, x.alpha, add, x.panels, x.bp)
 	case simd.AVX2:
 		product1AVX2(x.m, x.k, x.a, x.ars, x.acs, x.b, x.bs, x.c, x.cs, x.alpha, add, x.cols)
 	default:
@@ -89,22 +89,22 @@ func FMALoop(n int) (operations float64) {
 	return 2 * 12 * float64(lanes()) * float64(n)
 }
 
-// The products compute a panel of C, m rows of as many registers as the name
-// says, the last of which has tail columns where there is a tail: C = alpha·A·B,
-// or C += alpha·A·B if add is not 0. Strides count elements; m and k are at
-// least 1.
+// The products compute panels of C side by side, m rows of as many registers as
+// the name says, or one panel of one register with tail columns: C = alpha·A·B,
+// or C += alpha·A·B if add is not 0. Strides count elements, bp from a panel of B
+// to the next; m, k and panels are at least 1.
 
 //go:noescape
-func product2AVX512(m, k int, a *float32, ars, acs int, b *float32, bs int, c *float32, cs int, alpha float32, add uint32)
+func product2AVX512(m, k int, a *float32, ars, acs int, b *float32, bs int, c *float32, cs int, alpha float32, add uint32, panels, bp int)
 
 //go:noescape
 func product1AVX512(m, k int, a *float32, ars, acs int, b *float32, bs int, c *float32, cs int, alpha float32, add uint32, tail int)
 
 //go:noescape
-func product3AVX2(m, k int, a *float32, ars, acs int, b *float32, bs int, c *float32, cs int, alpha float32, add uint32)
+func product3AVX2(m, k int, a *float32, ars, acs int, b *float32, bs int, c *float32, cs int, alpha float32, add uint32, panels, bp int)
 
 //go:noescape
-func product2AVX2(m, k int, a *float32, ars, acs int, b *float32, bs int, c *float32, cs int, alpha float32, add uint32)
+func product2AVX2(m, k int, a *float32, ars, acs int, b *float32, bs int, c *float32, cs int, alpha float32, add uint32, panels, bp int)
 
 //go:noescape
 func product1AVX2(m, k int, a *float32, ars, acs int, b *float32, bs int, c *float32, cs int, alpha float32, add uint32, tail int)

@@ -22,9 +22,9 @@ DATA laneMasks<>+56(SB)/4, $0x00000000
 DATA laneMasks<>+60(SB)/4, $0x00000000
 GLOBL laneMasks<>(SB), RODATA|NOPTR, $64
 
-// func product2AVX512(m int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, cs int, alpha float32, add uint32)
+// func product2AVX512(m int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, cs int, alpha float32, add uint32, panels int, bp int)
 // Requires: AVX, AVX512DQ, AVX512F
-TEXT ·product2AVX512(SB), NOSPLIT, $0-80
+TEXT ·product2AVX512(SB), NOSPLIT, $0-96
 	MOVQ a+16(FP), AX
 	MOVQ c+56(FP), CX
 	MOVQ b+40(FP), DX
@@ -206,11 +206,11 @@ rest:
 	VXORPS Z12, Z12, Z12
 	VXORPS Z13, Z13, Z13
 	MOVQ   k+8(FP), BX
-	MOVQ   DX, DX
+	MOVQ   DX, R13
 
 k7:
-	VMOVUPS      (DX), Z14
-	VMOVUPS      64(DX), Z15
+	VMOVUPS      (R13), Z14
+	VMOVUPS      64(R13), Z15
 	VBROADCASTSS (AX), Z16
 	VFMADD231PS  Z14, Z16, Z0
 	VFMADD231PS  Z15, Z16, Z1
@@ -233,7 +233,7 @@ k7:
 	VFMADD231PS  Z14, Z16, Z12
 	VFMADD231PS  Z15, Z16, Z13
 	ADDQ         SI, AX
-	ADDQ         DI, DX
+	ADDQ         DI, R13
 	DECQ         BX
 	JNZ          k7
 	VBROADCASTSS alpha+72(FP), Z14
@@ -315,8 +315,7 @@ set7:
 	ADDQ    R8, CX
 
 stored7:
-	VZEROUPPER
-	RET
+	JMP next
 
 not7:
 	CMPQ   BX, $0x06
@@ -334,11 +333,11 @@ not7:
 	VXORPS Z10, Z10, Z10
 	VXORPS Z11, Z11, Z11
 	MOVQ   k+8(FP), BX
-	MOVQ   DX, DX
+	MOVQ   DX, R13
 
 k6:
-	VMOVUPS      (DX), Z12
-	VMOVUPS      64(DX), Z13
+	VMOVUPS      (R13), Z12
+	VMOVUPS      64(R13), Z13
 	VBROADCASTSS (AX), Z14
 	VFMADD231PS  Z12, Z14, Z0
 	VFMADD231PS  Z13, Z14, Z1
@@ -358,7 +357,7 @@ k6:
 	VFMADD231PS  Z12, Z14, Z10
 	VFMADD231PS  Z13, Z14, Z11
 	ADDQ         SI, AX
-	ADDQ         DI, DX
+	ADDQ         DI, R13
 	DECQ         BX
 	JNZ          k6
 	VBROADCASTSS alpha+72(FP), Z12
@@ -430,8 +429,7 @@ set6:
 	ADDQ    R8, CX
 
 stored6:
-	VZEROUPPER
-	RET
+	JMP next
 
 not6:
 	CMPQ   BX, $0x05
@@ -447,11 +445,11 @@ not6:
 	VXORPS Z8, Z8, Z8
 	VXORPS Z9, Z9, Z9
 	MOVQ   k+8(FP), BX
-	MOVQ   DX, DX
+	MOVQ   DX, R13
 
 k5:
-	VMOVUPS      (DX), Z10
-	VMOVUPS      64(DX), Z11
+	VMOVUPS      (R13), Z10
+	VMOVUPS      64(R13), Z11
 	VBROADCASTSS (AX), Z12
 	VFMADD231PS  Z10, Z12, Z0
 	VFMADD231PS  Z11, Z12, Z1
@@ -468,7 +466,7 @@ k5:
 	VFMADD231PS  Z10, Z12, Z8
 	VFMADD231PS  Z11, Z12, Z9
 	ADDQ         SI, AX
-	ADDQ         DI, DX
+	ADDQ         DI, R13
 	DECQ         BX
 	JNZ          k5
 	VBROADCASTSS alpha+72(FP), Z10
@@ -530,8 +528,7 @@ set5:
 	ADDQ    R8, CX
 
 stored5:
-	VZEROUPPER
-	RET
+	JMP next
 
 not5:
 	CMPQ   BX, $0x04
@@ -545,11 +542,11 @@ not5:
 	VXORPS Z6, Z6, Z6
 	VXORPS Z7, Z7, Z7
 	MOVQ   k+8(FP), BX
-	MOVQ   DX, DX
+	MOVQ   DX, R13
 
 k4:
-	VMOVUPS      (DX), Z8
-	VMOVUPS      64(DX), Z9
+	VMOVUPS      (R13), Z8
+	VMOVUPS      64(R13), Z9
 	VBROADCASTSS (AX), Z10
 	VFMADD231PS  Z8, Z10, Z0
 	VFMADD231PS  Z9, Z10, Z1
@@ -563,7 +560,7 @@ k4:
 	VFMADD231PS  Z8, Z10, Z6
 	VFMADD231PS  Z9, Z10, Z7
 	ADDQ         SI, AX
-	ADDQ         DI, DX
+	ADDQ         DI, R13
 	DECQ         BX
 	JNZ          k4
 	VBROADCASTSS alpha+72(FP), Z8
@@ -615,8 +612,7 @@ set4:
 	ADDQ    R8, CX
 
 stored4:
-	VZEROUPPER
-	RET
+	JMP next
 
 not4:
 	CMPQ   BX, $0x03
@@ -628,11 +624,11 @@ not4:
 	VXORPS Z4, Z4, Z4
 	VXORPS Z5, Z5, Z5
 	MOVQ   k+8(FP), BX
-	MOVQ   DX, DX
+	MOVQ   DX, R13
 
 k3:
-	VMOVUPS      (DX), Z6
-	VMOVUPS      64(DX), Z7
+	VMOVUPS      (R13), Z6
+	VMOVUPS      64(R13), Z7
 	VBROADCASTSS (AX), Z8
 	VFMADD231PS  Z6, Z8, Z0
 	VFMADD231PS  Z7, Z8, Z1
@@ -643,7 +639,7 @@ k3:
 	VFMADD231PS  Z6, Z8, Z4
 	VFMADD231PS  Z7, Z8, Z5
 	ADDQ         SI, AX
-	ADDQ         DI, DX
+	ADDQ         DI, R13
 	DECQ         BX
 	JNZ          k3
 	VBROADCASTSS alpha+72(FP), Z6
@@ -685,8 +681,7 @@ set3:
 	ADDQ    R8, CX
 
 stored3:
-	VZEROUPPER
-	RET
+	JMP next
 
 not3:
 	CMPQ   BX, $0x02
@@ -696,11 +691,11 @@ not3:
 	VXORPS Z2, Z2, Z2
 	VXORPS Z3, Z3, Z3
 	MOVQ   k+8(FP), BX
-	MOVQ   DX, DX
+	MOVQ   DX, R13
 
 k2:
-	VMOVUPS      (DX), Z4
-	VMOVUPS      64(DX), Z5
+	VMOVUPS      (R13), Z4
+	VMOVUPS      64(R13), Z5
 	VBROADCASTSS (AX), Z6
 	VFMADD231PS  Z4, Z6, Z0
 	VFMADD231PS  Z5, Z6, Z1
@@ -708,7 +703,7 @@ k2:
 	VFMADD231PS  Z4, Z6, Z2
 	VFMADD231PS  Z5, Z6, Z3
 	ADDQ         SI, AX
-	ADDQ         DI, DX
+	ADDQ         DI, R13
 	DECQ         BX
 	JNZ          k2
 	VBROADCASTSS alpha+72(FP), Z4
@@ -740,8 +735,7 @@ set2:
 	ADDQ    R8, CX
 
 stored2:
-	VZEROUPPER
-	RET
+	JMP next
 
 not2:
 	CMPQ   BX, $0x01
@@ -749,16 +743,16 @@ not2:
 	VXORPS Z0, Z0, Z0
 	VXORPS Z1, Z1, Z1
 	MOVQ   k+8(FP), BX
-	MOVQ   DX, DX
+	MOVQ   DX, R13
 
 k1:
-	VMOVUPS      (DX), Z2
-	VMOVUPS      64(DX), Z3
+	VMOVUPS      (R13), Z2
+	VMOVUPS      64(R13), Z3
 	VBROADCASTSS (AX), Z4
 	VFMADD231PS  Z2, Z4, Z0
 	VFMADD231PS  Z3, Z4, Z1
 	ADDQ         SI, AX
-	ADDQ         DI, DX
+	ADDQ         DI, R13
 	DECQ         BX
 	JNZ          k1
 	VBROADCASTSS alpha+72(FP), Z2
@@ -780,10 +774,23 @@ set1:
 	ADDQ    R8, CX
 
 stored1:
-	VZEROUPPER
-	RET
+	JMP next
 
 not1:
+next:
+	DECQ panels+80(FP)
+	JZ   done
+	MOVQ a+16(FP), AX
+	MOVQ m+0(FP), BX
+	MOVQ c+56(FP), CX
+	ADDQ $0x80, CX
+	MOVQ CX, c+56(FP)
+	MOVQ bp+88(FP), R13
+	SHLQ $0x02, R13
+	ADDQ R13, DX
+	JMP  tile
+
+done:
 	VZEROUPPER
 	RET
 
@@ -1028,8 +1035,7 @@ set7:
 	ADDQ    R8, CX
 
 stored7:
-	VZEROUPPER
-	RET
+	JMP next
 
 not7:
 	CMPQ   BX, $0x06
@@ -1112,8 +1118,7 @@ set6:
 	ADDQ    R8, CX
 
 stored6:
-	VZEROUPPER
-	RET
+	JMP next
 
 not6:
 	CMPQ   BX, $0x05
@@ -1186,8 +1191,7 @@ set5:
 	ADDQ    R8, CX
 
 stored5:
-	VZEROUPPER
-	RET
+	JMP next
 
 not5:
 	CMPQ   BX, $0x04
@@ -1250,8 +1254,7 @@ set4:
 	ADDQ    R8, CX
 
 stored4:
-	VZEROUPPER
-	RET
+	JMP next
 
 not4:
 	CMPQ   BX, $0x03
@@ -1304,8 +1307,7 @@ set3:
 	ADDQ    R8, CX
 
 stored3:
-	VZEROUPPER
-	RET
+	JMP next
 
 not3:
 	CMPQ   BX, $0x02
@@ -1348,8 +1350,7 @@ set2:
 	ADDQ    R8, CX
 
 stored2:
-	VZEROUPPER
-	RET
+	JMP next
 
 not2:
 	CMPQ   BX, $0x01
@@ -1382,10 +1383,10 @@ set1:
 	ADDQ    R8, CX
 
 stored1:
-	VZEROUPPER
-	RET
+	JMP next
 
 not1:
+next:
 	VZEROUPPER
 	RET
 
@@ -1448,9 +1449,9 @@ loop:
 	VZEROUPPER
 	RET
 
-// func product3AVX2(m int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, cs int, alpha float32, add uint32)
+// func product3AVX2(m int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, cs int, alpha float32, add uint32, panels int, bp int)
 // Requires: AVX, FMA3
-TEXT ·product3AVX2(SB), NOSPLIT, $0-80
+TEXT ·product3AVX2(SB), NOSPLIT, $0-96
 	MOVQ a+16(FP), AX
 	MOVQ c+56(FP), CX
 	MOVQ b+40(FP), DX
@@ -1590,12 +1591,12 @@ rest:
 	VXORPS Y7, Y7, Y7
 	VXORPS Y8, Y8, Y8
 	MOVQ   k+8(FP), BX
-	MOVQ   DX, DX
+	MOVQ   DX, R11
 
 k3:
-	VMOVUPS      (DX), Y9
-	VMOVUPS      32(DX), Y10
-	VMOVUPS      64(DX), Y11
+	VMOVUPS      (R11), Y9
+	VMOVUPS      32(R11), Y10
+	VMOVUPS      64(R11), Y11
 	VBROADCASTSS (AX), Y12
 	VFMADD231PS  Y9, Y12, Y0
 	VFMADD231PS  Y10, Y12, Y1
@@ -1609,7 +1610,7 @@ k3:
 	VFMADD231PS  Y10, Y12, Y7
 	VFMADD231PS  Y11, Y12, Y8
 	ADDQ         SI, AX
-	ADDQ         DI, DX
+	ADDQ         DI, R11
 	DECQ         BX
 	JNZ          k3
 	VBROADCASTSS alpha+72(FP), Y9
@@ -1663,8 +1664,7 @@ set3:
 	ADDQ    R8, CX
 
 stored3:
-	VZEROUPPER
-	RET
+	JMP next
 
 not3:
 	CMPQ   BX, $0x02
@@ -1676,12 +1676,12 @@ not3:
 	VXORPS Y4, Y4, Y4
 	VXORPS Y5, Y5, Y5
 	MOVQ   k+8(FP), BX
-	MOVQ   DX, DX
+	MOVQ   DX, R11
 
 k2:
-	VMOVUPS      (DX), Y6
-	VMOVUPS      32(DX), Y7
-	VMOVUPS      64(DX), Y8
+	VMOVUPS      (R11), Y6
+	VMOVUPS      32(R11), Y7
+	VMOVUPS      64(R11), Y8
 	VBROADCASTSS (AX), Y9
 	VFMADD231PS  Y6, Y9, Y0
 	VFMADD231PS  Y7, Y9, Y1
@@ -1691,7 +1691,7 @@ k2:
 	VFMADD231PS  Y7, Y9, Y4
 	VFMADD231PS  Y8, Y9, Y5
 	ADDQ         SI, AX
-	ADDQ         DI, DX
+	ADDQ         DI, R11
 	DECQ         BX
 	JNZ          k2
 	VBROADCASTSS alpha+72(FP), Y6
@@ -1731,8 +1731,7 @@ set2:
 	ADDQ    R8, CX
 
 stored2:
-	VZEROUPPER
-	RET
+	JMP next
 
 not2:
 	CMPQ   BX, $0x01
@@ -1741,18 +1740,18 @@ not2:
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	MOVQ   k+8(FP), BX
-	MOVQ   DX, DX
+	MOVQ   DX, R11
 
 k1:
-	VMOVUPS      (DX), Y3
-	VMOVUPS      32(DX), Y4
-	VMOVUPS      64(DX), Y5
+	VMOVUPS      (R11), Y3
+	VMOVUPS      32(R11), Y4
+	VMOVUPS      64(R11), Y5
 	VBROADCASTSS (AX), Y6
 	VFMADD231PS  Y3, Y6, Y0
 	VFMADD231PS  Y4, Y6, Y1
 	VFMADD231PS  Y5, Y6, Y2
 	ADDQ         SI, AX
-	ADDQ         DI, DX
+	ADDQ         DI, R11
 	DECQ         BX
 	JNZ          k1
 	VBROADCASTSS alpha+72(FP), Y3
@@ -1778,10 +1777,23 @@ set1:
 	ADDQ    R8, CX
 
 stored1:
-	VZEROUPPER
-	RET
+	JMP next
 
 not1:
+next:
+	DECQ panels+80(FP)
+	JZ   done
+	MOVQ a+16(FP), AX
+	MOVQ m+0(FP), BX
+	MOVQ c+56(FP), CX
+	ADDQ $0x60, CX
+	MOVQ CX, c+56(FP)
+	MOVQ bp+88(FP), R11
+	SHLQ $0x02, R11
+	ADDQ R11, DX
+	JMP  tile
+
+done:
 	VZEROUPPER
 	RET
 
@@ -1808,9 +1820,9 @@ row:
 	VZEROUPPER
 	RET
 
-// func product2AVX2(m int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, cs int, alpha float32, add uint32)
+// func product2AVX2(m int, k int, a *float32, ars int, acs int, b *float32, bs int, c *float32, cs int, alpha float32, add uint32, panels int, bp int)
 // Requires: AVX, FMA3
-TEXT ·product2AVX2(SB), NOSPLIT, $0-80
+TEXT ·product2AVX2(SB), NOSPLIT, $0-96
 	MOVQ a+16(FP), AX
 	MOVQ c+56(FP), CX
 	MOVQ b+40(FP), DX
@@ -1922,11 +1934,11 @@ rest:
 	VXORPS Y4, Y4, Y4
 	VXORPS Y5, Y5, Y5
 	MOVQ   k+8(FP), BX
-	MOVQ   DX, DX
+	MOVQ   DX, R11
 
 k3:
-	VMOVUPS      (DX), Y6
-	VMOVUPS      32(DX), Y7
+	VMOVUPS      (R11), Y6
+	VMOVUPS      32(R11), Y7
 	VBROADCASTSS (AX), Y8
 	VFMADD231PS  Y6, Y8, Y0
 	VFMADD231PS  Y7, Y8, Y1
@@ -1937,7 +1949,7 @@ k3:
 	VFMADD231PS  Y6, Y8, Y4
 	VFMADD231PS  Y7, Y8, Y5
 	ADDQ         SI, AX
-	ADDQ         DI, DX
+	ADDQ         DI, R11
 	DECQ         BX
 	JNZ          k3
 	VBROADCASTSS alpha+72(FP), Y6
@@ -1979,8 +1991,7 @@ set3:
 	ADDQ    R8, CX
 
 stored3:
-	VZEROUPPER
-	RET
+	JMP next
 
 not3:
 	CMPQ   BX, $0x02
@@ -1990,11 +2001,11 @@ not3:
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
 	MOVQ   k+8(FP), BX
-	MOVQ   DX, DX
+	MOVQ   DX, R11
 
 k2:
-	VMOVUPS      (DX), Y4
-	VMOVUPS      32(DX), Y5
+	VMOVUPS      (R11), Y4
+	VMOVUPS      32(R11), Y5
 	VBROADCASTSS (AX), Y6
 	VFMADD231PS  Y4, Y6, Y0
 	VFMADD231PS  Y5, Y6, Y1
@@ -2002,7 +2013,7 @@ k2:
 	VFMADD231PS  Y4, Y6, Y2
 	VFMADD231PS  Y5, Y6, Y3
 	ADDQ         SI, AX
-	ADDQ         DI, DX
+	ADDQ         DI, R11
 	DECQ         BX
 	JNZ          k2
 	VBROADCASTSS alpha+72(FP), Y4
@@ -2034,8 +2045,7 @@ set2:
 	ADDQ    R8, CX
 
 stored2:
-	VZEROUPPER
-	RET
+	JMP next
 
 not2:
 	CMPQ   BX, $0x01
@@ -2043,16 +2053,16 @@ not2:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	MOVQ   k+8(FP), BX
-	MOVQ   DX, DX
+	MOVQ   DX, R11
 
 k1:
-	VMOVUPS      (DX), Y2
-	VMOVUPS      32(DX), Y3
+	VMOVUPS      (R11), Y2
+	VMOVUPS      32(R11), Y3
 	VBROADCASTSS (AX), Y4
 	VFMADD231PS  Y2, Y4, Y0
 	VFMADD231PS  Y3, Y4, Y1
 	ADDQ         SI, AX
-	ADDQ         DI, DX
+	ADDQ         DI, R11
 	DECQ         BX
 	JNZ          k1
 	VBROADCASTSS alpha+72(FP), Y2
@@ -2074,10 +2084,23 @@ set1:
 	ADDQ    R8, CX
 
 stored1:
-	VZEROUPPER
-	RET
+	JMP next
 
 not1:
+next:
+	DECQ panels+80(FP)
+	JZ   done
+	MOVQ a+16(FP), AX
+	MOVQ m+0(FP), BX
+	MOVQ c+56(FP), CX
+	ADDQ $0x40, CX
+	MOVQ CX, c+56(FP)
+	MOVQ bp+88(FP), R11
+	SHLQ $0x02, R11
+	ADDQ R11, DX
+	JMP  tile
+
+done:
 	VZEROUPPER
 	RET
 
@@ -2241,8 +2264,7 @@ set3:
 	ADDQ       R8, CX
 
 stored3:
-	VZEROUPPER
-	RET
+	JMP next
 
 not3:
 	CMPQ   BX, $0x02
@@ -2285,8 +2307,7 @@ set2:
 	ADDQ       R8, CX
 
 stored2:
-	VZEROUPPER
-	RET
+	JMP next
 
 not2:
 	CMPQ   BX, $0x01
@@ -2319,10 +2340,10 @@ set1:
 	ADDQ       R8, CX
 
 stored1:
-	VZEROUPPER
-	RET
+	JMP next
 
 not1:
+next:
 	VZEROUPPER
 	RET
 

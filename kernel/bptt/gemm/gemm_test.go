@@ -172,6 +172,10 @@ func TestPackedAndTransMul(t *testing.T) {
 				checkProduct(t, a, b, c, got, false, false, s[2], 1, beta)
 			}
 			got := c.clone()
+			Mul(s[0], s[1], s[2], a.data(), a.ld, b.data(), b.ld, got.data(), got.ld, true)
+			checkProduct(t, a, b, c, got, false, false, s[2], 1, 1)
+
+			got = c.clone()
 			p.PackTrans(bt.data(), bt.ld)
 			p.Mul(s[0], a.data(), a.ld, got.data(), got.ld, false)
 			checkProduct(t, a, bt, c, got, false, true, s[2], 1, 0)

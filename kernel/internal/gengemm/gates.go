@@ -219,11 +219,7 @@ func adam(v *isa) {
 	p, grad, first, second, n := param("p"), param("grad"), param("m"), param("v"), param("n")
 	broadcast := func(name string) reg.VecVirtual {
 		r := v.vec()
-		a, err := Param(name).Resolve()
-		if err != nil {
-			panic(err)
-		}
-		VBROADCASTSS(a.Addr, r)
+		VBROADCASTSS(slot(name), r)
 		return r
 	}
 	b1, b2, step, epsilon := broadcast("b1"), broadcast("b2"), broadcast("step"), broadcast("epsilon")

@@ -8,13 +8,15 @@ import (
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// product computes all rows of one panel of C: n registers wide, of which a
-// panel of one is masked. Every element of C is one sum in the order of k,
-// whatever the tile it falls in.
+// product computes all rows of panels of C that lie side by side, n registers
+// wide; that of one register is one panel and masked. Every element of C is one
+// sum in the order of k, whatever the tile it falls in.
 func product(v *isa, n int) {
 	signature := "func(m, k int, a *float32, ars, acs int, b *float32, bs int, c *float32, cs int, alpha float32, add uint32"
 	if n == 1 {
 		signature += ", tail int"
+	} else {
+		signature += ", panels, bp int"
 	}
 	TEXT(fmt.Sprintf("product%d%s", n, v.suffix), NOSPLIT, signature+")")
 	t := &tile{isa: v, n: n, a: param("a"), c: param("c"), b: param("b"), m: param("m"), acs: stride("acs"), bs: stride("bs"), cs: stride("cs")}
@@ -39,10 +41,33 @@ func product(v *isa, n int) {
 		CMPQ(t.m, operand.Imm(uint64(rows)))
 		JNE(operand.LabelRef(next))
 		t.emit(rows)
-		end()
+		JMP(operand.LabelRef("next"))
 		Label(next)
 	}
+	Label("next")
+	if n > 1 {
+		// The arguments are the registers of the outer loop.
+		DECQ(slot("panels"))
+		JZ(operand.LabelRef("done"))
+		Load(Param("a"), t.a)
+		Load(Param("m"), t.m)
+		Load(Param("c"), t.c)
+		ADDQ(operand.Imm(uint64(n*v.bytes())), t.c)
+		MOVQ(t.c, slot("c"))
+		ADDQ(stride("bp"), t.b)
+		JMP(operand.LabelRef("tile"))
+		Label("done")
+	}
 	end()
+}
+
+// slot is where a parameter is.
+func slot(name string) operand.Mem {
+	p, err := Param(name).Resolve()
+	if err != nil {
+		panic(err)
+	}
+	return p.Addr
 }
 
 // A tile is a product's registers.
@@ -94,11 +119,7 @@ func (t *tile) emit(rows int) {
 	JNZ(operand.LabelRef(label("k")))
 
 	alpha, add := t.vec(), GP32()
-	p, err := Param("alpha").Resolve()
-	if err != nil {
-		panic(err)
-	}
-	VBROADCASTSS(p.Addr, alpha)
+	VBROADCASTSS(slot("alpha"), alpha)
 	Load(Param("add"), add)
 	TESTL(add, add)
 	JZ(operand.LabelRef(label("set")))
