@@ -2,7 +2,7 @@ package bptt
 
 import "github.com/sandpiper-edge/sandpiper/kernel"
 
-// A dense is one Dense layer of a shard. It is applied to rows: windows, or
+// A dense is one Dense layer of a worker. It is applied to rows: windows, or
 // steps·windows under an LSTM with Sequences.
 type dense struct {
 	p          tensors

@@ -20,9 +20,11 @@ type engine struct {
 	graph  kernel.Graph
 	layers []tensors
 	w      weights
-	shards []*shard
+	shards []shard
 	adam   *adam
-	pool   *pool
+
+	pool    *pool
+	workers []*worker
 
 	// The batch at hand, read by the tasks.
 	src   Source
@@ -31,7 +33,9 @@ type engine struct {
 	used  int // shards with windows
 
 	// Method values, made once because making one allocates.
-	tasks struct{ shard, transpose, reduce, update, reduceAndUpdate func(int) }
+	tasks struct {
+		shard, transpose, reduce, update, reduceAndUpdate func(worker, i int)
+	}
 }
 
 // startEngine makes an engine for windows of the given steps; the caller stops
@@ -57,12 +61,15 @@ func startEngine(cfg Config, w *kernel.Weights, steps, windows int) (*engine, er
 	}
 	load(e.w.flat, e.layers, w)
 	for range e.cfg.Shards {
-		e.shards = append(e.shards, newShard(&e.cfg, w.Graph, e.layers, size, steps, rows))
+		e.shards = append(e.shards, shard{grad: make([]float32, size)})
+	}
+	e.pool = startPool(min(runtime.GOMAXPROCS(0), e.cfg.Shards) - 1)
+	for range e.pool.helpers + 1 {
+		e.workers = append(e.workers, newWorker(&e.cfg, w.Graph, e.layers, steps, rows))
 	}
 	e.adam = newAdam(cfg, size)
 	e.tasks.shard, e.tasks.transpose = e.runShard, e.transpose
 	e.tasks.reduce, e.tasks.update, e.tasks.reduceAndUpdate = e.reduce, e.update, e.reduceAndUpdate
-	e.pool = startPool(min(runtime.GOMAXPROCS(0), e.cfg.Shards) - 1)
 	return e, nil
 }
 
@@ -93,8 +100,8 @@ func (e *engine) loss(ctx context.Context, src Source, order []int) (float64, er
 }
 
 func (e *engine) termsPerWindow() int {
-	s := e.shards[0]
-	return lossTerms(e.cfg.Loss, len(s.target), s.outputs)
+	k := e.workers[0]
+	return lossTerms(e.cfg.Loss, len(k.target), k.outputs)
 }
 
 // train runs one batch forward and backward, updates the weights and returns
@@ -136,16 +143,16 @@ func (e *engine) run(src Source, batch []int, terms int) float64 {
 // perShard is how many windows of the batch a shard gets; the last has the rest.
 func (e *engine) perShard() int { return ceilDiv(len(e.batch), len(e.shards)) }
 
-func (e *engine) runShard(i int) {
+func (e *engine) runShard(worker, i int) {
 	n := e.perShard()
-	e.shards[i].evaluate(&e.w, e.src, e.batch[i*n:min((i+1)*n, len(e.batch))], e.terms)
+	e.workers[worker].evaluate(&e.shards[i], &e.w, e.src, e.batch[i*n:min((i+1)*n, len(e.batch))], e.terms)
 }
 
 // gradient is that of the whole batch once reduced.
 func (e *engine) gradient() []float32 { return e.shards[0].grad }
 
 // reduce adds the shards' gradients in a range of parameters, in shard order.
-func (e *engine) reduce(i int) {
+func (e *engine) reduce(_, i int) {
 	r := e.parameters(i)
 	sum := r.of(e.gradient())
 	for _, s := range e.shards[1:e.used] {
@@ -153,11 +160,11 @@ func (e *engine) reduce(i int) {
 	}
 }
 
-func (e *engine) update(i int) { e.adam.update(e.parameters(i), e.w.flat, e.gradient()) }
+func (e *engine) update(_, i int) { e.adam.update(e.parameters(i), e.w.flat, e.gradient()) }
 
-func (e *engine) reduceAndUpdate(i int) {
-	e.reduce(i)
-	e.update(i)
+func (e *engine) reduceAndUpdate(worker, i int) {
+	e.reduce(worker, i)
+	e.update(worker, i)
 }
 
 func (e *engine) parameters(i int) span {
@@ -167,7 +174,7 @@ func (e *engine) parameters(i int) span {
 // transpose renews w.transposed: kernels are the even tasks, recurrent kernels
 // the odd ones. Of packed weights the even tasks renew those of the forward
 // pass, the odd ones those of the backward pass.
-func (e *engine) transpose(task int) {
+func (e *engine) transpose(_, task int) {
 	i := task / 2
 	if e.w.packed != nil && e.w.packed[i] != nil {
 		e.w.packed[i].pack(e.w.flat, e.layers[i], e.graph.Layers[i].Units, task%2 == 1)

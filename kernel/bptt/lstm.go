@@ -1,7 +1,7 @@
 package bptt
 
-// A lstm is one LSTM layer of a shard: its activations and their gradients, for
-// the rows windows that the shard holds at most.
+// A lstm is one LSTM layer of a worker: its activations and their gradients, for
+// the rows windows that a shard has at most.
 //
 // Buffers are indexed by step, window, unit; with n ≤ rows windows at hand a
 // step takes n rows of them.

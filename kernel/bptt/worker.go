@@ -1,0 +1,97 @@
+package bptt
+
+import (
+	"github.com/sandpiper-edge/sandpiper/kernel"
+	"github.com/sandpiper-edge/sandpiper/kernel/bptt/gemm"
+)
+
+// A layer is a lstm or a dense. n is the number of windows at hand.
+type layer interface {
+	// forward returns the output for the input x; it reads x until backward.
+	forward(w *weights, x []float32, n int) []float32
+	// upstream is where ∂L/∂output has to be before backward.
+	upstream(n int) []float32
+	// backward sets the layer's part of grad, and dx to ∂L/∂x unless it is nil.
+	backward(w *weights, grad, dx []float32, n int)
+}
+
+// A shard is the outcome of one part of a batch.
+type shard struct {
+	grad []float32 // of all parameters
+	loss float64   // summed over the windows, undivided
+}
+
+// A worker runs shards, one after another: it holds the windows and activations
+// of the one at hand. There is one a core rather than one a shard, so that less
+// memory goes through the caches.
+type worker struct {
+	cfg              *Config
+	steps, features  int
+	outRows, outputs int // output rows a window, values a row
+	layers           []layer
+	x, y             []float32 // [step][window][feature], [row][window][output]
+	window, target   []float32 // one of the Source
+}
+
+// newWorker makes a worker for shards of up to rows windows.
+func newWorker(cfg *Config, g kernel.Graph, layers []tensors, steps, rows int) *worker {
+	k := &worker{
+		cfg: cfg, steps: steps, features: g.Features, outputs: g.Outputs(), outRows: g.OutputLen(steps) / g.Outputs(),
+	}
+	k.window = make([]float32, steps*k.features)
+	k.target = make([]float32, k.outRows*k.outputs)
+	k.x = make([]float32, rows*len(k.window))
+	k.y = make([]float32, rows*len(k.target))
+	for i, l := range g.Layers {
+		switch {
+		case l.Kind == kernel.LSTM && gemm.Accelerated():
+			k.layers = append(k.layers, newPackedLSTM(layers[i], i, g.In(i), l.Units, steps, rows, l.Sequences))
+		case l.Kind == kernel.LSTM:
+			k.layers = append(k.layers, newLSTM(layers[i], g.In(i), l.Units, steps, rows, l.Sequences))
+		default:
+			d := newDense(layers[i], g.In(i), l, rows, k.outRows)
+			d.logits = i == len(g.Layers)-1 && cfg.Loss != MSE
+			k.layers = append(k.layers, d)
+		}
+	}
+	return k
+}
+
+// evaluate reads the windows of src that indices name, runs them, and sets
+// out.loss. If terms, the number of loss terms in the whole batch, is not 0, it
+// sets out.grad to this shard's share of the mean loss's gradient.
+func (k *worker) evaluate(out *shard, w *weights, src Source, indices []int, terms int) {
+	n := len(indices)
+	k.read(src, indices)
+	v := k.x[:n*len(k.window)]
+	for _, l := range k.layers {
+		v = l.forward(w, v, n)
+	}
+	top := len(k.layers) - 1
+	if terms == 0 {
+		out.loss = loss(k.cfg.Loss, v, k.y, nil, k.outputs, 0)
+		return
+	}
+	out.loss = loss(k.cfg.Loss, v, k.y, k.layers[top].upstream(n), k.outputs, 1/float32(terms))
+	for i := top; i > 0; i-- {
+		k.layers[i].backward(w, out.grad, k.layers[i-1].upstream(n), n)
+	}
+	k.layers[0].backward(w, out.grad, nil, n)
+}
+
+// read turns windows of the Source into steps of all windows.
+func (k *worker) read(src Source, indices []int) {
+	n := len(indices)
+	for i, index := range indices {
+		src.Window(index, k.window, k.target)
+		interleave(k.x, k.window, k.features, i, n)
+		interleave(k.y, k.target, k.outputs, i, n)
+	}
+}
+
+// interleave writes row r of v, of width values, to row r·n+i of all.
+func interleave(all, v []float32, width, i, n int) {
+	for r := 0; r*width < len(v); r++ {
+		copy(all[(r*n+i)*width:], v[r*width:(r+1)*width])
+	}
+}
