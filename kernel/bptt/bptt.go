@@ -13,9 +13,9 @@
 // and the shards' gradients are added in shard order, so the bits of the result
 // depend on the seed and the configuration and not on the number of cores.
 //
-// With AVX-512 or AVX2 the products are those of package gemm, on weights packed
-// once a batch, and a layer's three gradients are one product (packedLSTM); gates
-// and updates are vectors. Otherwise products go through gonum's blas32, so that
+// Where package gemm has assembly the products are its own, on weights packed
+// once a batch, and a layer's three gradients are one product (packedLSTM); with
+// AVX-512 or AVX2 gates and updates are vectors. Otherwise products go through gonum's blas32, so that
 // blas32.Use replaces them. Buffers are made once per Fit: a batch allocates
 // nothing.
 package bptt

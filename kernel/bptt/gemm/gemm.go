@@ -10,7 +10,7 @@
 // read where it is, element by element, by rows or by columns.
 //
 // Each element of a product is one sum in the order of k, in blocks of
-// depthBlock: its bits depend on the tier (AVX-512 and AVX2 with FMA, plain Go
+// depthBlock: its bits depend on the tier (AVX-512, AVX2 with FMA or NEON, plain Go
 // otherwise or with the tag noasm) and on k, not on the other sizes, the
 // alignment or the number of cores.
 package gemm
