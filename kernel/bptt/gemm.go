@@ -79,7 +79,7 @@ const (
 // mulT computes C = Aᵀ·B.
 func mulT(a, b, c blas32.General) {
 	if gemm.Accelerated() {
-		gemm.TransMul(c.Rows, c.Cols, a.Rows, a.Data, a.Stride, b.Data, b.Stride, c.Data, c.Stride)
+		gemm.TransMul(c.Rows, c.Cols, a.Rows, a.Data, a.Stride, b.Data, b.Stride, c.Data, c.Stride, false)
 		return
 	}
 	if !tiled() {

@@ -115,7 +115,8 @@ func (l *packedLSTM) forward(w *weights, x []float32, n int) []float32 {
 	return l.h[:all*u]
 }
 
-func (l *packedLSTM) zAt(t, n int) []float32 { return l.z[t*n*l.zs : (t+1)*n*l.zs] }
+// zAt is z from step t.
+func (l *packedLSTM) zAt(t, n int) []float32 { return l.z[t*n*l.zs:] }
 
 func (l *packedLSTM) upstream(n int) []float32 {
 	if l.sequences {
@@ -124,10 +125,16 @@ func (l *packedLSTM) upstream(n int) []float32 {
 	return l.dh[:n*l.units]
 }
 
+// gradientRows is how many rows of z the gradient's product takes at least: few
+// enough that they are still in the second-level cache, where the backward pass
+// left them, and enough to outweigh reading and writing the gradient.
+const gradientRows = 200
+
 func (l *packedLSTM) backward(w *weights, grad, dx []float32, n int) {
 	u, packed := l.units, w.packed[l.index]
 	clear(l.dc)
 	dh := l.upstream(n)
+	end := l.steps // of the steps that are not in grad yet
 	for t := l.steps - 1; t >= 0; t-- {
 		at, before, c0 := dh, dh, l.zero
 		if l.sequences {
@@ -140,8 +147,11 @@ func (l *packedLSTM) backward(w *weights, grad, dx []float32, n int) {
 		if t > 0 {
 			packed.recurrent.Mul(n, l.zAt(t, n), l.zs, before, u, l.sequences)
 		}
+		if t == 0 || (end-t)*n >= gradientRows {
+			gemm.TransMul(l.in+u+1, gates*u, (end-t)*n, l.xh[t*n*l.xs+l.inAt:], l.xs, l.zAt(t, n), l.zs, l.p.whole().of(grad), gates*u, end < l.steps)
+			end = t
+		}
 	}
-	gemm.TransMul(l.in+u+1, gates*u, l.steps*n, l.xh[l.inAt:], l.xs, l.z, l.zs, l.p.whole().of(grad), gates*u)
 	if dx != nil {
 		packed.input.Mul(l.steps*n, l.z, l.zs, dx, l.in, false)
 	}

@@ -79,16 +79,16 @@ func Mul(m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, l
 	direct(operands{m: m, k: k, ars: lda, acs: 1, bs: ldb, cs: ldc, alpha: 1, add: add}, n, a, b, c)
 }
 
-// TransMul computes C = Aᵀ·B: A is k×m with rows lda apart, B k×n with rows ldb
+// TransMul computes C = Aᵀ·B, or C += Aᵀ·B if add: A is k×m with rows lda apart, B k×n with rows ldb
 // apart, C m×n with rows ldc apart. C must not overlap A or B.
 //
 // It reads B where it is, at full speed unless its rows are a large power of two
 // apart, of which few fit in a cache at a time.
-func TransMul(m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int) {
+func TransMul(m, n, k int, a []float32, lda int, b []float32, ldb int, c []float32, ldc int, add bool) {
 	check("a", a, k, m, lda)
 	check("b", b, k, n, ldb)
 	check("c", c, m, n, ldc)
-	direct(operands{m: m, k: k, ars: 1, acs: lda, bs: ldb, cs: ldc, alpha: 1}, n, a, b, c)
+	direct(operands{m: m, k: k, ars: 1, acs: lda, bs: ldb, cs: ldc, alpha: 1, add: add}, n, a, b, c)
 }
 
 // direct computes x's product of A and B where they are.

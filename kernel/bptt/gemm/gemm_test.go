@@ -181,8 +181,12 @@ func TestPackedAndTransMul(t *testing.T) {
 			checkProduct(t, a, bt, c, got, false, true, s[2], 1, 0)
 
 			got = c.clone()
-			TransMul(s[0], s[1], s[2], at.data(), at.ld, b.data(), b.ld, got.data(), got.ld)
+			TransMul(s[0], s[1], s[2], at.data(), at.ld, b.data(), b.ld, got.data(), got.ld, false)
 			checkProduct(t, at, b, c, got, true, false, s[2], 1, 0)
+
+			got = c.clone()
+			TransMul(s[0], s[1], s[2], at.data(), at.ld, b.data(), b.ld, got.data(), got.ld, true)
+			checkProduct(t, at, b, c, got, true, false, s[2], 1, 1)
 		}
 	})
 }
@@ -286,7 +290,7 @@ func BenchmarkProducts(b *testing.B) {
 	forward, backward := NewPacked(in, 4*u), NewPacked(4*u, u)
 	run("forward", w, 4*u, in, func() { forward.Mul(w, a, 144, c, ld, false) })
 	run("backward", w, u, 4*u, func() { backward.Mul(w, x, ld, c, u, false) })
-	run("gradient", in, 4*u, steps*w, func() { TransMul(in, 4*u, steps*w, a, 144, x, ld, c, 4*u) })
+	run("gradient", in, 4*u, steps*w, func() { TransMul(in, 4*u, steps*w, a, 144, x, ld, c, 4*u, false) })
 	for _, blas := range []struct {
 		name string
 		blas.Float32Level3
