@@ -819,6 +819,34 @@ func TestBadConfiguration(t *testing.T) {
 	})
 }
 
+// A broker may hold, or somebody may play back, a want that was signed long ago.
+func TestOldWantIsNotTakenWhenTheDatabaseIsLost(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		dir := t.TempDir()
+		v1, v2 := w.version(1), w.version(2)
+		w.installed(dir, v1, v2).stop()
+		old, newest := w.want(v1), w.want(v2)
+		old.Rev, newest.Rev = 1, 2
+		w.ask(old)
+		for range 2 { // a second loss must not turn it back further
+			if err := os.WriteFile(filepath.Join(dir, "cache.db"), bytes.Repeat([]byte("damage"), 5000), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			d := w.start(dir)
+			pass(2 * time.Minute)
+			d.expect("idle active pump:v2 serving pump:v2")
+			d.stop()
+		}
+		d := w.start(dir)
+		w.ask(newest)
+		pass(2 * time.Minute)
+		d.expect("idle active pump:v2 serving pump:v2")
+		if s := d.Status(); s.Rev != 2 {
+			t.Errorf("rev %d, want 2: the newest want is taken again", s.Rev)
+		}
+	})
+}
+
 func TestDatabaseIsRebuiltFromTheExportedCopy(t *testing.T) {
 	within(t, func(t *testing.T, w *world) {
 		dir := t.TempDir()

@@ -103,7 +103,9 @@ func (a *Agent) loop(ctx context.Context, g *errgroup.Group) error {
 
 // start counts this start, restores what was damaged, and resumes every model.
 func (a *Agent) start(ctx context.Context, g *errgroup.Group) {
-	boot := max(a.state.Boot, a.files.Boot()) + 1
+	counters := a.files.Counters()
+	boot := max(a.state.Boot, counters.Boot) + 1
+	a.state = a.state.notBefore(counters.Epoch, counters.Rev)
 	a.boot.Store(boot)
 	if previous, err := a.cache.Usage(); err == nil {
 		a.usage.previous(previous)
@@ -112,17 +114,30 @@ func (a *Agent) start(ctx context.Context, g *errgroup.Group) {
 	for _, f := range a.files.Findings() {
 		a.notices.add(a.notice("storage", "", protocol.Digest{}, f))
 	}
-	if err := a.files.SaveBoot(boot); err != nil && !errors.Is(err, store.ErrReadOnly) {
-		a.cfg.Log.Warn("count starts", "err", err)
-	}
 	if err := a.decide(ctx, g, delivery{event: event{kind: evStarted, boot: boot}}); err != nil {
 		// The disk does not take the decision; what is in place answers all the same.
 		for name, r := range a.state.Models {
 			a.serve(ctx, g, effect{kind: doServe, model: name, held: r.Active})
 		}
 	}
+	a.saveCounters()
 	a.findLost(ctx, g)
 	a.restoreLost(ctx, g)
+}
+
+// saveCounters copies what must not go back with a lost database.
+func (a *Agent) saveCounters() {
+	old := a.files.Counters()
+	c := store.Counters{Boot: a.boot.Load(), Epoch: a.state.Epoch, Rev: a.state.Rev}
+	if newest := (protocol.Want{Epoch: old.Epoch, Rev: old.Rev}); newest.Newer(c.Epoch, c.Rev) {
+		c.Epoch, c.Rev = old.Epoch, old.Rev // the database was lost, and that want has not come again
+	}
+	if c == old {
+		return
+	}
+	if err := a.files.SaveCounters(c); err != nil && !errors.Is(err, store.ErrReadOnly) {
+		a.cfg.Log.Warn("counters not copied", "err", err)
+	}
 }
 
 // decide persists what d changes and then runs the effects. An error is of the
@@ -142,6 +157,9 @@ func (a *Agent) decide(ctx context.Context, g *errgroup.Group, d delivery) error
 	a.setStorage("")
 	a.state = next
 	a.publishState()
+	if d.event.kind == evWanted {
+		a.saveCounters()
+	}
 	if !a.running.Load() {
 		return nil // the effects follow from the state at the next start
 	}

@@ -100,6 +100,19 @@ type state struct {
 	Models map[string]rollout `json:"models"`
 }
 
+// notBefore returns s so that it takes the want of (epoch, rev) or a newer one,
+// and none before: what is remembered when the database is lost. That very
+// want is taken once more, because the versions it names went too.
+func (s state) notBefore(epoch, rev uint64) state {
+	if rev > 0 {
+		rev--
+	}
+	if s.Epoch < epoch || s.Epoch == epoch && s.Rev < rev {
+		s.Epoch, s.Rev = epoch, rev
+	}
+	return s
+}
+
 // with returns s with model set to r; s itself is not changed.
 func (s state) with(model string, r rollout) state {
 	s.Models = maps.Clone(s.Models)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 )
 
@@ -73,38 +72,49 @@ func (s *Store) Goldens() ([]string, error) {
 	return models, err
 }
 
-// SaveBoot stores the number of this start outside the database.
-func (s *Store) SaveBoot(n uint64) error {
+// Counters only ever grow, and a lost database must not turn them back: they
+// are copied to a file beside it.
+type Counters struct {
+	Boot       uint64 // starts of the process
+	Epoch, Rev uint64 // of the newest verified want
+}
+
+// SaveCounters stores c outside the database.
+func (s *Store) SaveCounters(c Counters) error {
 	if s.readOnly {
 		return ErrReadOnly
 	}
-	text := strconv.FormatUint(n, 10)
-	err := s.writeFile(bootName, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "%s %s\n", text, bootSum(text))
+	text := fmt.Sprintf("%d %d %d", c.Boot, c.Epoch, c.Rev)
+	err := s.writeFile(countersName, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "%s %s\n", text, countersSum(text))
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("count this start: %w", err)
+		return fmt.Errorf("copy the counters: %w", err)
 	}
 	return nil
 }
 
-// Boot returns what SaveBoot stored last, 0 when that is lost.
-func (s *Store) Boot() uint64 {
-	b, err := os.ReadFile(s.path(bootName))
+// Counters returns what SaveCounters stored last, zeros when that is lost.
+func (s *Store) Counters() Counters {
+	b, err := os.ReadFile(s.path(countersName))
 	if err != nil {
-		return 0
+		return Counters{}
 	}
-	text, check, _ := strings.Cut(strings.TrimSpace(string(b)), " ")
-	n, err := strconv.ParseUint(text, 10, 53)
-	if err != nil || check != bootSum(text) {
-		return 0
+	line := strings.TrimSpace(string(b))
+	end := strings.LastIndexByte(line, ' ')
+	if end < 0 || line[end+1:] != countersSum(line[:end]) {
+		return Counters{}
 	}
-	return n
+	var c Counters
+	if _, err := fmt.Sscanf(line[:end], "%d %d %d", &c.Boot, &c.Epoch, &c.Rev); err != nil {
+		return Counters{}
+	}
+	return c
 }
 
-func bootSum(text string) string {
-	return hex.EncodeToString(sum([]byte(bootName), nil, []byte(text)))
+func countersSum(text string) string {
+	return hex.EncodeToString(sum([]byte(countersName), nil, []byte(text)))
 }
 
 // Size returns the size of the database file, bytes.

@@ -21,7 +21,7 @@
 // byte, against 7.2 with a transaction for each 4 KB.
 //
 // Beside it are golden-MODEL.bin, the last confirmed version of each model as
-// an artifact file, from which a damaged database is rebuilt, and boot, a copy
+// an artifact file, from which a damaged database is rebuilt, and counters, a copy
 // of the number of starts, which must not repeat when the database is lost.
 package store
 
@@ -67,12 +67,12 @@ var (
 )
 
 const (
-	fileName    = "cache.db"
-	damagedName = "cache.db.damaged"
-	bootName    = "boot"
-	format      = "1"
-	pageSize    = 4096
-	lockTimeout = time.Second
+	fileName     = "cache.db"
+	damagedName  = "cache.db.damaged"
+	countersName = "counters"
+	format       = "1"
+	pageSize     = 4096
+	lockTimeout  = time.Second
 
 	// DefaultQuota is the largest size of the database file, in bytes.
 	DefaultQuota = 64 << 20

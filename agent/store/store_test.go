@@ -55,7 +55,7 @@ func TestCommitIsThereAfterReopen(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(s.SetUsage([]byte("usage")), s.DropEvents(1, 99), s.SaveBoot(7), s.Close()); err != nil {
+	if err := errors.Join(s.SetUsage([]byte("usage")), s.DropEvents(1, 99), s.SaveCounters(Counters{7, 2, 31}), s.Close()); err != nil {
 		t.Fatal(err)
 	}
 
@@ -67,8 +67,8 @@ func TestCommitIsThereAfterReopen(t *testing.T) {
 	if usage, err := s.Usage(); err != nil || string(usage) != "usage" {
 		t.Errorf("Usage() = %q, %v, want usage", usage, err)
 	}
-	if n := s.Boot(); n != 7 {
-		t.Errorf("Boot() = %d, want 7", n)
+	if c := s.Counters(); c != (Counters{7, 2, 31}) {
+		t.Errorf("Counters() = %+v, want 7, 2 and 31", c)
 	}
 	keys, err := s.Slots()
 	if diff := cmp.Diff([]Key{b.Key}, keys); err != nil || diff != "" {
@@ -341,19 +341,19 @@ func TestGoldenIsReplacedWhole(t *testing.T) {
 	}
 }
 
-func TestDamagedBootIsNotTrusted(t *testing.T) {
+func TestDamagedCountersAreNotTrusted(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
-	if err := s.SaveBoot(12); err != nil {
+	if err := s.SaveCounters(Counters{Boot: 12}); err != nil {
 		t.Fatal(err)
 	}
-	b, _ := os.ReadFile(filepath.Join(dir, bootName))
+	b, _ := os.ReadFile(filepath.Join(dir, countersName))
 	b[0] ^= 1
-	if err := os.WriteFile(filepath.Join(dir, bootName), b, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, countersName), b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if n := s.Boot(); n != 0 {
-		t.Errorf("Boot() = %d from a damaged file, want 0", n)
+	if c := s.Counters(); c != (Counters{}) {
+		t.Errorf("Counters() = %+v from a damaged file, want zeros", c)
 	}
 }
 
