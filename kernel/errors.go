@@ -35,13 +35,13 @@ func (e *ShapeError) Is(target error) bool { return target == ErrShape }
 // A ValueError says which input value was refused. It wraps ErrNonFinite or
 // ErrRange.
 type ValueError struct {
-	Row, Feature int     // both from 0; rows count through a batch
+	Row, Feature int     // both from 0, and from 1 in the text; rows count through a batch
 	Value        float32 // as given
 	Err          error
 }
 
 func (e *ValueError) Error() string {
-	return fmt.Sprintf("row %d feature %d is %v: %v", e.Row, e.Feature, e.Value, e.Err)
+	return fmt.Sprintf("row %d, feature %d is %v: %v", e.Row+1, e.Feature+1, e.Value, e.Err)
 }
 
 func (e *ValueError) Unwrap() error { return e.Err }

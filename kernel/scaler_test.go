@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"math"
+	"strings"
 	"testing"
 )
 
@@ -91,8 +92,9 @@ func TestScalerRefuses(t *testing.T) {
 		}
 	}
 	var value *ValueError
-	if err := s.In(make([]float32, 6), []float32{1, 1, 1, 1, nan, 1}); !errors.As(err, &value) || value.Row != 1 || value.Feature != 1 {
-		t.Errorf("In(NaN in row 1, feature 1) = %v, want a ValueError that says so", err)
+	if err := s.In(make([]float32, 6), []float32{1, 1, 1, 1, nan, 1}); !errors.As(err, &value) || value.Row != 1 || value.Feature != 1 ||
+		!strings.HasPrefix(value.Error(), "row 2, feature 2 is NaN") {
+		t.Errorf("In(NaN in row 2, feature 2) = %v, want a ValueError that says so, counting from 1", err)
 	}
 	if err := s.In(make([]float32, 3), []float32{10 + 2*(1<<20), 1, 1}); err != nil {
 		t.Errorf("In(2^20) = %v", err)

@@ -390,7 +390,7 @@ func badRequests() []badRow {
 		{"infinite in JSON", badModel, []byte(strings.Replace(badRequest, "21,", "1e999,", 1)), protocol.CodeBadRequest, nil},
 		{"NaN in JSON", badModel, []byte(strings.Replace(badRequest, "21,", "NaN,", 1)), protocol.CodeBadRequest, nil},
 		{"NaN in CBOR", badModel, packed(withNaN...), protocol.CodeBadRequest, []string{"a value is not finite, got row 2, column 2"}},
-		{"beyond what the scaler takes", badModel, []byte(strings.Replace(badRequest, "21,", "1e30,", 1)), protocol.CodeBadRequest, []string{"row 2 feature 0"}},
+		{"beyond what the scaler takes", badModel, []byte(strings.Replace(badRequest, "21,", "1e30,", 1)), protocol.CodeBadRequest, []string{"row 3, feature 1 is 1e+30"}},
 		{"unknown model", "pumps", []byte(badRequest), protocol.CodeNoModel, []string{"this device has no such model, got pumps"}},
 		{"more values than a window has", badModel, long, protocol.CodeBadRequest, []string{"the window is too large, want at most 65536 values"}},
 	}

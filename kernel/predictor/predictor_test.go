@@ -441,9 +441,9 @@ func TestPredictRefuses(t *testing.T) {
 		{"a row too few", 4, rows[3:], kernel.ErrShape, "window: want 15 values, got 12"},
 		{"a value too many", 4, append(rows[:15:15], 1), kernel.ErrShape, "got 16"},
 		{"short output", 3, rows, kernel.ErrShape, "outputs: want 4 values, got 3"},
-		{"NaN", 4, set(7, float32(math.NaN())), kernel.ErrNonFinite, `feature "pressure": row 2 feature 1 is NaN`},
-		{"infinite in the constant column", 4, set(14, float32(math.Inf(1))), kernel.ErrNonFinite, `feature "speed": row 4`},
-		{"too far", 4, set(0, 1e9), kernel.ErrRange, `feature "flow": row 0 feature 0 is 1e+09`},
+		{"NaN", 4, set(7, float32(math.NaN())), kernel.ErrNonFinite, `feature "pressure": row 3, feature 2 is NaN`},
+		{"infinite in the constant column", 4, set(14, float32(math.Inf(1))), kernel.ErrNonFinite, `feature "speed": row 5, feature 3 is`},
+		{"too far", 4, set(0, 1e9), kernel.ErrRange, `feature "flow": row 1, feature 1 is 1e+09`},
 	} {
 		err := p.Predict(make([]float32, c.outputs), c.rows)
 		if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
