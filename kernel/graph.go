@@ -187,12 +187,22 @@ func (g Graph) Recurrent() int {
 // Sequences reports whether a window gives a row of output for each step.
 func (g Graph) Sequences() bool { return g.Layers[g.Recurrent()-1].Sequences }
 
-// OutputLen is the number of values that a window of the given steps gives.
+// OutputLen is the number of values that a window of the given steps gives;
+// math.MaxInt, which no slice has, if an int cannot hold it.
 func (g Graph) OutputLen(steps int) int {
 	if g.Sequences() {
-		return steps * g.Outputs()
+		return product(steps, g.Outputs())
 	}
 	return g.Outputs()
+}
+
+// product is a·b for sizes, math.MaxInt if an int cannot hold it: 32 bits are
+// full at 1024 outputs of 2²² steps, a window of 16 MiB.
+func product(a, b int) int {
+	if b > 0 && a > math.MaxInt/b {
+		return math.MaxInt
+	}
+	return a * b
 }
 
 // Clone returns a copy that shares nothing with g.

@@ -49,7 +49,7 @@ func (m *Model) PredictBatch(s *State, y, windows []float32, n int) error {
 	in := len(windows) / n
 	out := m.graph.OutputLen(in / m.graph.Features)
 	if len(y)%n != 0 || len(y)/n != out {
-		return &ShapeError{"outputs of the batch", n * out, len(y)}
+		return &ShapeError{"outputs of the batch", product(n, out), len(y)}
 	}
 	i := 0
 	if tile := m.tier.batchTile(); tile > 0 {
@@ -71,7 +71,7 @@ func (m *Model) check(s *State, x []float32, n int) error {
 		return fmt.Errorf("a state of another model: %w", ErrState)
 	}
 	if len(x) == 0 || len(x)/n%m.graph.Features != 0 {
-		return &ShapeError{"input rows", (len(x)/n/m.graph.Features + 1) * n * m.graph.Features, len(x)}
+		return &ShapeError{"input rows", product(len(x)/n/m.graph.Features+1, product(n, m.graph.Features)), len(x)}
 	}
 	for i, v := range x {
 		if v >= -MaxInput && v <= MaxInput {

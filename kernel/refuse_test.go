@@ -28,6 +28,11 @@ func TestGraphRefuses(t *testing.T) {
 		{"no units", Graph{1, []Layer{with(lstm, func(l *Layer) { l.Units = 0 })}}, "layer 0: 0 units, want 1 to 1024"},
 		{"negative units", Graph{1, []Layer{with(lstm, func(l *Layer) { l.Units = -1 })}}, "-1 units"},
 		{"units that wrap 32 bits", Graph{1, []Layer{with(lstm, func(l *Layer) { l.Units = 1 << 30 })}}, "units, want 1 to 1024"},
+		{"recurrent kernel of 2^32 values", Graph{1, []Layer{with(lstm, func(l *Layer) { l.Units = 1 << 15 })}}, "32768 units, want 1 to 1024"},
+		{"units of which 4 are 2^32", Graph{1, []Layer{with(lstm, func(l *Layer) { l.Units = math.MaxInt32 })}}, "units, want 1 to 1024"},
+		{"features of which 4 units are 2^32", Graph{1 << 28, []Layer{lstm}}, "features, want 1 to 256"},
+		{"features up to the sign", Graph{math.MinInt32, []Layer{lstm}}, "features, want 1 to 256"},
+		{"dense of 2^32 values", Graph{1, []Layer{lstm, with(out, func(l *Layer) { l.Units = 1 << 30 })}}, "layer 1: 1073741824 units"},
 		{"dense of 1025", Graph{1, []Layer{lstm, with(out, func(l *Layer) { l.Units = 1025 })}}, "layer 1: 1025 units"},
 		{"no kind", Graph{1, []Layer{{Units: 1}}}, "Kind(0)"},
 		{"unknown activation", Graph{1, []Layer{lstm, with(out, func(l *Layer) { l.Activation = 9 })}}, "Activation(9) is unknown"},
@@ -198,6 +203,42 @@ func TestCallsRefuse(t *testing.T) {
 				t.Errorf("PredictBatch(n = %d) = %v, want ErrShape", n, err)
 			}
 		}
+	}
+}
+
+// TestSizesThatOverflowAreRefused has the products of lengths that do not fit
+// in 32 bits; they must not wrap to one that is there.
+func TestSizesThatOverflowAreRefused(t *testing.T) {
+	if got, want := (Graph{1, []Layer{{Kind: LSTM, Units: 4, Sequences: true}}}).OutputLen(math.MaxInt/4+1), math.MaxInt; got != want {
+		t.Errorf("OutputLen = %d, want %d", got, want)
+	}
+	if testing.Short() {
+		t.Skip("short: packs 1024 units")
+	}
+	g := Graph{1, []Layer{{Kind: LSTM, Units: MaxUnits, Sequences: true}}}
+	x := make([]float32, 1<<22) // 2²² steps of 2¹⁰ outputs: 2³², 0 in 32 bits
+	for _, m := range bothModels(t, g, 1) {
+		s := m.NewState()
+		for _, c := range []struct{ y, x, n int }{
+			{0, 1 << 22, 1}, {MaxUnits, 1<<22 - 1, 1}, {2 * MaxUnits, 1 << 22, 1},
+			{0, 1 << 22, 2}, {0, 1 << 22, 1 << 22}, {2, 1 << 22, 2}, {4, 1<<22 - 4, 4}, {1, 1 << 22, math.MaxInt32}, {1, 1 << 22, math.MinInt32},
+		} {
+			y, x := make([]float32, c.y), x[:c.x]
+			if err := m.PredictBatch(s, y, x, c.n); !errors.Is(err, ErrShape) {
+				t.Errorf("%s PredictBatch(%d outputs, %d inputs, n = %d) = %v, want ErrShape", typeName(m), c.y, c.x, c.n, err)
+			}
+			if c.n > 1 {
+				continue
+			}
+			if err := m.Predict(s, y, x); !errors.Is(err, ErrShape) {
+				t.Errorf("%s Predict(%d outputs, %d inputs) = %v, want ErrShape", typeName(m), c.y, c.x, err)
+			}
+		}
+	}
+	var shape *ShapeError
+	m := bothModels(t, Graph{3, []Layer{{Kind: LSTM, Units: 1}}}, 1)[0]
+	if err := m.PredictBatch(m.NewState(), nil, x, 1<<22); !errors.As(err, &shape) || shape.Want <= 0 {
+		t.Errorf("PredictBatch(a third of a row each) = %v, want a ShapeError of a size above 0", err)
 	}
 }
 
