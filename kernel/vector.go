@@ -159,7 +159,7 @@ type lstmArgs struct {
 	next   unsafe.Pointer // where the next one goes
 	c, h   unsafe.Pointer // cell and float32 hidden state of the first block
 	uStep  int            // units to the next block
-	rows   int            // input rows
+	rows   int            // input rows, or sequences
 	xStep  int            // bytes from one to the next, or to the next sequence's
 	zRow   int            // bytes between the rows' sums
 	hStep  int            // units from a sequence's state to the next one's
@@ -263,7 +263,7 @@ func (l *vectorLSTM) inputSums(z, x []float32) {
 // stepBatch is step for tile sequences, whose states lie one after the other in
 // s: x is the first one's input row and xStep the distance to the next one's.
 func (l *vectorLSTM) stepBatch(s *lstmState, x []float32, xStep int, below *lstmState) {
-	a := lstmArgs{nq: l.padded / 16, hStep: l.padded}
+	a := lstmArgs{nq: l.padded / 16, hStep: l.padded, rows: l.tier.batchTile()}
 	switch {
 	case l.first:
 		a.x, a.nx, a.xStep = unsafe.Pointer(&x[0]), l.in, 4*xStep

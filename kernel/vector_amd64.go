@@ -84,29 +84,38 @@ func (a *lstmArgs) rowsFloat32(t tier, units int) {
 }
 
 // batchTile is the number of sequences that batch advances together, 0 for a
-// tier where one after the other is as fast: without 32 registers there is
-// little to share between sequences.
+// tier that goes one after the other.
 func (t tier) batchTile() int {
-	if t == avx512VNNI {
-		return 4
+	if t == generic {
+		return 0
 	}
-	return 0
+	return 4
 }
 
 // batchInt8 is stepInt8 for batchTile sequences.
-func (a *lstmArgs) batchInt8(_ tier, units int) {
-	if units == 32 {
+func (a *lstmArgs) batchInt8(t tier, units int) {
+	switch {
+	case t == avx512VNNI && units == 32:
 		int8BatchAVX512(a)
-	} else {
+	case t == avx512VNNI:
 		int8BatchAVX512Half(a)
+	case t == avxVNNI && avxVNNITwin:
+		int8BatchAVXVNNITwin(a)
+	case t == avxVNNI:
+		int8BatchAVXVNNI(a)
+	default:
+		int8BatchAVX2(a)
 	}
 }
 
-func (a *lstmArgs) batchFloat32(_ tier, units int) {
-	if units == 32 {
+func (a *lstmArgs) batchFloat32(t tier, units int) {
+	switch {
+	case t == avx512VNNI && units == 32:
 		float32BatchAVX512(a)
-	} else {
+	case t == avx512VNNI:
 		float32BatchAVX512Half(a)
+	default:
+		float32BatchAVX2(a)
 	}
 }
 
@@ -183,10 +192,22 @@ func float32BatchAVX512(a *lstmArgs)
 //go:noescape
 func float32BatchAVX512Half(a *lstmArgs)
 
+//go:noescape
+func int8BatchAVXVNNI(a *lstmArgs)
+
+//go:noescape
+func int8BatchAVX2(a *lstmArgs)
+
+//go:noescape
+func float32BatchAVX2(a *lstmArgs)
+
 // int8StepAVXVNNITwin is int8StepAVXVNNI with VPDPBUSD in EVEX.
 //
 //go:noescape
 func int8StepAVXVNNITwin(a *lstmArgs)
+
+//go:noescape
+func int8BatchAVXVNNITwin(a *lstmArgs)
 
 //go:noescape
 func denseSumAVX512(y, bias, w, x *float32, units, n int)

@@ -156,10 +156,10 @@ TEXT ·int8StepAVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), R8
 	MOVQ 16(AX), BX
-	MOVQ 24(AX), DI
 	MOVQ 96(AX), R9
 	MOVQ 104(AX), R10
 	MOVQ 88(AX), R11
+	MOVQ 24(AX), DI
 
 block:
 	MOVQ    R8, SI
@@ -843,10 +843,10 @@ TEXT ·int8StepAVX512Half(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), R8
 	MOVQ 16(AX), BX
-	MOVQ 24(AX), DI
 	MOVQ 96(AX), R9
 	MOVQ 104(AX), R10
 	MOVQ 88(AX), R11
+	MOVQ 24(AX), DI
 
 block:
 	MOVQ    R8, SI
@@ -1268,12 +1268,12 @@ TEXT ·int8StepAVX2(SB), NOSPLIT, $288-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), R8
 	MOVQ 16(AX), BX
-	MOVQ 24(AX), DI
 	MOVQ 96(AX), R9
 	MOVQ 104(AX), R10
 	MOVQ 88(AX), R11
 	LEAQ 31(SP), R13
 	ANDQ $-32, R13
+	MOVQ 24(AX), DI
 
 block:
 	MOVQ    R8, SI
@@ -2041,12 +2041,12 @@ TEXT ·int8StepAVXVNNI(SB), NOSPLIT, $288-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), R8
 	MOVQ 16(AX), BX
-	MOVQ 24(AX), DI
 	MOVQ 96(AX), R9
 	MOVQ 104(AX), R10
 	MOVQ 88(AX), R11
 	LEAQ 31(SP), R13
 	ANDQ $-32, R13
+	MOVQ 24(AX), DI
 
 block:
 	MOVQ    R8, SI
@@ -3191,12 +3191,12 @@ TEXT ·int8StepAVXVNNITwin(SB), NOSPLIT, $288-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), R8
 	MOVQ 16(AX), BX
-	MOVQ 24(AX), DI
 	MOVQ 96(AX), R9
 	MOVQ 104(AX), R10
 	MOVQ 88(AX), R11
 	LEAQ 31(SP), R13
 	ANDQ $-32, R13
+	MOVQ 24(AX), DI
 
 block:
 	MOVQ    R8, SI
@@ -3701,10 +3701,10 @@ TEXT ·float32StepAVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), R8
 	MOVQ 16(AX), BX
-	MOVQ 24(AX), DI
 	MOVQ 96(AX), R9
 	MOVQ 104(AX), R10
 	MOVQ 88(AX), R11
+	MOVQ 24(AX), DI
 
 block:
 	MOVQ    R8, SI
@@ -4424,10 +4424,10 @@ TEXT ·float32StepAVX512Half(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), R8
 	MOVQ 16(AX), BX
-	MOVQ 24(AX), DI
 	MOVQ 96(AX), R9
 	MOVQ 104(AX), R10
 	MOVQ 88(AX), R11
+	MOVQ 24(AX), DI
 
 block:
 	MOVQ    R8, SI
@@ -4899,10 +4899,10 @@ TEXT ·float32StepAVX2(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), R8
 	MOVQ 16(AX), BX
-	MOVQ 24(AX), DI
 	MOVQ 96(AX), R9
 	MOVQ 104(AX), R10
 	MOVQ 88(AX), R11
+	MOVQ 24(AX), DI
 
 block:
 	MOVQ    R8, SI
@@ -10883,6 +10883,2929 @@ recurrent0:
 	ADDQ             8(AX), R8
 	DECQ             BX
 	JNZ              block
+	VZEROUPPER
+	RET
+
+// func int8BatchAVX2(a *byte)
+// Requires: AVX, AVX2
+TEXT ·int8BatchAVX2(SB), NOSPLIT, $288-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), R8
+	MOVQ 16(AX), BX
+	MOVQ 96(AX), R9
+	MOVQ 104(AX), R10
+	MOVQ 88(AX), R11
+	LEAQ 31(SP), R13
+	ANDQ $-32, R13
+
+block:
+	MOVQ 120(AX), R14
+
+sequence:
+	MOVQ    R8, DI
+	LEAQ    256(R8), SI
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
+	VMOVUPS 64(DI), Y2
+	VMOVUPS 96(DI), Y3
+	VMOVUPS 128(DI), Y4
+	VMOVUPS 160(DI), Y5
+	VMOVUPS 192(DI), Y6
+	VMOVUPS 224(DI), Y7
+	MOVQ    48(AX), CX
+	MOVQ    40(AX), DX
+	TESTQ   CX, CX
+	JZ      input_none
+
+input:
+	VBROADCASTSS (DX), Y8
+	VMULPS       (SI), Y8, Y10
+	VADDPS       Y10, Y0, Y0
+	VMULPS       32(SI), Y8, Y11
+	VADDPS       Y11, Y1, Y1
+	VMULPS       64(SI), Y8, Y12
+	VADDPS       Y12, Y2, Y2
+	VMULPS       96(SI), Y8, Y13
+	VADDPS       Y13, Y3, Y3
+	VMULPS       128(SI), Y8, Y10
+	VADDPS       Y10, Y4, Y4
+	VMULPS       160(SI), Y8, Y11
+	VADDPS       Y11, Y5, Y5
+	VMULPS       192(SI), Y8, Y12
+	VADDPS       Y12, Y6, Y6
+	VMULPS       224(SI), Y8, Y13
+	VADDPS       Y13, Y7, Y7
+	ADDQ         $+4, DX
+	ADDQ         $+256, SI
+	DECQ         CX
+	JNZ          input
+
+input_none:
+	MOVQ    64(AX), CX
+	TESTQ   CX, CX
+	JZ      first
+	MOVQ    56(AX), DX
+	VMOVUPS Y0, (R13)
+	VMOVUPS Y1, 32(R13)
+	VMOVUPS Y2, 64(R13)
+	VMOVUPS Y3, 96(R13)
+	VMOVUPS Y4, 128(R13)
+	VMOVUPS Y5, 160(R13)
+	VMOVUPS Y6, 192(R13)
+	VMOVUPS Y7, 224(R13)
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	VMOVDQU vectorConstants<>+544(SB), Y15
+
+below:
+	VPBROADCASTD (DX), Y8
+	VPABSB       Y8, Y9
+	VMOVDQU      (SI), Y10
+	VPSIGNB      Y8, Y10, Y10
+	VPMADDUBSW   Y10, Y9, Y10
+	VPMADDWD     Y15, Y10, Y10
+	VPADDD       Y10, Y0, Y0
+	VMOVDQU      32(SI), Y11
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y9, Y11
+	VPMADDWD     Y15, Y11, Y11
+	VPADDD       Y11, Y1, Y1
+	VMOVDQU      64(SI), Y12
+	VPSIGNB      Y8, Y12, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y15, Y12, Y12
+	VPADDD       Y12, Y2, Y2
+	VMOVDQU      96(SI), Y13
+	VPSIGNB      Y8, Y13, Y13
+	VPMADDUBSW   Y13, Y9, Y13
+	VPMADDWD     Y15, Y13, Y13
+	VPADDD       Y13, Y3, Y3
+	VMOVDQU      128(SI), Y10
+	VPSIGNB      Y8, Y10, Y10
+	VPMADDUBSW   Y10, Y9, Y10
+	VPMADDWD     Y15, Y10, Y10
+	VPADDD       Y10, Y4, Y4
+	VMOVDQU      160(SI), Y11
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y9, Y11
+	VPMADDWD     Y15, Y11, Y11
+	VPADDD       Y11, Y5, Y5
+	VMOVDQU      192(SI), Y12
+	VPSIGNB      Y8, Y12, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y15, Y12, Y12
+	VPADDD       Y12, Y6, Y6
+	VMOVDQU      224(SI), Y13
+	VPSIGNB      Y8, Y13, Y13
+	VPMADDUBSW   Y13, Y9, Y13
+	VPMADDWD     Y15, Y13, Y13
+	VPADDD       Y13, Y7, Y7
+	VPBROADCASTD 4(DX), Y8
+	VPABSB       Y8, Y9
+	VMOVDQU      256(SI), Y10
+	VPSIGNB      Y8, Y10, Y10
+	VPMADDUBSW   Y10, Y9, Y10
+	VPMADDWD     Y15, Y10, Y10
+	VPADDD       Y10, Y0, Y0
+	VMOVDQU      288(SI), Y11
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y9, Y11
+	VPMADDWD     Y15, Y11, Y11
+	VPADDD       Y11, Y1, Y1
+	VMOVDQU      320(SI), Y12
+	VPSIGNB      Y8, Y12, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y15, Y12, Y12
+	VPADDD       Y12, Y2, Y2
+	VMOVDQU      352(SI), Y13
+	VPSIGNB      Y8, Y13, Y13
+	VPMADDUBSW   Y13, Y9, Y13
+	VPMADDWD     Y15, Y13, Y13
+	VPADDD       Y13, Y3, Y3
+	VMOVDQU      384(SI), Y10
+	VPSIGNB      Y8, Y10, Y10
+	VPMADDUBSW   Y10, Y9, Y10
+	VPMADDWD     Y15, Y10, Y10
+	VPADDD       Y10, Y4, Y4
+	VMOVDQU      416(SI), Y11
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y9, Y11
+	VPMADDWD     Y15, Y11, Y11
+	VPADDD       Y11, Y5, Y5
+	VMOVDQU      448(SI), Y12
+	VPSIGNB      Y8, Y12, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y15, Y12, Y12
+	VPADDD       Y12, Y6, Y6
+	VMOVDQU      480(SI), Y13
+	VPSIGNB      Y8, Y13, Y13
+	VPMADDUBSW   Y13, Y9, Y13
+	VPMADDWD     Y15, Y13, Y13
+	VPADDD       Y13, Y7, Y7
+	VPBROADCASTD 8(DX), Y8
+	VPABSB       Y8, Y9
+	VMOVDQU      512(SI), Y10
+	VPSIGNB      Y8, Y10, Y10
+	VPMADDUBSW   Y10, Y9, Y10
+	VPMADDWD     Y15, Y10, Y10
+	VPADDD       Y10, Y0, Y0
+	VMOVDQU      544(SI), Y11
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y9, Y11
+	VPMADDWD     Y15, Y11, Y11
+	VPADDD       Y11, Y1, Y1
+	VMOVDQU      576(SI), Y12
+	VPSIGNB      Y8, Y12, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y15, Y12, Y12
+	VPADDD       Y12, Y2, Y2
+	VMOVDQU      608(SI), Y13
+	VPSIGNB      Y8, Y13, Y13
+	VPMADDUBSW   Y13, Y9, Y13
+	VPMADDWD     Y15, Y13, Y13
+	VPADDD       Y13, Y3, Y3
+	VMOVDQU      640(SI), Y10
+	VPSIGNB      Y8, Y10, Y10
+	VPMADDUBSW   Y10, Y9, Y10
+	VPMADDWD     Y15, Y10, Y10
+	VPADDD       Y10, Y4, Y4
+	VMOVDQU      672(SI), Y11
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y9, Y11
+	VPMADDWD     Y15, Y11, Y11
+	VPADDD       Y11, Y5, Y5
+	VMOVDQU      704(SI), Y12
+	VPSIGNB      Y8, Y12, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y15, Y12, Y12
+	VPADDD       Y12, Y6, Y6
+	VMOVDQU      736(SI), Y13
+	VPSIGNB      Y8, Y13, Y13
+	VPMADDUBSW   Y13, Y9, Y13
+	VPMADDWD     Y15, Y13, Y13
+	VPADDD       Y13, Y7, Y7
+	VPBROADCASTD 12(DX), Y8
+	VPABSB       Y8, Y9
+	VMOVDQU      768(SI), Y10
+	VPSIGNB      Y8, Y10, Y10
+	VPMADDUBSW   Y10, Y9, Y10
+	VPMADDWD     Y15, Y10, Y10
+	VPADDD       Y10, Y0, Y0
+	VMOVDQU      800(SI), Y11
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y9, Y11
+	VPMADDWD     Y15, Y11, Y11
+	VPADDD       Y11, Y1, Y1
+	VMOVDQU      832(SI), Y12
+	VPSIGNB      Y8, Y12, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y15, Y12, Y12
+	VPADDD       Y12, Y2, Y2
+	VMOVDQU      864(SI), Y13
+	VPSIGNB      Y8, Y13, Y13
+	VPMADDUBSW   Y13, Y9, Y13
+	VPMADDWD     Y15, Y13, Y13
+	VPADDD       Y13, Y3, Y3
+	VMOVDQU      896(SI), Y10
+	VPSIGNB      Y8, Y10, Y10
+	VPMADDUBSW   Y10, Y9, Y10
+	VPMADDWD     Y15, Y10, Y10
+	VPADDD       Y10, Y4, Y4
+	VMOVDQU      928(SI), Y11
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y9, Y11
+	VPMADDWD     Y15, Y11, Y11
+	VPADDD       Y11, Y5, Y5
+	VMOVDQU      960(SI), Y12
+	VPSIGNB      Y8, Y12, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y15, Y12, Y12
+	VPADDD       Y12, Y6, Y6
+	VMOVDQU      992(SI), Y13
+	VPSIGNB      Y8, Y13, Y13
+	VPMADDUBSW   Y13, Y9, Y13
+	VPMADDWD     Y15, Y13, Y13
+	VPADDD       Y13, Y7, Y7
+	ADDQ         $+16, DX
+	ADDQ         $+1024, SI
+	DECQ         CX
+	JNZ          below
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       (SI), Y0, Y0
+	VADDPS       (R13), Y0, Y0
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       32(SI), Y1, Y1
+	VADDPS       32(R13), Y1, Y1
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       64(SI), Y2, Y2
+	VADDPS       64(R13), Y2, Y2
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       96(SI), Y3, Y3
+	VADDPS       96(R13), Y3, Y3
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       128(SI), Y4, Y4
+	VADDPS       128(R13), Y4, Y4
+	VCVTDQ2PS    Y5, Y5
+	VMULPS       160(SI), Y5, Y5
+	VADDPS       160(R13), Y5, Y5
+	VCVTDQ2PS    Y6, Y6
+	VMULPS       192(SI), Y6, Y6
+	VADDPS       192(R13), Y6, Y6
+	VCVTDQ2PS    Y7, Y7
+	VMULPS       224(SI), Y7, Y7
+	VADDPS       224(R13), Y7, Y7
+	ADDQ         $+256, SI
+
+first:
+	MOVQ    80(AX), CX
+	MOVQ    72(AX), DX
+	VMOVUPS Y0, (R13)
+	VMOVUPS Y1, 32(R13)
+	VMOVUPS Y2, 64(R13)
+	VMOVUPS Y3, 96(R13)
+	VMOVUPS Y4, 128(R13)
+	VMOVUPS Y5, 160(R13)
+	VMOVUPS Y6, 192(R13)
+	VMOVUPS Y7, 224(R13)
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	VPXOR   Y2, Y2, Y2
+	VPXOR   Y3, Y3, Y3
+	VPXOR   Y4, Y4, Y4
+	VPXOR   Y5, Y5, Y5
+	VPXOR   Y6, Y6, Y6
+	VPXOR   Y7, Y7, Y7
+	VMOVDQU vectorConstants<>+544(SB), Y15
+
+recurrent:
+	VPBROADCASTD (DX), Y8
+	VPABSB       Y8, Y9
+	VMOVDQU      (SI), Y10
+	VPSIGNB      Y8, Y10, Y10
+	VPMADDUBSW   Y10, Y9, Y10
+	VPMADDWD     Y15, Y10, Y10
+	VPADDD       Y10, Y0, Y0
+	VMOVDQU      32(SI), Y11
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y9, Y11
+	VPMADDWD     Y15, Y11, Y11
+	VPADDD       Y11, Y1, Y1
+	VMOVDQU      64(SI), Y12
+	VPSIGNB      Y8, Y12, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y15, Y12, Y12
+	VPADDD       Y12, Y2, Y2
+	VMOVDQU      96(SI), Y13
+	VPSIGNB      Y8, Y13, Y13
+	VPMADDUBSW   Y13, Y9, Y13
+	VPMADDWD     Y15, Y13, Y13
+	VPADDD       Y13, Y3, Y3
+	VMOVDQU      128(SI), Y10
+	VPSIGNB      Y8, Y10, Y10
+	VPMADDUBSW   Y10, Y9, Y10
+	VPMADDWD     Y15, Y10, Y10
+	VPADDD       Y10, Y4, Y4
+	VMOVDQU      160(SI), Y11
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y9, Y11
+	VPMADDWD     Y15, Y11, Y11
+	VPADDD       Y11, Y5, Y5
+	VMOVDQU      192(SI), Y12
+	VPSIGNB      Y8, Y12, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y15, Y12, Y12
+	VPADDD       Y12, Y6, Y6
+	VMOVDQU      224(SI), Y13
+	VPSIGNB      Y8, Y13, Y13
+	VPMADDUBSW   Y13, Y9, Y13
+	VPMADDWD     Y15, Y13, Y13
+	VPADDD       Y13, Y7, Y7
+	VPBROADCASTD 4(DX), Y8
+	VPABSB       Y8, Y9
+	VMOVDQU      256(SI), Y10
+	VPSIGNB      Y8, Y10, Y10
+	VPMADDUBSW   Y10, Y9, Y10
+	VPMADDWD     Y15, Y10, Y10
+	VPADDD       Y10, Y0, Y0
+	VMOVDQU      288(SI), Y11
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y9, Y11
+	VPMADDWD     Y15, Y11, Y11
+	VPADDD       Y11, Y1, Y1
+	VMOVDQU      320(SI), Y12
+	VPSIGNB      Y8, Y12, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y15, Y12, Y12
+	VPADDD       Y12, Y2, Y2
+	VMOVDQU      352(SI), Y13
+	VPSIGNB      Y8, Y13, Y13
+	VPMADDUBSW   Y13, Y9, Y13
+	VPMADDWD     Y15, Y13, Y13
+	VPADDD       Y13, Y3, Y3
+	VMOVDQU      384(SI), Y10
+	VPSIGNB      Y8, Y10, Y10
+	VPMADDUBSW   Y10, Y9, Y10
+	VPMADDWD     Y15, Y10, Y10
+	VPADDD       Y10, Y4, Y4
+	VMOVDQU      416(SI), Y11
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y9, Y11
+	VPMADDWD     Y15, Y11, Y11
+	VPADDD       Y11, Y5, Y5
+	VMOVDQU      448(SI), Y12
+	VPSIGNB      Y8, Y12, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y15, Y12, Y12
+	VPADDD       Y12, Y6, Y6
+	VMOVDQU      480(SI), Y13
+	VPSIGNB      Y8, Y13, Y13
+	VPMADDUBSW   Y13, Y9, Y13
+	VPMADDWD     Y15, Y13, Y13
+	VPADDD       Y13, Y7, Y7
+	VPBROADCASTD 8(DX), Y8
+	VPABSB       Y8, Y9
+	VMOVDQU      512(SI), Y10
+	VPSIGNB      Y8, Y10, Y10
+	VPMADDUBSW   Y10, Y9, Y10
+	VPMADDWD     Y15, Y10, Y10
+	VPADDD       Y10, Y0, Y0
+	VMOVDQU      544(SI), Y11
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y9, Y11
+	VPMADDWD     Y15, Y11, Y11
+	VPADDD       Y11, Y1, Y1
+	VMOVDQU      576(SI), Y12
+	VPSIGNB      Y8, Y12, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y15, Y12, Y12
+	VPADDD       Y12, Y2, Y2
+	VMOVDQU      608(SI), Y13
+	VPSIGNB      Y8, Y13, Y13
+	VPMADDUBSW   Y13, Y9, Y13
+	VPMADDWD     Y15, Y13, Y13
+	VPADDD       Y13, Y3, Y3
+	VMOVDQU      640(SI), Y10
+	VPSIGNB      Y8, Y10, Y10
+	VPMADDUBSW   Y10, Y9, Y10
+	VPMADDWD     Y15, Y10, Y10
+	VPADDD       Y10, Y4, Y4
+	VMOVDQU      672(SI), Y11
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y9, Y11
+	VPMADDWD     Y15, Y11, Y11
+	VPADDD       Y11, Y5, Y5
+	VMOVDQU      704(SI), Y12
+	VPSIGNB      Y8, Y12, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y15, Y12, Y12
+	VPADDD       Y12, Y6, Y6
+	VMOVDQU      736(SI), Y13
+	VPSIGNB      Y8, Y13, Y13
+	VPMADDUBSW   Y13, Y9, Y13
+	VPMADDWD     Y15, Y13, Y13
+	VPADDD       Y13, Y7, Y7
+	VPBROADCASTD 12(DX), Y8
+	VPABSB       Y8, Y9
+	VMOVDQU      768(SI), Y10
+	VPSIGNB      Y8, Y10, Y10
+	VPMADDUBSW   Y10, Y9, Y10
+	VPMADDWD     Y15, Y10, Y10
+	VPADDD       Y10, Y0, Y0
+	VMOVDQU      800(SI), Y11
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y9, Y11
+	VPMADDWD     Y15, Y11, Y11
+	VPADDD       Y11, Y1, Y1
+	VMOVDQU      832(SI), Y12
+	VPSIGNB      Y8, Y12, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y15, Y12, Y12
+	VPADDD       Y12, Y2, Y2
+	VMOVDQU      864(SI), Y13
+	VPSIGNB      Y8, Y13, Y13
+	VPMADDUBSW   Y13, Y9, Y13
+	VPMADDWD     Y15, Y13, Y13
+	VPADDD       Y13, Y3, Y3
+	VMOVDQU      896(SI), Y10
+	VPSIGNB      Y8, Y10, Y10
+	VPMADDUBSW   Y10, Y9, Y10
+	VPMADDWD     Y15, Y10, Y10
+	VPADDD       Y10, Y4, Y4
+	VMOVDQU      928(SI), Y11
+	VPSIGNB      Y8, Y11, Y11
+	VPMADDUBSW   Y11, Y9, Y11
+	VPMADDWD     Y15, Y11, Y11
+	VPADDD       Y11, Y5, Y5
+	VMOVDQU      960(SI), Y12
+	VPSIGNB      Y8, Y12, Y12
+	VPMADDUBSW   Y12, Y9, Y12
+	VPMADDWD     Y15, Y12, Y12
+	VPADDD       Y12, Y6, Y6
+	VMOVDQU      992(SI), Y13
+	VPSIGNB      Y8, Y13, Y13
+	VPMADDUBSW   Y13, Y9, Y13
+	VPMADDWD     Y15, Y13, Y13
+	VPADDD       Y13, Y7, Y7
+	ADDQ         $+16, DX
+	ADDQ         $+1024, SI
+	DECQ         CX
+	JNZ          recurrent
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       (SI), Y0, Y0
+	VADDPS       (R13), Y0, Y0
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       32(SI), Y1, Y1
+	VADDPS       32(R13), Y1, Y1
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       64(SI), Y2, Y2
+	VADDPS       64(R13), Y2, Y2
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       96(SI), Y3, Y3
+	VADDPS       96(R13), Y3, Y3
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       128(SI), Y4, Y4
+	VADDPS       128(R13), Y4, Y4
+	VCVTDQ2PS    Y5, Y5
+	VMULPS       160(SI), Y5, Y5
+	VADDPS       160(R13), Y5, Y5
+	VCVTDQ2PS    Y6, Y6
+	VMULPS       192(SI), Y6, Y6
+	VADDPS       192(R13), Y6, Y6
+	VCVTDQ2PS    Y7, Y7
+	VMULPS       224(SI), Y7, Y7
+	VADDPS       224(R13), Y7, Y7
+	ADDQ         $+256, SI
+	VMULPS       vectorConstants<>+416(SB), Y0, Y0
+	VMULPS       vectorConstants<>+416(SB), Y2, Y2
+	VMULPS       vectorConstants<>+416(SB), Y6, Y6
+	VMULPS       vectorConstants<>+416(SB), Y1, Y1
+	VMULPS       vectorConstants<>+416(SB), Y3, Y3
+	VMULPS       vectorConstants<>+416(SB), Y7, Y7
+	VMINPS       vectorConstants<>+0(SB), Y0, Y0
+	VMINPS       vectorConstants<>+0(SB), Y2, Y2
+	VMAXPS       vectorConstants<>+32(SB), Y0, Y0
+	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMULPS       Y0, Y0, Y8
+	VMULPS       Y2, Y2, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y0, Y0
+	VMULPS       Y11, Y2, Y2
+	VMINPS       vectorConstants<>+0(SB), Y4, Y4
+	VMINPS       vectorConstants<>+0(SB), Y6, Y6
+	VMAXPS       vectorConstants<>+32(SB), Y4, Y4
+	VMAXPS       vectorConstants<>+32(SB), Y6, Y6
+	VMULPS       Y4, Y4, Y8
+	VMULPS       Y6, Y6, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y4, Y4
+	VMULPS       Y11, Y6, Y6
+	VMINPS       vectorConstants<>+0(SB), Y1, Y1
+	VMINPS       vectorConstants<>+0(SB), Y3, Y3
+	VMAXPS       vectorConstants<>+32(SB), Y1, Y1
+	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
+	VMULPS       Y1, Y1, Y8
+	VMULPS       Y3, Y3, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y1, Y1
+	VMULPS       Y11, Y3, Y3
+	VMINPS       vectorConstants<>+0(SB), Y5, Y5
+	VMINPS       vectorConstants<>+0(SB), Y7, Y7
+	VMAXPS       vectorConstants<>+32(SB), Y5, Y5
+	VMAXPS       vectorConstants<>+32(SB), Y7, Y7
+	VMULPS       Y5, Y5, Y8
+	VMULPS       Y7, Y7, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y5, Y5
+	VMULPS       Y11, Y7, Y7
+	VMULPS       vectorConstants<>+416(SB), Y0, Y0
+	VADDPS       vectorConstants<>+416(SB), Y0, Y0
+	VMULPS       vectorConstants<>+416(SB), Y2, Y2
+	VADDPS       vectorConstants<>+416(SB), Y2, Y2
+	VMULPS       vectorConstants<>+416(SB), Y6, Y6
+	VADDPS       vectorConstants<>+416(SB), Y6, Y6
+	VMULPS       (R9), Y2, Y2
+	VMULPS       Y4, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VMOVUPS      Y2, (R9)
+	VMULPS       vectorConstants<>+416(SB), Y1, Y1
+	VADDPS       vectorConstants<>+416(SB), Y1, Y1
+	VMULPS       vectorConstants<>+416(SB), Y3, Y3
+	VADDPS       vectorConstants<>+416(SB), Y3, Y3
+	VMULPS       vectorConstants<>+416(SB), Y7, Y7
+	VADDPS       vectorConstants<>+416(SB), Y7, Y7
+	VMULPS       32(R9), Y3, Y3
+	VMULPS       Y5, Y1, Y1
+	VADDPS       Y1, Y3, Y3
+	VMOVUPS      Y3, 32(R9)
+	VMINPS       vectorConstants<>+0(SB), Y2, Y2
+	VMINPS       vectorConstants<>+0(SB), Y3, Y3
+	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
+	VMULPS       Y2, Y2, Y8
+	VMULPS       Y3, Y3, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y2, Y2
+	VMULPS       Y11, Y3, Y3
+	VMULPS       Y2, Y6, Y6
+	VMULPS       Y3, Y7, Y7
+	VMOVUPS      Y6, (R10)
+	VMULPS       vectorConstants<>+448(SB), Y6, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMOVUPS      Y7, 32(R10)
+	VMULPS       vectorConstants<>+448(SB), Y7, Y7
+	VCVTPS2DQ    Y7, Y7
+	VPACKSSDW    Y7, Y6, Y6
+	VPERMQ       $0xd8, Y6, Y6
+	VEXTRACTI128 $0x01, Y6, X15
+	VPACKSSWB    X15, X6, X6
+	VMOVDQU      X6, (R11)
+	MOVQ         128(AX), R12
+	ADDQ         R12, 40(AX)
+	ADDQ         R12, 56(AX)
+	MOVQ         144(AX), R12
+	ADDQ         R12, 72(AX)
+	ADDQ         R12, R11
+	SHLQ         $0x02, R12
+	ADDQ         R12, R9
+	ADDQ         R12, R10
+	DECQ         R14
+	JNZ          sequence
+	MOVQ         120(AX), R14
+	MOVQ         128(AX), R12
+	IMULQ        R14, R12
+	SUBQ         R12, 40(AX)
+	SUBQ         R12, 56(AX)
+	MOVQ         144(AX), R12
+	IMULQ        R14, R12
+	SUBQ         R12, 72(AX)
+	SUBQ         R12, R11
+	SHLQ         $0x02, R12
+	SUBQ         R12, R9
+	SUBQ         R12, R10
+	ADDQ         $+16, R11
+	ADDQ         $+64, R9
+	ADDQ         $+64, R10
+	ADDQ         8(AX), R8
+	DECQ         BX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func int8BatchAVXVNNI(a *byte)
+// Requires: AVX, AVX2
+TEXT ·int8BatchAVXVNNI(SB), NOSPLIT, $288-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), R8
+	MOVQ 16(AX), BX
+	MOVQ 96(AX), R9
+	MOVQ 104(AX), R10
+	MOVQ 88(AX), R11
+	LEAQ 31(SP), R13
+	ANDQ $-32, R13
+
+block:
+	MOVQ 120(AX), R14
+
+sequence:
+	MOVQ    R8, DI
+	LEAQ    256(R8), SI
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
+	VMOVUPS 64(DI), Y2
+	VMOVUPS 96(DI), Y3
+	VMOVUPS 128(DI), Y4
+	VMOVUPS 160(DI), Y5
+	VMOVUPS 192(DI), Y6
+	VMOVUPS 224(DI), Y7
+	MOVQ    48(AX), CX
+	MOVQ    40(AX), DX
+	TESTQ   CX, CX
+	JZ      input_none
+
+input:
+	VBROADCASTSS (DX), Y8
+	VMULPS       (SI), Y8, Y10
+	VADDPS       Y10, Y0, Y0
+	VMULPS       32(SI), Y8, Y11
+	VADDPS       Y11, Y1, Y1
+	VMULPS       64(SI), Y8, Y12
+	VADDPS       Y12, Y2, Y2
+	VMULPS       96(SI), Y8, Y13
+	VADDPS       Y13, Y3, Y3
+	VMULPS       128(SI), Y8, Y10
+	VADDPS       Y10, Y4, Y4
+	VMULPS       160(SI), Y8, Y11
+	VADDPS       Y11, Y5, Y5
+	VMULPS       192(SI), Y8, Y12
+	VADDPS       Y12, Y6, Y6
+	VMULPS       224(SI), Y8, Y13
+	VADDPS       Y13, Y7, Y7
+	ADDQ         $+4, DX
+	ADDQ         $+256, SI
+	DECQ         CX
+	JNZ          input
+
+input_none:
+	MOVQ    64(AX), CX
+	TESTQ   CX, CX
+	JZ      first
+	MOVQ    56(AX), DX
+	VMOVUPS Y0, (R13)
+	VMOVUPS Y1, 32(R13)
+	VMOVUPS Y2, 64(R13)
+	VMOVUPS Y3, 96(R13)
+	VMOVUPS Y4, 128(R13)
+	VMOVUPS Y5, 160(R13)
+	VMOVUPS Y6, 192(R13)
+	VMOVUPS Y7, 224(R13)
+	VMOVDQU (SI), Y0
+	VMOVDQU 32(SI), Y1
+	VMOVDQU 64(SI), Y2
+	VMOVDQU 96(SI), Y3
+	VMOVDQU 128(SI), Y4
+	VMOVDQU 160(SI), Y5
+	VMOVDQU 192(SI), Y6
+	VMOVDQU 224(SI), Y7
+	ADDQ    $+256, SI
+
+below:
+	VPBROADCASTD (DX), Y8
+
+	// VPDPBUSD 0(SI), Y8, Y0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0x86
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 32(SI), Y8, Y1
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0x8e
+	BYTE $0x20
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 64(SI), Y8, Y2
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0x96
+	BYTE $0x40
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 96(SI), Y8, Y3
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0x9e
+	BYTE $0x60
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 128(SI), Y8, Y4
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0xa6
+	BYTE $0x80
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 160(SI), Y8, Y5
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0xae
+	BYTE $0xa0
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 192(SI), Y8, Y6
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0xb6
+	BYTE $0xc0
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 224(SI), Y8, Y7
+	BYTE         $0xc4
+	BYTE         $0xe2
+	BYTE         $0x3d
+	BYTE         $0x50
+	BYTE         $0xbe
+	BYTE         $0xe0
+	BYTE         $0x00
+	BYTE         $0x00
+	BYTE         $0x00
+	VPBROADCASTD 4(DX), Y9
+
+	// VPDPBUSD 256(SI), Y9, Y0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0x86
+	BYTE $0x00
+	BYTE $0x01
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 288(SI), Y9, Y1
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0x8e
+	BYTE $0x20
+	BYTE $0x01
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 320(SI), Y9, Y2
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0x96
+	BYTE $0x40
+	BYTE $0x01
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 352(SI), Y9, Y3
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0x9e
+	BYTE $0x60
+	BYTE $0x01
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 384(SI), Y9, Y4
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0xa6
+	BYTE $0x80
+	BYTE $0x01
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 416(SI), Y9, Y5
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0xae
+	BYTE $0xa0
+	BYTE $0x01
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 448(SI), Y9, Y6
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0xb6
+	BYTE $0xc0
+	BYTE $0x01
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 480(SI), Y9, Y7
+	BYTE         $0xc4
+	BYTE         $0xe2
+	BYTE         $0x35
+	BYTE         $0x50
+	BYTE         $0xbe
+	BYTE         $0xe0
+	BYTE         $0x01
+	BYTE         $0x00
+	BYTE         $0x00
+	VPBROADCASTD 8(DX), Y8
+
+	// VPDPBUSD 512(SI), Y8, Y0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0x86
+	BYTE $0x00
+	BYTE $0x02
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 544(SI), Y8, Y1
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0x8e
+	BYTE $0x20
+	BYTE $0x02
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 576(SI), Y8, Y2
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0x96
+	BYTE $0x40
+	BYTE $0x02
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 608(SI), Y8, Y3
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0x9e
+	BYTE $0x60
+	BYTE $0x02
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 640(SI), Y8, Y4
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0xa6
+	BYTE $0x80
+	BYTE $0x02
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 672(SI), Y8, Y5
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0xae
+	BYTE $0xa0
+	BYTE $0x02
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 704(SI), Y8, Y6
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0xb6
+	BYTE $0xc0
+	BYTE $0x02
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 736(SI), Y8, Y7
+	BYTE         $0xc4
+	BYTE         $0xe2
+	BYTE         $0x3d
+	BYTE         $0x50
+	BYTE         $0xbe
+	BYTE         $0xe0
+	BYTE         $0x02
+	BYTE         $0x00
+	BYTE         $0x00
+	VPBROADCASTD 12(DX), Y9
+
+	// VPDPBUSD 768(SI), Y9, Y0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0x86
+	BYTE $0x00
+	BYTE $0x03
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 800(SI), Y9, Y1
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0x8e
+	BYTE $0x20
+	BYTE $0x03
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 832(SI), Y9, Y2
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0x96
+	BYTE $0x40
+	BYTE $0x03
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 864(SI), Y9, Y3
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0x9e
+	BYTE $0x60
+	BYTE $0x03
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 896(SI), Y9, Y4
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0xa6
+	BYTE $0x80
+	BYTE $0x03
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 928(SI), Y9, Y5
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0xae
+	BYTE $0xa0
+	BYTE $0x03
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 960(SI), Y9, Y6
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0xb6
+	BYTE $0xc0
+	BYTE $0x03
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 992(SI), Y9, Y7
+	BYTE      $0xc4
+	BYTE      $0xe2
+	BYTE      $0x35
+	BYTE      $0x50
+	BYTE      $0xbe
+	BYTE      $0xe0
+	BYTE      $0x03
+	BYTE      $0x00
+	BYTE      $0x00
+	ADDQ      $+16, DX
+	ADDQ      $+1024, SI
+	DECQ      CX
+	JNZ       below
+	VCVTDQ2PS Y0, Y0
+	VMULPS    (SI), Y0, Y0
+	VADDPS    (R13), Y0, Y0
+	VCVTDQ2PS Y1, Y1
+	VMULPS    32(SI), Y1, Y1
+	VADDPS    32(R13), Y1, Y1
+	VCVTDQ2PS Y2, Y2
+	VMULPS    64(SI), Y2, Y2
+	VADDPS    64(R13), Y2, Y2
+	VCVTDQ2PS Y3, Y3
+	VMULPS    96(SI), Y3, Y3
+	VADDPS    96(R13), Y3, Y3
+	VCVTDQ2PS Y4, Y4
+	VMULPS    128(SI), Y4, Y4
+	VADDPS    128(R13), Y4, Y4
+	VCVTDQ2PS Y5, Y5
+	VMULPS    160(SI), Y5, Y5
+	VADDPS    160(R13), Y5, Y5
+	VCVTDQ2PS Y6, Y6
+	VMULPS    192(SI), Y6, Y6
+	VADDPS    192(R13), Y6, Y6
+	VCVTDQ2PS Y7, Y7
+	VMULPS    224(SI), Y7, Y7
+	VADDPS    224(R13), Y7, Y7
+	ADDQ      $+256, SI
+
+first:
+	MOVQ    80(AX), CX
+	MOVQ    72(AX), DX
+	VMOVUPS Y0, (R13)
+	VMOVUPS Y1, 32(R13)
+	VMOVUPS Y2, 64(R13)
+	VMOVUPS Y3, 96(R13)
+	VMOVUPS Y4, 128(R13)
+	VMOVUPS Y5, 160(R13)
+	VMOVUPS Y6, 192(R13)
+	VMOVUPS Y7, 224(R13)
+	VMOVDQU (SI), Y0
+	VMOVDQU 32(SI), Y1
+	VMOVDQU 64(SI), Y2
+	VMOVDQU 96(SI), Y3
+	VMOVDQU 128(SI), Y4
+	VMOVDQU 160(SI), Y5
+	VMOVDQU 192(SI), Y6
+	VMOVDQU 224(SI), Y7
+	ADDQ    $+256, SI
+
+recurrent:
+	VPBROADCASTD (DX), Y8
+
+	// VPDPBUSD 0(SI), Y8, Y0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0x86
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 32(SI), Y8, Y1
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0x8e
+	BYTE $0x20
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 64(SI), Y8, Y2
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0x96
+	BYTE $0x40
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 96(SI), Y8, Y3
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0x9e
+	BYTE $0x60
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 128(SI), Y8, Y4
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0xa6
+	BYTE $0x80
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 160(SI), Y8, Y5
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0xae
+	BYTE $0xa0
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 192(SI), Y8, Y6
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0xb6
+	BYTE $0xc0
+	BYTE $0x00
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 224(SI), Y8, Y7
+	BYTE         $0xc4
+	BYTE         $0xe2
+	BYTE         $0x3d
+	BYTE         $0x50
+	BYTE         $0xbe
+	BYTE         $0xe0
+	BYTE         $0x00
+	BYTE         $0x00
+	BYTE         $0x00
+	VPBROADCASTD 4(DX), Y9
+
+	// VPDPBUSD 256(SI), Y9, Y0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0x86
+	BYTE $0x00
+	BYTE $0x01
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 288(SI), Y9, Y1
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0x8e
+	BYTE $0x20
+	BYTE $0x01
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 320(SI), Y9, Y2
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0x96
+	BYTE $0x40
+	BYTE $0x01
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 352(SI), Y9, Y3
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0x9e
+	BYTE $0x60
+	BYTE $0x01
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 384(SI), Y9, Y4
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0xa6
+	BYTE $0x80
+	BYTE $0x01
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 416(SI), Y9, Y5
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0xae
+	BYTE $0xa0
+	BYTE $0x01
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 448(SI), Y9, Y6
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0xb6
+	BYTE $0xc0
+	BYTE $0x01
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 480(SI), Y9, Y7
+	BYTE         $0xc4
+	BYTE         $0xe2
+	BYTE         $0x35
+	BYTE         $0x50
+	BYTE         $0xbe
+	BYTE         $0xe0
+	BYTE         $0x01
+	BYTE         $0x00
+	BYTE         $0x00
+	VPBROADCASTD 8(DX), Y8
+
+	// VPDPBUSD 512(SI), Y8, Y0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0x86
+	BYTE $0x00
+	BYTE $0x02
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 544(SI), Y8, Y1
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0x8e
+	BYTE $0x20
+	BYTE $0x02
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 576(SI), Y8, Y2
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0x96
+	BYTE $0x40
+	BYTE $0x02
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 608(SI), Y8, Y3
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0x9e
+	BYTE $0x60
+	BYTE $0x02
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 640(SI), Y8, Y4
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0xa6
+	BYTE $0x80
+	BYTE $0x02
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 672(SI), Y8, Y5
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0xae
+	BYTE $0xa0
+	BYTE $0x02
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 704(SI), Y8, Y6
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x3d
+	BYTE $0x50
+	BYTE $0xb6
+	BYTE $0xc0
+	BYTE $0x02
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 736(SI), Y8, Y7
+	BYTE         $0xc4
+	BYTE         $0xe2
+	BYTE         $0x3d
+	BYTE         $0x50
+	BYTE         $0xbe
+	BYTE         $0xe0
+	BYTE         $0x02
+	BYTE         $0x00
+	BYTE         $0x00
+	VPBROADCASTD 12(DX), Y9
+
+	// VPDPBUSD 768(SI), Y9, Y0
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0x86
+	BYTE $0x00
+	BYTE $0x03
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 800(SI), Y9, Y1
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0x8e
+	BYTE $0x20
+	BYTE $0x03
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 832(SI), Y9, Y2
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0x96
+	BYTE $0x40
+	BYTE $0x03
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 864(SI), Y9, Y3
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0x9e
+	BYTE $0x60
+	BYTE $0x03
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 896(SI), Y9, Y4
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0xa6
+	BYTE $0x80
+	BYTE $0x03
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 928(SI), Y9, Y5
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0xae
+	BYTE $0xa0
+	BYTE $0x03
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 960(SI), Y9, Y6
+	BYTE $0xc4
+	BYTE $0xe2
+	BYTE $0x35
+	BYTE $0x50
+	BYTE $0xb6
+	BYTE $0xc0
+	BYTE $0x03
+	BYTE $0x00
+	BYTE $0x00
+
+	// VPDPBUSD 992(SI), Y9, Y7
+	BYTE         $0xc4
+	BYTE         $0xe2
+	BYTE         $0x35
+	BYTE         $0x50
+	BYTE         $0xbe
+	BYTE         $0xe0
+	BYTE         $0x03
+	BYTE         $0x00
+	BYTE         $0x00
+	ADDQ         $+16, DX
+	ADDQ         $+1024, SI
+	DECQ         CX
+	JNZ          recurrent
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       (SI), Y0, Y0
+	VADDPS       (R13), Y0, Y0
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       32(SI), Y1, Y1
+	VADDPS       32(R13), Y1, Y1
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       64(SI), Y2, Y2
+	VADDPS       64(R13), Y2, Y2
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       96(SI), Y3, Y3
+	VADDPS       96(R13), Y3, Y3
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       128(SI), Y4, Y4
+	VADDPS       128(R13), Y4, Y4
+	VCVTDQ2PS    Y5, Y5
+	VMULPS       160(SI), Y5, Y5
+	VADDPS       160(R13), Y5, Y5
+	VCVTDQ2PS    Y6, Y6
+	VMULPS       192(SI), Y6, Y6
+	VADDPS       192(R13), Y6, Y6
+	VCVTDQ2PS    Y7, Y7
+	VMULPS       224(SI), Y7, Y7
+	VADDPS       224(R13), Y7, Y7
+	ADDQ         $+256, SI
+	VMULPS       vectorConstants<>+416(SB), Y0, Y0
+	VMULPS       vectorConstants<>+416(SB), Y2, Y2
+	VMULPS       vectorConstants<>+416(SB), Y6, Y6
+	VMULPS       vectorConstants<>+416(SB), Y1, Y1
+	VMULPS       vectorConstants<>+416(SB), Y3, Y3
+	VMULPS       vectorConstants<>+416(SB), Y7, Y7
+	VMINPS       vectorConstants<>+0(SB), Y0, Y0
+	VMINPS       vectorConstants<>+0(SB), Y2, Y2
+	VMAXPS       vectorConstants<>+32(SB), Y0, Y0
+	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMULPS       Y0, Y0, Y8
+	VMULPS       Y2, Y2, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y0, Y0
+	VMULPS       Y11, Y2, Y2
+	VMINPS       vectorConstants<>+0(SB), Y4, Y4
+	VMINPS       vectorConstants<>+0(SB), Y6, Y6
+	VMAXPS       vectorConstants<>+32(SB), Y4, Y4
+	VMAXPS       vectorConstants<>+32(SB), Y6, Y6
+	VMULPS       Y4, Y4, Y8
+	VMULPS       Y6, Y6, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y4, Y4
+	VMULPS       Y11, Y6, Y6
+	VMINPS       vectorConstants<>+0(SB), Y1, Y1
+	VMINPS       vectorConstants<>+0(SB), Y3, Y3
+	VMAXPS       vectorConstants<>+32(SB), Y1, Y1
+	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
+	VMULPS       Y1, Y1, Y8
+	VMULPS       Y3, Y3, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y1, Y1
+	VMULPS       Y11, Y3, Y3
+	VMINPS       vectorConstants<>+0(SB), Y5, Y5
+	VMINPS       vectorConstants<>+0(SB), Y7, Y7
+	VMAXPS       vectorConstants<>+32(SB), Y5, Y5
+	VMAXPS       vectorConstants<>+32(SB), Y7, Y7
+	VMULPS       Y5, Y5, Y8
+	VMULPS       Y7, Y7, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y5, Y5
+	VMULPS       Y11, Y7, Y7
+	VMULPS       vectorConstants<>+416(SB), Y0, Y0
+	VADDPS       vectorConstants<>+416(SB), Y0, Y0
+	VMULPS       vectorConstants<>+416(SB), Y2, Y2
+	VADDPS       vectorConstants<>+416(SB), Y2, Y2
+	VMULPS       vectorConstants<>+416(SB), Y6, Y6
+	VADDPS       vectorConstants<>+416(SB), Y6, Y6
+	VMULPS       (R9), Y2, Y2
+	VMULPS       Y4, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VMOVUPS      Y2, (R9)
+	VMULPS       vectorConstants<>+416(SB), Y1, Y1
+	VADDPS       vectorConstants<>+416(SB), Y1, Y1
+	VMULPS       vectorConstants<>+416(SB), Y3, Y3
+	VADDPS       vectorConstants<>+416(SB), Y3, Y3
+	VMULPS       vectorConstants<>+416(SB), Y7, Y7
+	VADDPS       vectorConstants<>+416(SB), Y7, Y7
+	VMULPS       32(R9), Y3, Y3
+	VMULPS       Y5, Y1, Y1
+	VADDPS       Y1, Y3, Y3
+	VMOVUPS      Y3, 32(R9)
+	VMINPS       vectorConstants<>+0(SB), Y2, Y2
+	VMINPS       vectorConstants<>+0(SB), Y3, Y3
+	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
+	VMULPS       Y2, Y2, Y8
+	VMULPS       Y3, Y3, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y2, Y2
+	VMULPS       Y11, Y3, Y3
+	VMULPS       Y2, Y6, Y6
+	VMULPS       Y3, Y7, Y7
+	VMOVUPS      Y6, (R10)
+	VMULPS       vectorConstants<>+448(SB), Y6, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMOVUPS      Y7, 32(R10)
+	VMULPS       vectorConstants<>+448(SB), Y7, Y7
+	VCVTPS2DQ    Y7, Y7
+	VPACKSSDW    Y7, Y6, Y6
+	VPERMQ       $0xd8, Y6, Y6
+	VEXTRACTI128 $0x01, Y6, X15
+	VPACKSSWB    X15, X6, X6
+	VPXOR        vectorConstants<>+512(SB), X6, X6
+	VMOVDQU      X6, (R11)
+	MOVQ         128(AX), R12
+	ADDQ         R12, 40(AX)
+	ADDQ         R12, 56(AX)
+	MOVQ         144(AX), R12
+	ADDQ         R12, 72(AX)
+	ADDQ         R12, R11
+	SHLQ         $0x02, R12
+	ADDQ         R12, R9
+	ADDQ         R12, R10
+	DECQ         R14
+	JNZ          sequence
+	MOVQ         120(AX), R14
+	MOVQ         128(AX), R12
+	IMULQ        R14, R12
+	SUBQ         R12, 40(AX)
+	SUBQ         R12, 56(AX)
+	MOVQ         144(AX), R12
+	IMULQ        R14, R12
+	SUBQ         R12, 72(AX)
+	SUBQ         R12, R11
+	SHLQ         $0x02, R12
+	SUBQ         R12, R9
+	SUBQ         R12, R10
+	ADDQ         $+16, R11
+	ADDQ         $+64, R9
+	ADDQ         $+64, R10
+	ADDQ         8(AX), R8
+	DECQ         BX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func int8BatchAVXVNNITwin(a *byte)
+// Requires: AVX, AVX2, AVX512VL, AVX512VNNI
+TEXT ·int8BatchAVXVNNITwin(SB), NOSPLIT, $288-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), R8
+	MOVQ 16(AX), BX
+	MOVQ 96(AX), R9
+	MOVQ 104(AX), R10
+	MOVQ 88(AX), R11
+	LEAQ 31(SP), R13
+	ANDQ $-32, R13
+
+block:
+	MOVQ 120(AX), R14
+
+sequence:
+	MOVQ    R8, DI
+	LEAQ    256(R8), SI
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
+	VMOVUPS 64(DI), Y2
+	VMOVUPS 96(DI), Y3
+	VMOVUPS 128(DI), Y4
+	VMOVUPS 160(DI), Y5
+	VMOVUPS 192(DI), Y6
+	VMOVUPS 224(DI), Y7
+	MOVQ    48(AX), CX
+	MOVQ    40(AX), DX
+	TESTQ   CX, CX
+	JZ      input_none
+
+input:
+	VBROADCASTSS (DX), Y8
+	VMULPS       (SI), Y8, Y10
+	VADDPS       Y10, Y0, Y0
+	VMULPS       32(SI), Y8, Y11
+	VADDPS       Y11, Y1, Y1
+	VMULPS       64(SI), Y8, Y12
+	VADDPS       Y12, Y2, Y2
+	VMULPS       96(SI), Y8, Y13
+	VADDPS       Y13, Y3, Y3
+	VMULPS       128(SI), Y8, Y10
+	VADDPS       Y10, Y4, Y4
+	VMULPS       160(SI), Y8, Y11
+	VADDPS       Y11, Y5, Y5
+	VMULPS       192(SI), Y8, Y12
+	VADDPS       Y12, Y6, Y6
+	VMULPS       224(SI), Y8, Y13
+	VADDPS       Y13, Y7, Y7
+	ADDQ         $+4, DX
+	ADDQ         $+256, SI
+	DECQ         CX
+	JNZ          input
+
+input_none:
+	MOVQ    64(AX), CX
+	TESTQ   CX, CX
+	JZ      first
+	MOVQ    56(AX), DX
+	VMOVUPS Y0, (R13)
+	VMOVUPS Y1, 32(R13)
+	VMOVUPS Y2, 64(R13)
+	VMOVUPS Y3, 96(R13)
+	VMOVUPS Y4, 128(R13)
+	VMOVUPS Y5, 160(R13)
+	VMOVUPS Y6, 192(R13)
+	VMOVUPS Y7, 224(R13)
+	VMOVDQU (SI), Y0
+	VMOVDQU 32(SI), Y1
+	VMOVDQU 64(SI), Y2
+	VMOVDQU 96(SI), Y3
+	VMOVDQU 128(SI), Y4
+	VMOVDQU 160(SI), Y5
+	VMOVDQU 192(SI), Y6
+	VMOVDQU 224(SI), Y7
+	ADDQ    $+256, SI
+
+below:
+	VPBROADCASTD (DX), Y8
+	VPDPBUSD     (SI), Y8, Y0
+	VPDPBUSD     32(SI), Y8, Y1
+	VPDPBUSD     64(SI), Y8, Y2
+	VPDPBUSD     96(SI), Y8, Y3
+	VPDPBUSD     128(SI), Y8, Y4
+	VPDPBUSD     160(SI), Y8, Y5
+	VPDPBUSD     192(SI), Y8, Y6
+	VPDPBUSD     224(SI), Y8, Y7
+	VPBROADCASTD 4(DX), Y9
+	VPDPBUSD     256(SI), Y9, Y0
+	VPDPBUSD     288(SI), Y9, Y1
+	VPDPBUSD     320(SI), Y9, Y2
+	VPDPBUSD     352(SI), Y9, Y3
+	VPDPBUSD     384(SI), Y9, Y4
+	VPDPBUSD     416(SI), Y9, Y5
+	VPDPBUSD     448(SI), Y9, Y6
+	VPDPBUSD     480(SI), Y9, Y7
+	VPBROADCASTD 8(DX), Y8
+	VPDPBUSD     512(SI), Y8, Y0
+	VPDPBUSD     544(SI), Y8, Y1
+	VPDPBUSD     576(SI), Y8, Y2
+	VPDPBUSD     608(SI), Y8, Y3
+	VPDPBUSD     640(SI), Y8, Y4
+	VPDPBUSD     672(SI), Y8, Y5
+	VPDPBUSD     704(SI), Y8, Y6
+	VPDPBUSD     736(SI), Y8, Y7
+	VPBROADCASTD 12(DX), Y9
+	VPDPBUSD     768(SI), Y9, Y0
+	VPDPBUSD     800(SI), Y9, Y1
+	VPDPBUSD     832(SI), Y9, Y2
+	VPDPBUSD     864(SI), Y9, Y3
+	VPDPBUSD     896(SI), Y9, Y4
+	VPDPBUSD     928(SI), Y9, Y5
+	VPDPBUSD     960(SI), Y9, Y6
+	VPDPBUSD     992(SI), Y9, Y7
+	ADDQ         $+16, DX
+	ADDQ         $+1024, SI
+	DECQ         CX
+	JNZ          below
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       (SI), Y0, Y0
+	VADDPS       (R13), Y0, Y0
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       32(SI), Y1, Y1
+	VADDPS       32(R13), Y1, Y1
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       64(SI), Y2, Y2
+	VADDPS       64(R13), Y2, Y2
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       96(SI), Y3, Y3
+	VADDPS       96(R13), Y3, Y3
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       128(SI), Y4, Y4
+	VADDPS       128(R13), Y4, Y4
+	VCVTDQ2PS    Y5, Y5
+	VMULPS       160(SI), Y5, Y5
+	VADDPS       160(R13), Y5, Y5
+	VCVTDQ2PS    Y6, Y6
+	VMULPS       192(SI), Y6, Y6
+	VADDPS       192(R13), Y6, Y6
+	VCVTDQ2PS    Y7, Y7
+	VMULPS       224(SI), Y7, Y7
+	VADDPS       224(R13), Y7, Y7
+	ADDQ         $+256, SI
+
+first:
+	MOVQ    80(AX), CX
+	MOVQ    72(AX), DX
+	VMOVUPS Y0, (R13)
+	VMOVUPS Y1, 32(R13)
+	VMOVUPS Y2, 64(R13)
+	VMOVUPS Y3, 96(R13)
+	VMOVUPS Y4, 128(R13)
+	VMOVUPS Y5, 160(R13)
+	VMOVUPS Y6, 192(R13)
+	VMOVUPS Y7, 224(R13)
+	VMOVDQU (SI), Y0
+	VMOVDQU 32(SI), Y1
+	VMOVDQU 64(SI), Y2
+	VMOVDQU 96(SI), Y3
+	VMOVDQU 128(SI), Y4
+	VMOVDQU 160(SI), Y5
+	VMOVDQU 192(SI), Y6
+	VMOVDQU 224(SI), Y7
+	ADDQ    $+256, SI
+
+recurrent:
+	VPBROADCASTD (DX), Y8
+	VPDPBUSD     (SI), Y8, Y0
+	VPDPBUSD     32(SI), Y8, Y1
+	VPDPBUSD     64(SI), Y8, Y2
+	VPDPBUSD     96(SI), Y8, Y3
+	VPDPBUSD     128(SI), Y8, Y4
+	VPDPBUSD     160(SI), Y8, Y5
+	VPDPBUSD     192(SI), Y8, Y6
+	VPDPBUSD     224(SI), Y8, Y7
+	VPBROADCASTD 4(DX), Y9
+	VPDPBUSD     256(SI), Y9, Y0
+	VPDPBUSD     288(SI), Y9, Y1
+	VPDPBUSD     320(SI), Y9, Y2
+	VPDPBUSD     352(SI), Y9, Y3
+	VPDPBUSD     384(SI), Y9, Y4
+	VPDPBUSD     416(SI), Y9, Y5
+	VPDPBUSD     448(SI), Y9, Y6
+	VPDPBUSD     480(SI), Y9, Y7
+	VPBROADCASTD 8(DX), Y8
+	VPDPBUSD     512(SI), Y8, Y0
+	VPDPBUSD     544(SI), Y8, Y1
+	VPDPBUSD     576(SI), Y8, Y2
+	VPDPBUSD     608(SI), Y8, Y3
+	VPDPBUSD     640(SI), Y8, Y4
+	VPDPBUSD     672(SI), Y8, Y5
+	VPDPBUSD     704(SI), Y8, Y6
+	VPDPBUSD     736(SI), Y8, Y7
+	VPBROADCASTD 12(DX), Y9
+	VPDPBUSD     768(SI), Y9, Y0
+	VPDPBUSD     800(SI), Y9, Y1
+	VPDPBUSD     832(SI), Y9, Y2
+	VPDPBUSD     864(SI), Y9, Y3
+	VPDPBUSD     896(SI), Y9, Y4
+	VPDPBUSD     928(SI), Y9, Y5
+	VPDPBUSD     960(SI), Y9, Y6
+	VPDPBUSD     992(SI), Y9, Y7
+	ADDQ         $+16, DX
+	ADDQ         $+1024, SI
+	DECQ         CX
+	JNZ          recurrent
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       (SI), Y0, Y0
+	VADDPS       (R13), Y0, Y0
+	VCVTDQ2PS    Y1, Y1
+	VMULPS       32(SI), Y1, Y1
+	VADDPS       32(R13), Y1, Y1
+	VCVTDQ2PS    Y2, Y2
+	VMULPS       64(SI), Y2, Y2
+	VADDPS       64(R13), Y2, Y2
+	VCVTDQ2PS    Y3, Y3
+	VMULPS       96(SI), Y3, Y3
+	VADDPS       96(R13), Y3, Y3
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       128(SI), Y4, Y4
+	VADDPS       128(R13), Y4, Y4
+	VCVTDQ2PS    Y5, Y5
+	VMULPS       160(SI), Y5, Y5
+	VADDPS       160(R13), Y5, Y5
+	VCVTDQ2PS    Y6, Y6
+	VMULPS       192(SI), Y6, Y6
+	VADDPS       192(R13), Y6, Y6
+	VCVTDQ2PS    Y7, Y7
+	VMULPS       224(SI), Y7, Y7
+	VADDPS       224(R13), Y7, Y7
+	ADDQ         $+256, SI
+	VMULPS       vectorConstants<>+416(SB), Y0, Y0
+	VMULPS       vectorConstants<>+416(SB), Y2, Y2
+	VMULPS       vectorConstants<>+416(SB), Y6, Y6
+	VMULPS       vectorConstants<>+416(SB), Y1, Y1
+	VMULPS       vectorConstants<>+416(SB), Y3, Y3
+	VMULPS       vectorConstants<>+416(SB), Y7, Y7
+	VMINPS       vectorConstants<>+0(SB), Y0, Y0
+	VMINPS       vectorConstants<>+0(SB), Y2, Y2
+	VMAXPS       vectorConstants<>+32(SB), Y0, Y0
+	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMULPS       Y0, Y0, Y8
+	VMULPS       Y2, Y2, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y0, Y0
+	VMULPS       Y11, Y2, Y2
+	VMINPS       vectorConstants<>+0(SB), Y4, Y4
+	VMINPS       vectorConstants<>+0(SB), Y6, Y6
+	VMAXPS       vectorConstants<>+32(SB), Y4, Y4
+	VMAXPS       vectorConstants<>+32(SB), Y6, Y6
+	VMULPS       Y4, Y4, Y8
+	VMULPS       Y6, Y6, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y4, Y4
+	VMULPS       Y11, Y6, Y6
+	VMINPS       vectorConstants<>+0(SB), Y1, Y1
+	VMINPS       vectorConstants<>+0(SB), Y3, Y3
+	VMAXPS       vectorConstants<>+32(SB), Y1, Y1
+	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
+	VMULPS       Y1, Y1, Y8
+	VMULPS       Y3, Y3, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y1, Y1
+	VMULPS       Y11, Y3, Y3
+	VMINPS       vectorConstants<>+0(SB), Y5, Y5
+	VMINPS       vectorConstants<>+0(SB), Y7, Y7
+	VMAXPS       vectorConstants<>+32(SB), Y5, Y5
+	VMAXPS       vectorConstants<>+32(SB), Y7, Y7
+	VMULPS       Y5, Y5, Y8
+	VMULPS       Y7, Y7, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y5, Y5
+	VMULPS       Y11, Y7, Y7
+	VMULPS       vectorConstants<>+416(SB), Y0, Y0
+	VADDPS       vectorConstants<>+416(SB), Y0, Y0
+	VMULPS       vectorConstants<>+416(SB), Y2, Y2
+	VADDPS       vectorConstants<>+416(SB), Y2, Y2
+	VMULPS       vectorConstants<>+416(SB), Y6, Y6
+	VADDPS       vectorConstants<>+416(SB), Y6, Y6
+	VMULPS       (R9), Y2, Y2
+	VMULPS       Y4, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VMOVUPS      Y2, (R9)
+	VMULPS       vectorConstants<>+416(SB), Y1, Y1
+	VADDPS       vectorConstants<>+416(SB), Y1, Y1
+	VMULPS       vectorConstants<>+416(SB), Y3, Y3
+	VADDPS       vectorConstants<>+416(SB), Y3, Y3
+	VMULPS       vectorConstants<>+416(SB), Y7, Y7
+	VADDPS       vectorConstants<>+416(SB), Y7, Y7
+	VMULPS       32(R9), Y3, Y3
+	VMULPS       Y5, Y1, Y1
+	VADDPS       Y1, Y3, Y3
+	VMOVUPS      Y3, 32(R9)
+	VMINPS       vectorConstants<>+0(SB), Y2, Y2
+	VMINPS       vectorConstants<>+0(SB), Y3, Y3
+	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
+	VMULPS       Y2, Y2, Y8
+	VMULPS       Y3, Y3, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VMULPS       Y8, Y12, Y12
+	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VMULPS       Y9, Y13, Y13
+	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VMULPS       Y8, Y10, Y10
+	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VMULPS       Y9, Y11, Y11
+	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y2, Y2
+	VMULPS       Y11, Y3, Y3
+	VMULPS       Y2, Y6, Y6
+	VMULPS       Y3, Y7, Y7
+	VMOVUPS      Y6, (R10)
+	VMULPS       vectorConstants<>+448(SB), Y6, Y6
+	VCVTPS2DQ    Y6, Y6
+	VMOVUPS      Y7, 32(R10)
+	VMULPS       vectorConstants<>+448(SB), Y7, Y7
+	VCVTPS2DQ    Y7, Y7
+	VPACKSSDW    Y7, Y6, Y6
+	VPERMQ       $0xd8, Y6, Y6
+	VEXTRACTI128 $0x01, Y6, X15
+	VPACKSSWB    X15, X6, X6
+	VPXOR        vectorConstants<>+512(SB), X6, X6
+	VMOVDQU      X6, (R11)
+	MOVQ         128(AX), R12
+	ADDQ         R12, 40(AX)
+	ADDQ         R12, 56(AX)
+	MOVQ         144(AX), R12
+	ADDQ         R12, 72(AX)
+	ADDQ         R12, R11
+	SHLQ         $0x02, R12
+	ADDQ         R12, R9
+	ADDQ         R12, R10
+	DECQ         R14
+	JNZ          sequence
+	MOVQ         120(AX), R14
+	MOVQ         128(AX), R12
+	IMULQ        R14, R12
+	SUBQ         R12, 40(AX)
+	SUBQ         R12, 56(AX)
+	MOVQ         144(AX), R12
+	IMULQ        R14, R12
+	SUBQ         R12, 72(AX)
+	SUBQ         R12, R11
+	SHLQ         $0x02, R12
+	SUBQ         R12, R9
+	SUBQ         R12, R10
+	ADDQ         $+16, R11
+	ADDQ         $+64, R9
+	ADDQ         $+64, R10
+	ADDQ         8(AX), R8
+	DECQ         BX
+	JNZ          block
+	VZEROUPPER
+	RET
+
+// func float32BatchAVX2(a *byte)
+// Requires: AVX, FMA3
+TEXT ·float32BatchAVX2(SB), NOSPLIT, $0-8
+	MOVQ a+0(FP), AX
+	MOVQ (AX), R8
+	MOVQ 16(AX), BX
+	MOVQ 96(AX), R9
+	MOVQ 104(AX), R10
+	MOVQ 88(AX), R11
+
+block:
+	MOVQ 120(AX), R14
+
+sequence:
+	MOVQ    R8, DI
+	LEAQ    256(R8), SI
+	VMOVUPS (DI), Y0
+	VMOVUPS 32(DI), Y1
+	VMOVUPS 64(DI), Y2
+	VMOVUPS 96(DI), Y3
+	VMOVUPS 128(DI), Y4
+	VMOVUPS 160(DI), Y5
+	VMOVUPS 192(DI), Y6
+	VMOVUPS 224(DI), Y7
+	MOVQ    48(AX), CX
+	MOVQ    40(AX), DX
+	TESTQ   CX, CX
+	JZ      input_none
+
+input:
+	VBROADCASTSS (DX), Y8
+	VFMADD231PS  (SI), Y8, Y0
+	VFMADD231PS  32(SI), Y8, Y1
+	VFMADD231PS  64(SI), Y8, Y2
+	VFMADD231PS  96(SI), Y8, Y3
+	VFMADD231PS  128(SI), Y8, Y4
+	VFMADD231PS  160(SI), Y8, Y5
+	VFMADD231PS  192(SI), Y8, Y6
+	VFMADD231PS  224(SI), Y8, Y7
+	ADDQ         $+4, DX
+	ADDQ         $+256, SI
+	DECQ         CX
+	JNZ          input
+
+input_none:
+	MOVQ 80(AX), CX
+	MOVQ 72(AX), DX
+
+recurrent:
+	VBROADCASTSS (DX), Y8
+	VFMADD231PS  (SI), Y8, Y0
+	VFMADD231PS  32(SI), Y8, Y1
+	VFMADD231PS  64(SI), Y8, Y2
+	VFMADD231PS  96(SI), Y8, Y3
+	VFMADD231PS  128(SI), Y8, Y4
+	VFMADD231PS  160(SI), Y8, Y5
+	VFMADD231PS  192(SI), Y8, Y6
+	VFMADD231PS  224(SI), Y8, Y7
+	VBROADCASTSS 4(DX), Y9
+	VFMADD231PS  256(SI), Y9, Y0
+	VFMADD231PS  288(SI), Y9, Y1
+	VFMADD231PS  320(SI), Y9, Y2
+	VFMADD231PS  352(SI), Y9, Y3
+	VFMADD231PS  384(SI), Y9, Y4
+	VFMADD231PS  416(SI), Y9, Y5
+	VFMADD231PS  448(SI), Y9, Y6
+	VFMADD231PS  480(SI), Y9, Y7
+	VBROADCASTSS 8(DX), Y8
+	VFMADD231PS  512(SI), Y8, Y0
+	VFMADD231PS  544(SI), Y8, Y1
+	VFMADD231PS  576(SI), Y8, Y2
+	VFMADD231PS  608(SI), Y8, Y3
+	VFMADD231PS  640(SI), Y8, Y4
+	VFMADD231PS  672(SI), Y8, Y5
+	VFMADD231PS  704(SI), Y8, Y6
+	VFMADD231PS  736(SI), Y8, Y7
+	VBROADCASTSS 12(DX), Y9
+	VFMADD231PS  768(SI), Y9, Y0
+	VFMADD231PS  800(SI), Y9, Y1
+	VFMADD231PS  832(SI), Y9, Y2
+	VFMADD231PS  864(SI), Y9, Y3
+	VFMADD231PS  896(SI), Y9, Y4
+	VFMADD231PS  928(SI), Y9, Y5
+	VFMADD231PS  960(SI), Y9, Y6
+	VFMADD231PS  992(SI), Y9, Y7
+	VBROADCASTSS 16(DX), Y8
+	VFMADD231PS  1024(SI), Y8, Y0
+	VFMADD231PS  1056(SI), Y8, Y1
+	VFMADD231PS  1088(SI), Y8, Y2
+	VFMADD231PS  1120(SI), Y8, Y3
+	VFMADD231PS  1152(SI), Y8, Y4
+	VFMADD231PS  1184(SI), Y8, Y5
+	VFMADD231PS  1216(SI), Y8, Y6
+	VFMADD231PS  1248(SI), Y8, Y7
+	VBROADCASTSS 20(DX), Y9
+	VFMADD231PS  1280(SI), Y9, Y0
+	VFMADD231PS  1312(SI), Y9, Y1
+	VFMADD231PS  1344(SI), Y9, Y2
+	VFMADD231PS  1376(SI), Y9, Y3
+	VFMADD231PS  1408(SI), Y9, Y4
+	VFMADD231PS  1440(SI), Y9, Y5
+	VFMADD231PS  1472(SI), Y9, Y6
+	VFMADD231PS  1504(SI), Y9, Y7
+	VBROADCASTSS 24(DX), Y8
+	VFMADD231PS  1536(SI), Y8, Y0
+	VFMADD231PS  1568(SI), Y8, Y1
+	VFMADD231PS  1600(SI), Y8, Y2
+	VFMADD231PS  1632(SI), Y8, Y3
+	VFMADD231PS  1664(SI), Y8, Y4
+	VFMADD231PS  1696(SI), Y8, Y5
+	VFMADD231PS  1728(SI), Y8, Y6
+	VFMADD231PS  1760(SI), Y8, Y7
+	VBROADCASTSS 28(DX), Y9
+	VFMADD231PS  1792(SI), Y9, Y0
+	VFMADD231PS  1824(SI), Y9, Y1
+	VFMADD231PS  1856(SI), Y9, Y2
+	VFMADD231PS  1888(SI), Y9, Y3
+	VFMADD231PS  1920(SI), Y9, Y4
+	VFMADD231PS  1952(SI), Y9, Y5
+	VFMADD231PS  1984(SI), Y9, Y6
+	VFMADD231PS  2016(SI), Y9, Y7
+	VBROADCASTSS 32(DX), Y8
+	VFMADD231PS  2048(SI), Y8, Y0
+	VFMADD231PS  2080(SI), Y8, Y1
+	VFMADD231PS  2112(SI), Y8, Y2
+	VFMADD231PS  2144(SI), Y8, Y3
+	VFMADD231PS  2176(SI), Y8, Y4
+	VFMADD231PS  2208(SI), Y8, Y5
+	VFMADD231PS  2240(SI), Y8, Y6
+	VFMADD231PS  2272(SI), Y8, Y7
+	VBROADCASTSS 36(DX), Y9
+	VFMADD231PS  2304(SI), Y9, Y0
+	VFMADD231PS  2336(SI), Y9, Y1
+	VFMADD231PS  2368(SI), Y9, Y2
+	VFMADD231PS  2400(SI), Y9, Y3
+	VFMADD231PS  2432(SI), Y9, Y4
+	VFMADD231PS  2464(SI), Y9, Y5
+	VFMADD231PS  2496(SI), Y9, Y6
+	VFMADD231PS  2528(SI), Y9, Y7
+	VBROADCASTSS 40(DX), Y8
+	VFMADD231PS  2560(SI), Y8, Y0
+	VFMADD231PS  2592(SI), Y8, Y1
+	VFMADD231PS  2624(SI), Y8, Y2
+	VFMADD231PS  2656(SI), Y8, Y3
+	VFMADD231PS  2688(SI), Y8, Y4
+	VFMADD231PS  2720(SI), Y8, Y5
+	VFMADD231PS  2752(SI), Y8, Y6
+	VFMADD231PS  2784(SI), Y8, Y7
+	VBROADCASTSS 44(DX), Y9
+	VFMADD231PS  2816(SI), Y9, Y0
+	VFMADD231PS  2848(SI), Y9, Y1
+	VFMADD231PS  2880(SI), Y9, Y2
+	VFMADD231PS  2912(SI), Y9, Y3
+	VFMADD231PS  2944(SI), Y9, Y4
+	VFMADD231PS  2976(SI), Y9, Y5
+	VFMADD231PS  3008(SI), Y9, Y6
+	VFMADD231PS  3040(SI), Y9, Y7
+	VBROADCASTSS 48(DX), Y8
+	VFMADD231PS  3072(SI), Y8, Y0
+	VFMADD231PS  3104(SI), Y8, Y1
+	VFMADD231PS  3136(SI), Y8, Y2
+	VFMADD231PS  3168(SI), Y8, Y3
+	VFMADD231PS  3200(SI), Y8, Y4
+	VFMADD231PS  3232(SI), Y8, Y5
+	VFMADD231PS  3264(SI), Y8, Y6
+	VFMADD231PS  3296(SI), Y8, Y7
+	VBROADCASTSS 52(DX), Y9
+	VFMADD231PS  3328(SI), Y9, Y0
+	VFMADD231PS  3360(SI), Y9, Y1
+	VFMADD231PS  3392(SI), Y9, Y2
+	VFMADD231PS  3424(SI), Y9, Y3
+	VFMADD231PS  3456(SI), Y9, Y4
+	VFMADD231PS  3488(SI), Y9, Y5
+	VFMADD231PS  3520(SI), Y9, Y6
+	VFMADD231PS  3552(SI), Y9, Y7
+	VBROADCASTSS 56(DX), Y8
+	VFMADD231PS  3584(SI), Y8, Y0
+	VFMADD231PS  3616(SI), Y8, Y1
+	VFMADD231PS  3648(SI), Y8, Y2
+	VFMADD231PS  3680(SI), Y8, Y3
+	VFMADD231PS  3712(SI), Y8, Y4
+	VFMADD231PS  3744(SI), Y8, Y5
+	VFMADD231PS  3776(SI), Y8, Y6
+	VFMADD231PS  3808(SI), Y8, Y7
+	VBROADCASTSS 60(DX), Y9
+	VFMADD231PS  3840(SI), Y9, Y0
+	VFMADD231PS  3872(SI), Y9, Y1
+	VFMADD231PS  3904(SI), Y9, Y2
+	VFMADD231PS  3936(SI), Y9, Y3
+	VFMADD231PS  3968(SI), Y9, Y4
+	VFMADD231PS  4000(SI), Y9, Y5
+	VFMADD231PS  4032(SI), Y9, Y6
+	VFMADD231PS  4064(SI), Y9, Y7
+	ADDQ         $+64, DX
+	ADDQ         $+4096, SI
+	DECQ         CX
+	JNZ          recurrent
+	VMULPS       vectorConstants<>+416(SB), Y0, Y0
+	VMULPS       vectorConstants<>+416(SB), Y2, Y2
+	VMULPS       vectorConstants<>+416(SB), Y6, Y6
+	VMULPS       vectorConstants<>+416(SB), Y1, Y1
+	VMULPS       vectorConstants<>+416(SB), Y3, Y3
+	VMULPS       vectorConstants<>+416(SB), Y7, Y7
+	VMINPS       vectorConstants<>+0(SB), Y0, Y0
+	VMINPS       vectorConstants<>+0(SB), Y2, Y2
+	VMAXPS       vectorConstants<>+32(SB), Y0, Y0
+	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMULPS       Y0, Y0, Y8
+	VMULPS       Y2, Y2, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VFMADD213PS  vectorConstants<>+128(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+128(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+352(SB), Y8, Y12
+	VFMADD213PS  vectorConstants<>+352(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+160(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+160(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+384(SB), Y8, Y12
+	VFMADD213PS  vectorConstants<>+384(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+192(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+192(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+224(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+224(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+256(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+256(SB), Y9, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y0, Y0
+	VMULPS       Y11, Y2, Y2
+	VMINPS       vectorConstants<>+0(SB), Y4, Y4
+	VMINPS       vectorConstants<>+0(SB), Y6, Y6
+	VMAXPS       vectorConstants<>+32(SB), Y4, Y4
+	VMAXPS       vectorConstants<>+32(SB), Y6, Y6
+	VMULPS       Y4, Y4, Y8
+	VMULPS       Y6, Y6, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VFMADD213PS  vectorConstants<>+128(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+128(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+352(SB), Y8, Y12
+	VFMADD213PS  vectorConstants<>+352(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+160(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+160(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+384(SB), Y8, Y12
+	VFMADD213PS  vectorConstants<>+384(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+192(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+192(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+224(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+224(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+256(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+256(SB), Y9, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y4, Y4
+	VMULPS       Y11, Y6, Y6
+	VMINPS       vectorConstants<>+0(SB), Y1, Y1
+	VMINPS       vectorConstants<>+0(SB), Y3, Y3
+	VMAXPS       vectorConstants<>+32(SB), Y1, Y1
+	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
+	VMULPS       Y1, Y1, Y8
+	VMULPS       Y3, Y3, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VFMADD213PS  vectorConstants<>+128(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+128(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+352(SB), Y8, Y12
+	VFMADD213PS  vectorConstants<>+352(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+160(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+160(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+384(SB), Y8, Y12
+	VFMADD213PS  vectorConstants<>+384(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+192(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+192(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+224(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+224(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+256(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+256(SB), Y9, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y1, Y1
+	VMULPS       Y11, Y3, Y3
+	VMINPS       vectorConstants<>+0(SB), Y5, Y5
+	VMINPS       vectorConstants<>+0(SB), Y7, Y7
+	VMAXPS       vectorConstants<>+32(SB), Y5, Y5
+	VMAXPS       vectorConstants<>+32(SB), Y7, Y7
+	VMULPS       Y5, Y5, Y8
+	VMULPS       Y7, Y7, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VFMADD213PS  vectorConstants<>+128(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+128(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+352(SB), Y8, Y12
+	VFMADD213PS  vectorConstants<>+352(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+160(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+160(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+384(SB), Y8, Y12
+	VFMADD213PS  vectorConstants<>+384(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+192(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+192(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+224(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+224(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+256(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+256(SB), Y9, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y5, Y5
+	VMULPS       Y11, Y7, Y7
+	VMULPS       vectorConstants<>+416(SB), Y0, Y0
+	VADDPS       vectorConstants<>+416(SB), Y0, Y0
+	VMULPS       vectorConstants<>+416(SB), Y2, Y2
+	VADDPS       vectorConstants<>+416(SB), Y2, Y2
+	VMULPS       vectorConstants<>+416(SB), Y6, Y6
+	VADDPS       vectorConstants<>+416(SB), Y6, Y6
+	VMULPS       (R9), Y2, Y2
+	VMULPS       Y4, Y0, Y0
+	VADDPS       Y0, Y2, Y2
+	VMOVUPS      Y2, (R9)
+	VMULPS       vectorConstants<>+416(SB), Y1, Y1
+	VADDPS       vectorConstants<>+416(SB), Y1, Y1
+	VMULPS       vectorConstants<>+416(SB), Y3, Y3
+	VADDPS       vectorConstants<>+416(SB), Y3, Y3
+	VMULPS       vectorConstants<>+416(SB), Y7, Y7
+	VADDPS       vectorConstants<>+416(SB), Y7, Y7
+	VMULPS       32(R9), Y3, Y3
+	VMULPS       Y5, Y1, Y1
+	VADDPS       Y1, Y3, Y3
+	VMOVUPS      Y3, 32(R9)
+	VMINPS       vectorConstants<>+0(SB), Y2, Y2
+	VMINPS       vectorConstants<>+0(SB), Y3, Y3
+	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
+	VMULPS       Y2, Y2, Y8
+	VMULPS       Y3, Y3, Y9
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+64(SB), Y9, Y11
+	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+288(SB), Y9, Y13
+	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VFMADD213PS  vectorConstants<>+128(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+128(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+352(SB), Y8, Y12
+	VFMADD213PS  vectorConstants<>+352(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+160(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+160(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+384(SB), Y8, Y12
+	VFMADD213PS  vectorConstants<>+384(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+192(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+192(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+224(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+224(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+256(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+256(SB), Y9, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
+	VMULPS       Y10, Y2, Y2
+	VMULPS       Y11, Y3, Y3
+	VMULPS       Y2, Y6, Y6
+	VMULPS       Y3, Y7, Y7
+	VMOVUPS      Y6, (R10)
+	VMOVUPS      Y6, (R11)
+	VMOVUPS      Y7, 32(R10)
+	VMOVUPS      Y7, 32(R11)
+	MOVQ         128(AX), R12
+	ADDQ         R12, 40(AX)
+	ADDQ         R12, 56(AX)
+	MOVQ         144(AX), R12
+	SHLQ         $0x02, R12
+	ADDQ         R12, 72(AX)
+	ADDQ         R12, R11
+	ADDQ         R12, R9
+	ADDQ         R12, R10
+	DECQ         R14
+	JNZ          sequence
+	MOVQ         120(AX), R14
+	MOVQ         128(AX), R12
+	IMULQ        R14, R12
+	SUBQ         R12, 40(AX)
+	SUBQ         R12, 56(AX)
+	MOVQ         144(AX), R12
+	IMULQ        R14, R12
+	SHLQ         $0x02, R12
+	SUBQ         R12, 72(AX)
+	SUBQ         R12, R11
+	SUBQ         R12, R9
+	SUBQ         R12, R10
+	ADDQ         $+64, R11
+	ADDQ         $+64, R9
+	ADDQ         $+64, R10
+	ADDQ         8(AX), R8
+	DECQ         BX
+	JNZ          block
 	VZEROUPPER
 	RET
 

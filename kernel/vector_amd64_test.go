@@ -20,9 +20,18 @@ func TestAVXVNNIEncoding(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, body, ok := strings.Cut(string(text), "TEXT ·int8StepAVXVNNI(SB)")
+	for _, name := range avxVNNIFunctions {
+		t.Run(name, func(t *testing.T) { testAVXVNNIEncoding(t, string(text), name) })
+	}
+}
+
+// avxVNNIFunctions are those with VPDPBUSD in VEX.
+var avxVNNIFunctions = []string{"int8StepAVXVNNI", "int8BatchAVXVNNI"}
+
+func testAVXVNNIEncoding(t *testing.T, text, name string) {
+	_, body, ok := strings.Cut(text, "TEXT ·"+name+"(SB)")
 	if !ok {
-		t.Fatal("no int8StepAVXVNNI")
+		t.Fatal("not there")
 	}
 	body, _, _ = strings.Cut(body, "\nTEXT ")
 	if evex := regexp.MustCompile(`\bZ\d|\b[XY](1[6-9]|2\d|3[01])\b|\bK[0-7]\b|VPDPBUSD +\S|VMOVDQU(8|16|32|64)|VPMOV`).FindString(
@@ -75,7 +84,12 @@ func TestAVXVNNIDisassembles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const name = "github.com/sandpiper-edge/sandpiper/kernel.int8StepAVXVNNI.abi0"
+	for _, name := range avxVNNIFunctions {
+		testAVXVNNIDisassembles(t, objdump, exe, "github.com/sandpiper-edge/sandpiper/kernel."+name+".abi0")
+	}
+}
+
+func testAVXVNNIDisassembles(t *testing.T, objdump, exe, name string) {
 	out, err := exec.Command(objdump, "-d", "--disassemble="+name, exe).Output()
 	if err != nil {
 		t.Fatal(err)
@@ -84,11 +98,11 @@ func TestAVXVNNIDisassembles(t *testing.T) {
 		t.Skip("the program's symbols are stripped")
 	}
 	if n := strings.Count(string(out), "{vex} vpdpbusd"); n != 64 {
-		t.Errorf("%d VEX vpdpbusd, want 64", n)
+		t.Errorf("%s: %d VEX vpdpbusd, want 64", name, n)
 	}
 	for _, line := range strings.Split(string(out), "\n") {
 		if f := strings.Split(line, "\t"); len(f) > 2 && strings.HasPrefix(f[1], "62 ") || strings.Contains(line, "(bad)") {
-			t.Errorf("EVEX or no instruction: %s", line)
+			t.Errorf("%s: EVEX or no instruction: %s", name, line)
 		}
 	}
 }

@@ -29,6 +29,10 @@ func main() {
 		batch(v, "int8Batch", true)
 		batch(v, "float32Batch", false)
 	}
+	inTurn(avx2, "int8Batch", signed2{avx2})
+	inTurn(avxVNNI, "int8Batch", vnniVEX{avxVNNI})
+	inTurn(vnniEVEX, "int8Batch", vnni256{vnniEVEX})
+	inTurn(avx2, "float32Batch", nil)
 	dense(avx512)
 	dense(avx2)
 	line(avx512)

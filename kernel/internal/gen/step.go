@@ -125,15 +125,100 @@ func (p signed2) quad(acc []reg.VecPhysical, k, disp int) {
 // step is one step of a layer, all blocks. p is its int8 product, nil for
 // float32.
 func step(v *isa, name string, p product) {
-	n := gates * v.halves // registers of sums in a block
+	v.beginStep(name, p)
+	load(argZ, z)
+	Label("block")
+	MOVQ(wBlock, w)
+	v.stepSums(p)
+	if p == nil || v.wide() { // with narrow int8 the loads are not what one waits for
+		v.prepareAhead()
+	}
+	v.finish(p == nil, p != nil && p.offset(), v.regs[:gates*v.halves])
+	v.ahead = nil
+	load(argUStep, tmp)
+	if p != nil {
+		ADDQ(tmp, next)
+	}
+	SHLQ(operand.U8(2), tmp)
+	if p == nil {
+		ADDQ(tmp, next)
+	}
+	ADDQ(tmp, cell)
+	ADDQ(tmp, hidden)
+	ADDQ(argWStep.mem(), wBlock)
+	ADDQ(argZStep.mem(), z)
+	DECQ(blocks)
+	JNZ(operand.LabelRef("block"))
+	end()
+}
+
+// inTurn is one step of a layer for several sequences, one after the other in
+// each block: all but the first find its weights, most of them if it is large,
+// in the innermost cache. 16 registers hold the sums of one sequence and what
+// its product needs, no more.
+func inTurn(v *isa, name string, p product) {
+	v.beginStep(name, p)
+	sequences := fetch
+	toStates := func(add func(operand.Op, operand.Op)) { // by tmp units
+		move := func() {
+			add(tmp, argQ.mem())
+			add(tmp, next)
+		}
+		if p != nil {
+			move()
+		}
+		SHLQ(operand.U8(2), tmp)
+		if p == nil {
+			move()
+		}
+		add(tmp, cell)
+		add(tmp, hidden)
+	}
+	Label("block")
+	load(argRows, sequences)
+	Label("sequence")
+	MOVQ(wBlock, z)
+	LEAQ(at(wBlock, gates*v.halves*v.bytes()), w)
+	v.stepSums(p)
+	v.finish(p == nil, p != nil && p.offset(), v.regs[:gates*v.halves])
+	load(argXStep, tmp)
+	ADDQ(tmp, argX.mem())
+	ADDQ(tmp, argXQ.mem())
+	load(argHStep, tmp)
+	toStates(ADDQ)
+	DECQ(sequences)
+	JNZ(operand.LabelRef("sequence"))
+
+	load(argRows, sequences) // back to the first one
+	load(argXStep, tmp)
+	IMULQ(sequences, tmp)
+	SUBQ(tmp, argX.mem())
+	SUBQ(tmp, argXQ.mem())
+	load(argHStep, tmp)
+	IMULQ(sequences, tmp)
+	toStates(SUBQ)
+	if p != nil {
+		ADDQ(operand.I8(v.units()), next)
+	} else {
+		ADDQ(operand.I8(4*v.units()), next)
+	}
+	ADDQ(operand.I8(4*v.units()), cell)
+	ADDQ(operand.I8(4*v.units()), hidden)
+	ADDQ(argWStep.mem(), wBlock)
+	DECQ(blocks)
+	JNZ(operand.LabelRef("block"))
+	end()
+}
+
+// beginStep opens a step and aligns the room that narrow int8 sums wait in.
+func (v *isa) beginStep(name string, p product) {
 	frame := 0
 	if p != nil && !v.wide() {
-		frame = n*v.bytes() + 32
+		frame = gates*v.halves*v.bytes() + 32
 	}
 	begin(v, name, frame)
 	load(argW, wBlock)
 	load(argBlocks, blocks)
-	load(argZ, z)
 	load(argC, cell)
 	load(argH, hidden)
 	load(argNext, next)
@@ -141,10 +226,13 @@ func step(v *isa, name string, p product) {
 		LEAQ(operand.Mem{Base: reg.StackPointer, Disp: 31}, tmp2)
 		ANDQ(operand.I8(-32), tmp2)
 	}
+}
 
-	Label("block")
+// stepSums computes the sums of a block: those at z, and the products of
+// inputs and hidden states with the weights at w.
+func (v *isa) stepSums(p product) {
+	n := gates * v.halves // registers of sums in a block
 	sums := v.regs[:n]
-	MOVQ(wBlock, w)
 	for i, s := range sums {
 		VMOVUPS(at(z, i*v.bytes()), s)
 	}
@@ -165,37 +253,17 @@ func step(v *isa, name string, p product) {
 		load(argNQ, count)
 		load(argQ, in)
 		v.int8Product(p, sums, "recurrent")
-	} else {
-		load(argNQ, count)
-		load(argQ, in)
-		loop("recurrent", count, func() {
-			for k := range 16 {
-				v.multiplyAdd(sums, v.regs[n:], true, 4*k, k*n*v.bytes())
-			}
-			ADDQ(operand.I8(64), in)
-			ADDQ(operand.I32(16*n*v.bytes()), w)
-		})
+		return
 	}
-	if p == nil || v.wide() { // with narrow int8 the loads are not what one waits for
-		v.prepareAhead()
-	}
-	v.finish(p == nil, p != nil && p.offset(), sums)
-	v.ahead = nil
-	load(argUStep, tmp)
-	if p != nil {
-		ADDQ(tmp, next)
-	}
-	SHLQ(operand.U8(2), tmp)
-	if p == nil {
-		ADDQ(tmp, next)
-	}
-	ADDQ(tmp, cell)
-	ADDQ(tmp, hidden)
-	ADDQ(argWStep.mem(), wBlock)
-	ADDQ(argZStep.mem(), z)
-	DECQ(blocks)
-	JNZ(operand.LabelRef("block"))
-	end()
+	load(argNQ, count)
+	load(argQ, in)
+	loop("recurrent", count, func() {
+		for k := range 16 {
+			v.multiplyAdd(sums, v.regs[n:], true, 4*k, k*n*v.bytes())
+		}
+		ADDQ(operand.I8(64), in)
+		ADDQ(operand.I32(16*n*v.bytes()), w)
+	})
 }
 
 // multiplyAdd adds to sums the product of the weights at w+wDisp and the
