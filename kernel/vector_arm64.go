@@ -19,11 +19,25 @@ func (t tier) blockUnits() int { return 16 }
 // no such thing.
 func (t tier) offset() bool { return false }
 
-// batchTile is 0: a tier without batch.
-func (t tier) batchTile() int { return 0 }
+// batchTile is the number of sequences that batch advances together, 0 for a
+// tier that goes one after the other.
+func (t tier) batchTile() int {
+	if t == generic {
+		return 0
+	}
+	return 4
+}
 
-func (a *lstmArgs) batchInt8(tier, int)    { panic("kernel: no batch in this tier") }
-func (a *lstmArgs) batchFloat32(tier, int) { panic("kernel: no batch in this tier") }
+// batchInt8 is stepInt8 for batchTile sequences.
+func (a *lstmArgs) batchInt8(t tier, _ int) {
+	if t == dotProd {
+		int8BatchDotProd(a)
+	} else {
+		int8BatchNEON(a)
+	}
+}
+
+func (a *lstmArgs) batchFloat32(tier, int) { float32BatchNEON(a) }
 
 // stepInt8 steps through a.blocks blocks of 16 units.
 func (a *lstmArgs) stepInt8(t tier, _ int) {
@@ -59,6 +73,15 @@ func int8StepDotProd(a *lstmArgs)
 
 //go:noescape
 func float32StepNEON(a *lstmArgs)
+
+//go:noescape
+func int8BatchNEON(a *lstmArgs)
+
+//go:noescape
+func int8BatchDotProd(a *lstmArgs)
+
+//go:noescape
+func float32BatchNEON(a *lstmArgs)
 
 //go:noescape
 func int8RowsNEON(a *lstmArgs)

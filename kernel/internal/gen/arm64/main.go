@@ -26,6 +26,9 @@ func main() {
 	a.step("int8StepNEON", neon)
 	a.step("int8StepDotProd", dotProd)
 	a.step("float32StepNEON", float32Product)
+	a.batch("int8BatchNEON", neon)
+	a.batch("int8BatchDotProd", dotProd)
+	a.batch("float32BatchNEON", float32Product)
 	a.rows("int8RowsNEON", false)
 	a.rows("float32RowsNEON", true)
 	a.dense()
@@ -83,6 +86,7 @@ const (
 	argRows
 	argXStep
 	argZRow
+	argHStep
 )
 
 func (a *assembler) load(arg int, r string) { a.p("MOVD %d(%s), %s", arg, args, r) }
@@ -223,7 +227,11 @@ const (
 
 // begin opens a function of a pointer to lstmArgs.
 func (a *assembler) begin(name string, frame int) {
-	fmt.Fprintf(a, "\n// func %s(a *lstmArgs)\nTEXT ·%s(SB), NOSPLIT, $%d-8\n", name, name, frame)
+	flags := "NOSPLIT"
+	if frame >= 512 { // beyond what the runtime leaves for nosplit functions
+		flags = "0"
+	}
+	fmt.Fprintf(a, "\n// func %s(a *lstmArgs)\nTEXT ·%s(SB), %s, $%d-8\n", name, name, flags, frame)
 	a.p("MOVD a+0(FP), %s", args)
 	a.load(argW, wBlock)
 	a.load(argBlocks, blocks)
