@@ -176,6 +176,21 @@ func BenchmarkWindow(b *testing.B) {
 	}
 }
 
+func BenchmarkBatch(b *testing.B) {
+	const n = 32
+	w := randomWeights(b, lstmGraph(128, 8), 1)
+	for _, m := range everyModel(b, w) {
+		b.Run(typeName(m), func(b *testing.B) {
+			s, y, x := m.NewState(), make([]float32, n), randomWindow(2, n*50, 8)
+			for b.Loop() {
+				if err := m.PredictBatch(s, y, x, n); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func typeName(m *Model) string {
 	if m.Int8() {
 		return "int8 " + m.Tier()
