@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"log/slog"
@@ -9,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"text/template"
 )
 
 // Agent is agent.toml: all that one device needs to join its fleet. The file
@@ -133,7 +131,7 @@ func checkBroker(doc *document, key, raw string) error {
 	return nil
 }
 
-var agentFile = template.Must(template.New("agent.toml").Funcs(quoting).Parse(`# Sandpiper agent. This file is all that device {{.Device}} needs, and it holds the
+const agentFile = `# Sandpiper agent. This file is all that device {{.Device}} needs, and it holds the
 # device's credential: keep it readable by the agent only (mode 0600).
 
 fleet = {{q .Fleet}}
@@ -168,21 +166,14 @@ trial = {{q .String}}
 # quota_bytes = 67108864   # model cache on disk
 # queue_len = 64           # prediction requests that may wait; one more answers busy
 # trial = "10s"            # how long a new version is on trial before it is kept
-{{end}}`))
+{{end}}`
 
 // Encode writes the file to w, with a comment for each key.
 func (a Agent) Encode(w io.Writer) error {
 	if a.Username == "" {
 		a.Username = "d." + a.Device
 	}
-	var b bytes.Buffer
-	if err := agentFile.Execute(&b, a); err != nil {
-		return fmt.Errorf("write agent configuration: %w", err)
-	}
-	if _, err := w.Write(b.Bytes()); err != nil {
-		return fmt.Errorf("write agent configuration: %w", err)
-	}
-	return nil
+	return execute(w, agentFile, a)
 }
 
 // Write writes the file to path with mode 0600, complete or not at all.

@@ -151,7 +151,7 @@ func Loopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-var serverFile = template.Must(template.New("sandpiper.toml").Funcs(quoting).Parse(`# Sandpiper control plane. Every key is optional; the values below are the defaults.
+const serverFile = `# Sandpiper control plane. Every key is optional; the values below are the defaults.
 # An unknown key is an error. Flags of ` + "`sandpiper serve`" + ` win over this file.
 
 # The fleet that devices join: a-z, 0-9, _ and -, at most 32 characters.
@@ -180,13 +180,27 @@ listen = {{q .HTTP.Listen}}
 max_clients = {{.Limits.MaxClients}}
 # Largest upload of one training or evaluation request, bytes.
 max_upload_bytes = {{.Limits.MaxUploadBytes}}
-`))
+`
 
-// quoting holds the functions of the file templates.
-var quoting = template.FuncMap{
-	"q":      quote,
-	"base64": func(b Base64) string { return base64.StdEncoding.EncodeToString(b) },
-	"level":  func(l slog.Level) string { return strings.ToLower(l.String()) },
+// execute writes a file from its template. It parses here, not in a variable,
+// so that a program that only reads does not link text/template.
+func execute(w io.Writer, file string, data any) error {
+	t, err := template.New("").Funcs(template.FuncMap{
+		"q":      quote,
+		"base64": func(b Base64) string { return base64.StdEncoding.EncodeToString(b) },
+		"level":  func(l slog.Level) string { return strings.ToLower(l.String()) },
+	}).Parse(file)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if err := t.Execute(&b, data); err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	if _, err := w.Write(b.Bytes()); err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	return nil
 }
 
 // quote writes s as a TOML basic string (TOML 1.0, "String").
@@ -210,14 +224,7 @@ func quote(s string) string {
 
 // Encode writes the file to w, with a comment for each key.
 func (s Server) Encode(w io.Writer) error {
-	var b bytes.Buffer
-	if err := serverFile.Execute(&b, s); err != nil {
-		return fmt.Errorf("write server configuration: %w", err)
-	}
-	if _, err := w.Write(b.Bytes()); err != nil {
-		return fmt.Errorf("write server configuration: %w", err)
-	}
-	return nil
+	return execute(w, serverFile, s)
 }
 
 // Write writes the file to path with mode 0600, complete or not at all.
