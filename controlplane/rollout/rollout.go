@@ -174,7 +174,7 @@ func (r *Rollouts) Start(ctx context.Context, ref string, target Target) (Starte
 		return Started{}, fmt.Errorf("roll out %s to %s: %w", v.Ref(), target, err)
 	}
 	r.publish(c.wants)
-	r.log.Info("rollout started", "model", v.Name, "version", v.Number, "target", target.short(), "devices", out.Devices, "changed", out.Changed)
+	r.log.Info("rollout started", "model", v.Name, "version", registry.Ref(v.Name, v.Number), "target", target.short(), "devices", out.Devices, "changed", out.Changed)
 	return out, nil
 }
 
