@@ -31,6 +31,7 @@ var checks = map[string]check{
 	"kernel.batch-int8":           batchInt8,
 	"kernel.step-avx2":            stepAVX2,
 	"kernel.allocations":          allocations,
+	"kernel.first-prediction":     firstPrediction,
 	"kernel.same-bits":            sameBits,
 	"agent.binary":                agentBinary,
 	"agent.pss":                   agentPSS,

@@ -9,15 +9,11 @@ import (
 
 	"github.com/sandpiper-edge/sandpiper/kernel"
 	"github.com/sandpiper-edge/sandpiper/kernel/bench"
-	"github.com/sandpiper-edge/sandpiper/kernel/bptt"
 )
 
-// reference returns the model of the speed claims, LSTM(128) → Dense(1) on 8
-// features, with initial weights: the speed does not depend on them.
+// reference returns the model of referenceWeights.
 func reference() (*kernel.Model, error) {
-	w, err := bptt.Init(kernel.Graph{Features: 8, Layers: []kernel.Layer{
-		{Kind: kernel.LSTM, Units: 128}, {Kind: kernel.Dense, Units: 1},
-	}}, 1)
+	w, err := referenceWeights()
 	if err != nil {
 		return nil, err
 	}
