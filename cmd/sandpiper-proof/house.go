@@ -25,6 +25,7 @@ var checks = map[string]check{
 	"start.demo-story":            demoStory,
 	"start.readme":                readme,
 	"kernel.step-generic":         stepGeneric,
+	"kernel.step-spago":           stepSpago,
 	"kernel.step-int8":            ratio(bench.Step, "int8", 1.25),
 	"kernel.step-float32":         ratio(bench.Step, "float32", 1.1),
 	"kernel.window-int8":          ratio(bench.Window, "int8", 1.25),
