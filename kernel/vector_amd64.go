@@ -141,6 +141,14 @@ func readLine(b []byte, times int) {
 	}
 }
 
+// peakInt8 issues n·64 VPDPBUSD, n at least 1, if the CPU has it in 512 bits.
+func peakInt8(n int) bool {
+	if useAVX512VNNI {
+		peakInt8AVX512(n)
+	}
+	return useAVX512VNNI
+}
+
 //go:noescape
 func int8StepAVX512(a *lstmArgs)
 
@@ -220,3 +228,5 @@ func readLineAVX512(p *byte, n, times int)
 
 //go:noescape
 func readLineAVX2(p *byte, n, times int)
+
+func peakInt8AVX512(n int)

@@ -122,3 +122,16 @@ func TestAVXVNNITwinEqualsOracle(t *testing.T) {
 		}
 	}
 }
+
+func TestPeakInt8CountsItsOperations(t *testing.T) {
+	want := 0
+	if useAVX512VNNI {
+		want = 3 * 64 * 128
+	}
+	if got := PeakInt8(3); got != want {
+		t.Errorf("PeakInt8(3) = %d, want %d", got, want)
+	}
+	if got := PeakInt8(0); got != 0 {
+		t.Errorf("PeakInt8(0) = %d, want 0", got)
+	}
+}

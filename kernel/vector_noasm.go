@@ -25,3 +25,5 @@ func denseSum(t tier, y, bias, w, x *float32, units, n int) {
 }
 
 func readLine(b []byte, times int) { readLineGeneric(b, times) }
+
+func peakInt8(n int) bool { return false }

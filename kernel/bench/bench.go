@@ -158,25 +158,35 @@ func randomRows(n int) []float32 {
 
 // measure takes turns between calls of a mode and its line.
 func measure(m *kernel.Model, mode string, o Options) (Row, error) {
-	f := o.Features
+	call, steps, err := caller(m, mode, o.Features)
+	if err != nil {
+		return Row{}, err
+	}
+	r, err := inTurns(call, m.ReadWeights, float64(steps), o)
+	r.Mode = mode
+	return r, err
+}
+
+// caller returns one call of a mode and the steps it takes.
+func caller(m *kernel.Model, mode string, f int) (call func() error, steps int, err error) {
 	s, y, xs := m.NewState(), make([]float32, BatchWindows), randomRows(BatchWindows*WindowSteps*f)
-	var call func() error
-	steps, i := 1, 0
 	switch mode {
 	case Step:
-		call = func() error {
+		i := 0
+		return func() error {
 			i = (i + 1) % WindowSteps
 			return m.Step(s, y[:1], xs[i*f:][:f])
-		}
+		}, 1, nil
 	case Window:
-		steps = WindowSteps
-		call = func() error { return m.Predict(s, y[:1], xs[:WindowSteps*f]) }
+		return func() error { return m.Predict(s, y[:1], xs[:WindowSteps*f]) }, WindowSteps, nil
 	case Batch:
-		steps = WindowSteps * BatchWindows
-		call = func() error { return m.PredictBatch(s, y, xs, BatchWindows) }
-	default:
-		return Row{}, fmt.Errorf("mode %q: want step, window or batch", mode)
+		return func() error { return m.PredictBatch(s, y, xs, BatchWindows) }, WindowSteps * BatchWindows, nil
 	}
+	return nil, 0, fmt.Errorf("mode %q: want step, window or batch", mode)
+}
+
+// inTurns measures call beside perCall times one of the n that line(n) does.
+func inTurns(call func() error, lineOf func(n int), perCall float64, o Options) (Row, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	many := func(n int) error {
@@ -187,7 +197,7 @@ func measure(m *kernel.Model, mode string, o Options) (Row, error) {
 		}
 		return nil
 	}
-	line := func(n int) error { m.ReadWeights(n); return nil }
+	line := func(n int) error { lineOf(n); return nil }
 	n, err := repeats(many, o.Round)
 	if err != nil {
 		return Row{}, err
@@ -206,11 +216,11 @@ func measure(m *kernel.Model, mode string, o Options) (Row, error) {
 		if err != nil {
 			return Row{}, err
 		}
-		l *= float64(steps)
+		l *= perCall
 		us, lineUS, ratio, allocs = append(us, t), append(lineUS, l), append(ratio, t/l), append(allocs, a)
 	}
 	return Row{
-		Mode: mode, US: median(us), LineUS: median(lineUS), Ratio: median(ratio), Allocs: float64(int(slices.Min(allocs))),
+		US: median(us), LineUS: median(lineUS), Ratio: median(ratio), Allocs: float64(int(slices.Min(allocs))),
 	}, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,6 +39,19 @@ func TestRunMeasuresEveryCombination(t *testing.T) {
 	var table strings.Builder
 	if err := WriteTable(&table, rows); err != nil || strings.Count(table.String(), "\n") != len(rows)+1 {
 		t.Errorf("table of %d lines, %v; want %d", strings.Count(table.String(), "\n"), err, len(rows)+1)
+	}
+}
+
+func TestBatchOverPeakNeedsTheTier(t *testing.T) {
+	r, err := BatchOverPeak(64)
+	if !slices.Contains(kernel.Tiers(), "avx512vnni") {
+		if !errors.Is(err, kernel.ErrTier) {
+			t.Errorf("%v, want ErrTier", err)
+		}
+		return
+	}
+	if err != nil || r.US <= 0 || r.LineUS <= 0 || r.Ratio <= 0 || r.Hidden != 64 || r.Mode != Batch {
+		t.Errorf("%+v, %v; want times above 0", r, err)
 	}
 }
 

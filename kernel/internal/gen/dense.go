@@ -81,4 +81,23 @@ func line(v *isa) {
 	end()
 }
 
+// peak issues VPDPBUSD on registers alone, n·64 times over 16 independent sums:
+// more than a latency of 5 cycles at two a cycle asks for.
+func peak(v *isa) {
+	TEXT("peakInt8"+v.suffix, NOSPLIT, "func(n int)")
+	Load(Param("n"), count)
+	sums, a, b := v.regs[:16], v.regs[16], v.regs[17]
+	for _, r := range v.regs[:18] {
+		VPTERNLOGD(operand.U8(0xff), r, r, r)
+	}
+	loop("multiply", count, func() {
+		for range 4 {
+			for _, s := range sums {
+				VPDPBUSD(a, b, s)
+			}
+		}
+	})
+	end()
+}
+
 func xmm(r reg.VecPhysical) reg.Register { return r.AsX() }

@@ -37,5 +37,6 @@ func main() {
 	dense(avx2)
 	line(avx512)
 	line(avx2)
+	peak(avx512)
 	Generate()
 }
