@@ -38,6 +38,13 @@ type Source interface {
 	Window(i int, x, y []float32)
 }
 
+// Weighted is what a Source implements to give its windows weights. Then the
+// loss is Σ weight·loss of a term / number of terms, as of Keras's sample_weight
+// in fit, or class_weight if the weight is that of the window's class.
+type Weighted interface {
+	Weight(i int) float32 // of window i, at least 0
+}
+
 var (
 	// ErrConfig: a Config that cannot be trained with.
 	ErrConfig = errors.New("training configuration")
@@ -69,6 +76,13 @@ func (e *DivergedError) Is(target error) bool { return target == ErrDiverged }
 func checkSource(name string, s Source) error {
 	if s.Len() < 1 || s.Steps() < 1 {
 		return fmt.Errorf("%s: %d windows of %d steps, want at least 1 of 1: %w", name, s.Len(), s.Steps(), kernel.ErrShape)
+	}
+	if w, ok := s.(Weighted); ok {
+		for i := range s.Len() {
+			if v := w.Weight(i); !notNegative(v) {
+				return fmt.Errorf("%s: window %d has weight %v, want 0 or more: %w", name, i, v, ErrConfig)
+			}
+		}
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ func TestUpdatesUseClippedGradients(t *testing.T) {
 	var sum float64
 	for k, v := range e.gradient() {
 		sum += float64(v) * float64(v)
-		if m := e.adam.m[k]; math.Abs(float64(m-0.1*v)) > 1e-9 {
+		if m := e.optimizer.slots[0].values[k]; math.Abs(float64(m-0.1*v)) > 1e-9 {
 			t.Fatalf("first moment %d = %v, want a tenth of the clipped gradient %v", k, m, v)
 		}
 	}

@@ -23,7 +23,7 @@ func TestEarlyStoppingAsKeras(t *testing.T) {
 		n := 0
 		for _, loss := range c.losses {
 			n++
-			if e.observe(loss, []float32{float32(n)}) {
+			if _, stop := e.observe(n, loss, []float32{float32(n)}); stop {
 				break
 			}
 		}

@@ -16,12 +16,13 @@ const rangeSize = 8 << 10
 // An engine computes losses, gradients and updates of one set of weights,
 // batch by batch, on as many cores as there are, up to one a shard.
 type engine struct {
-	cfg    Config
-	graph  kernel.Graph
-	layers []tensors
-	w      weights
-	shards []shard
-	adam   *adam
+	cfg       Config
+	graph     kernel.Graph
+	layers    []tensors
+	w         weights
+	shards    []shard
+	optimizer *optimizer
+	penalties []penalty
 
 	pool    *pool
 	workers []*worker
@@ -67,7 +68,8 @@ func startEngine(cfg Config, w *kernel.Weights, steps, windows int) (*engine, er
 	for range e.pool.helpers + 1 {
 		e.workers = append(e.workers, newWorker(&e.cfg, w.Graph, e.layers, steps, rows))
 	}
-	e.adam = newAdam(cfg, size)
+	e.optimizer = newOptimizer(cfg, size)
+	e.penalties = penalties(cfg, e.layers)
 	e.tasks.shard, e.tasks.transpose = e.runShard, e.transpose
 	e.tasks.reduce, e.tasks.update, e.tasks.reduceAndUpdate = e.reduce, e.update, e.reduceAndUpdate
 	return e, nil
@@ -86,8 +88,8 @@ func checkMemory(g kernel.Graph, steps, batch int) error {
 	return nil
 }
 
-// loss is the mean loss over the windows of src, run batch by batch. Its error
-// is the cause of ctx's end.
+// loss is the mean loss over the windows of src, run batch by batch, with the
+// penalties. Its error is the cause of ctx's end.
 func (e *engine) loss(ctx context.Context, src Source, order []int) (float64, error) {
 	var sum float64
 	for lo := 0; lo < len(order); lo += e.cfg.BatchSize {
@@ -96,7 +98,7 @@ func (e *engine) loss(ctx context.Context, src Source, order []int) (float64, er
 		}
 		sum += e.run(src, order[lo:min(lo+e.cfg.BatchSize, len(order))], 0)
 	}
-	return sum / float64(len(order)*e.termsPerWindow()), nil
+	return sum/float64(len(order)*e.termsPerWindow()) + e.penalty(), nil
 }
 
 func (e *engine) termsPerWindow() int {
@@ -105,15 +107,15 @@ func (e *engine) termsPerWindow() int {
 }
 
 // train runs one batch forward and backward, updates the weights and returns
-// the mean loss before the update. A loss that is not finite updates nothing.
+// the mean loss and penalties before the update. A loss that is not finite updates nothing.
 func (e *engine) train(src Source, batch []int) float64 {
 	terms := len(batch) * e.termsPerWindow()
-	mean := e.run(src, batch, terms) / float64(terms)
+	mean := e.run(src, batch, terms)/float64(terms) + e.penalty()
 	if !isFinite(mean) {
 		return mean
 	}
 	ranges := ceilDiv(len(e.w.flat), rangeSize)
-	e.adam.begin()
+	e.optimizer.begin()
 	if e.cfg.clips() == 0 {
 		e.pool.run(ranges, e.tasks.reduceAndUpdate)
 		return mean
@@ -148,19 +150,32 @@ func (e *engine) runShard(worker, i int) {
 	e.workers[worker].evaluate(&e.shards[i], &e.w, e.src, e.batch[i*n:min((i+1)*n, len(e.batch))], e.terms)
 }
 
+// penalty is the part of the loss that is of the weights alone.
+func (e *engine) penalty() float64 {
+	var sum float64
+	for _, p := range e.penalties {
+		sum += p.of(e.w.flat)
+	}
+	return sum
+}
+
 // gradient is that of the whole batch once reduced.
 func (e *engine) gradient() []float32 { return e.shards[0].grad }
 
-// reduce adds the shards' gradients in a range of parameters, in shard order.
+// reduce adds the shards' gradients in a range of parameters, in shard order,
+// and those of the penalties.
 func (e *engine) reduce(_, i int) {
 	r := e.parameters(i)
 	sum := r.of(e.gradient())
 	for _, s := range e.shards[1:e.used] {
 		addTo(sum, r.of(s.grad))
 	}
+	for _, p := range e.penalties {
+		p.addGradient(r, e.w.flat, e.gradient())
+	}
 }
 
-func (e *engine) update(_, i int) { e.adam.update(e.parameters(i), e.w.flat, e.gradient()) }
+func (e *engine) update(_, i int) { e.optimizer.update(e.parameters(i), e.w.flat, e.gradient()) }
 
 func (e *engine) reduceAndUpdate(worker, i int) {
 	e.reduce(worker, i)

@@ -13,11 +13,15 @@ import (
 type Epoch struct {
 	N int // from 1
 	// Loss is the mean over the training windows, each at the weights its batch
-	// met, as Keras reports it.
+	// met, with penalties, as Keras reports it.
 	Loss float64
-	// ValLoss is the mean over the validation windows at the end of the epoch; 0
-	// without validation.
-	ValLoss float64
+	// ValLoss is the mean over the validation windows, with penalties, at the end
+	// of the epoch; 0 without validation.
+	ValLoss      float64
+	LearningRate float64 // of the last update
+	// Best says that the monitored loss is the lowest so far: RestoreBest would
+	// end with these weights. Epochs before StartFromEpoch are never best.
+	Best    bool
 	Samples int // training windows
 	Took    time.Duration
 }
@@ -45,12 +49,19 @@ func Fit(ctx context.Context, w *kernel.Weights, train, val Source, cfg Config, 
 	if err := checkSources(train, val); err != nil {
 		return nil, err
 	}
+	if val == nil && cfg.Monitor == ValLoss {
+		return nil, fmt.Errorf("monitor %s: there is no validation data, want monitor %s: %w", ValLoss, TrainLoss, ErrConfig)
+	}
 	e, err := startEngine(cfg, w, train.Steps(), train.Len())
 	if err != nil {
 		return nil, err
 	}
 	defer e.pool.stop()
-	f := fit{engine: e, weights: w, train: train, val: val, onEpoch: onEpoch, order: make([]int, train.Len())}
+	f := fit{
+		engine: e, weights: w, train: train, val: val, onEpoch: onEpoch, order: make([]int, train.Len()),
+		stopping: earlyStopping{patience: cfg.Patience, minDelta: cfg.MinDelta, start: cfg.StartFromEpoch, restore: cfg.RestoreBest},
+		plateau:  plateau{ReduceLR: cfg.ReduceLR},
+	}
 	if val != nil {
 		f.valOrder = ascending(make([]int, val.Len()))
 	}
@@ -78,10 +89,12 @@ type fit struct {
 	onEpoch    func(Epoch)
 
 	order, valOrder []int // of the windows
+
+	stopping earlyStopping
+	plateau  plateau
 }
 
 func (f *fit) run(ctx context.Context) ([]Epoch, error) {
-	stopping := earlyStopping{patience: f.cfg.Patience, minDelta: f.cfg.MinDelta, restore: f.cfg.RestoreBest}
 	var epochs []Epoch
 	for n := 1; n <= f.cfg.Epochs; n++ {
 		epoch, err := f.epoch(ctx, n)
@@ -89,22 +102,30 @@ func (f *fit) run(ctx context.Context) ([]Epoch, error) {
 			return epochs, err
 		}
 		save(f.weights, f.layers, f.w.flat)
+		stop := f.observe(&epoch)
 		epochs = append(epochs, epoch)
 		if f.onEpoch != nil {
 			f.onEpoch(epoch)
 		}
-		watched := epoch.Loss
-		if f.val != nil {
-			watched = epoch.ValLoss
-		}
-		if stopping.observe(watched, f.w.flat) {
+		if stop {
 			break
 		}
 	}
-	if stopping.restore {
-		save(f.weights, f.layers, stopping.saved)
+	if f.stopping.saved != nil {
+		save(f.weights, f.layers, f.stopping.saved)
 	}
 	return epochs, nil
+}
+
+// observe shows the callbacks an epoch and reports whether to stop after it.
+func (f *fit) observe(epoch *Epoch) (stop bool) {
+	watched := epoch.Loss
+	if f.val != nil && f.cfg.Monitor != TrainLoss {
+		watched = epoch.ValLoss
+	}
+	f.optimizer.rate = f.plateau.observe(watched, f.optimizer.rate)
+	epoch.Best, stop = f.stopping.observe(epoch.N, watched, f.w.flat)
+	return stop
 }
 
 // epoch trains on every window once.
@@ -135,6 +156,7 @@ func (f *fit) epoch(ctx context.Context, n int) (Epoch, error) {
 	if !isFinite(epoch.ValLoss) || !finite(f.w.flat) {
 		return Epoch{}, &DivergedError{n, 0, epoch.ValLoss}
 	}
+	epoch.LearningRate = f.optimizer.current
 	epoch.Took = time.Since(start)
 	return epoch, nil
 }

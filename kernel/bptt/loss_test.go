@@ -19,7 +19,7 @@ func TestLossesOfKnownValues(t *testing.T) {
 		{CategoricalCrossentropy, []float32{0.25, 0.75}, []float32{0, 2}, 2 * math.Log(4.0/3), []float32{0.5, -0.5}},
 	} {
 		dy := make([]float32, len(c.y))
-		got := loss(c.kind, c.y, c.target, dy, 2, 1)
+		got := loss(&Config{Loss: c.kind, HuberDelta: 1}, c.y, c.target, dy, 2, 1)
 		if math.Abs(got-c.want) > 1e-6*c.want {
 			t.Errorf("%s(%v, %v) = %v, want %v", c.kind, c.y, c.target, got, c.want)
 		}

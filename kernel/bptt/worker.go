@@ -31,6 +31,8 @@ type worker struct {
 	layers           []layer
 	x, y             []float32 // [step][window][feature], [row][window][output]
 	window, target   []float32 // one of the Source
+	weights          []float32 // [window], if the Source is Weighted
+	weighted         bool
 }
 
 // newWorker makes a worker for shards of up to rows windows.
@@ -42,6 +44,7 @@ func newWorker(cfg *Config, g kernel.Graph, layers []tensors, steps, rows int) *
 	k.target = make([]float32, k.outRows*k.outputs)
 	k.x = make([]float32, rows*len(k.window))
 	k.y = make([]float32, rows*len(k.target))
+	k.weights = make([]float32, rows)
 	for i, l := range g.Layers {
 		switch {
 		case l.Kind == kernel.LSTM && gemm.Accelerated():
@@ -50,7 +53,7 @@ func newWorker(cfg *Config, g kernel.Graph, layers []tensors, steps, rows int) *
 			k.layers = append(k.layers, newLSTM(layers[i], g.In(i), l.Units, steps, rows, l.Sequences))
 		default:
 			d := newDense(layers[i], g.In(i), l, rows, k.outRows)
-			d.logits = i == len(g.Layers)-1 && cfg.Loss != MSE
+			d.logits = i == len(g.Layers)-1 && ofLogits(cfg.Loss)
 			k.layers = append(k.layers, d)
 		}
 	}
@@ -69,20 +72,33 @@ func (k *worker) evaluate(out *shard, w *weights, src Source, indices []int, ter
 	}
 	top := len(k.layers) - 1
 	if terms == 0 {
-		out.loss = loss(k.cfg.Loss, v, k.y, nil, k.outputs, 0)
+		out.loss = k.loss(v, nil, n, 0)
 		return
 	}
-	out.loss = loss(k.cfg.Loss, v, k.y, k.layers[top].upstream(n), k.outputs, 1/float32(terms))
+	out.loss = k.loss(v, k.layers[top].upstream(n), n, 1/float32(terms))
 	for i := top; i > 0; i-- {
 		k.layers[i].backward(w, out.grad, k.layers[i-1].upstream(n), n)
 	}
 	k.layers[0].backward(w, out.grad, nil, n)
 }
 
+// loss is that of the outputs y of n windows; see loss.
+func (k *worker) loss(y, dy []float32, n int, scale float32) float64 {
+	if k.weighted {
+		return weightedLoss(k.cfg, y, k.y, dy, k.outputs, k.weights[:n], scale)
+	}
+	return loss(k.cfg, y, k.y, dy, k.outputs, scale)
+}
+
 // read turns windows of the Source into steps of all windows.
 func (k *worker) read(src Source, indices []int) {
 	n := len(indices)
+	var weights Weighted
+	weights, k.weighted = src.(Weighted)
 	for i, index := range indices {
+		if k.weighted {
+			k.weights[i] = weights.Weight(index)
+		}
 		src.Window(index, k.window, k.target)
 		interleave(k.x, k.window, k.features, i, n)
 		interleave(k.y, k.target, k.outputs, i, n)

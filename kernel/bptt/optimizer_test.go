@@ -33,13 +33,13 @@ func TestAdamFollowsHandDerivedValues(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			a := newAdam(cfg, 3)
+			a := newOptimizer(cfg, 3)
 			p := []float32{c.start, c.start, c.start}
 			for i, u := range c.updates {
 				a.begin()
 				a.update(span{1, 2}, p, []float32{9, float32(u.gradient), 9})
 				for what, pair := range map[string][2]float64{
-					"m": {float64(a.m[1]), u.m}, "v": {float64(a.v[1]), u.v}, "p": {float64(p[1]), u.p},
+					"m": {float64(a.slots[0].values[1]), u.m}, "v": {float64(a.slots[1].values[1]), u.v}, "p": {float64(p[1]), u.p},
 				} {
 					if got, want := pair[0], pair[1]; math.Abs(got-want) > 5e-7*math.Abs(want) {
 						t.Errorf("update %d: %s = %v, want %v", i+1, what, got, want)
