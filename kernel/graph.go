@@ -40,6 +40,16 @@ const (
 	gateO
 )
 
+// gruGates is the number of gates of a GRU, in Keras's order: update z, reset r,
+// candidate h.
+const gruGates = 3
+
+const (
+	gateZ = iota
+	gateR
+	gateH
+)
+
 // A Kind is the kind of a Layer.
 type Kind uint8
 
@@ -49,7 +59,25 @@ const (
 	LSTM Kind = iota + 1
 	// Dense is a matrix product, a bias and an Activation.
 	Dense
+	// GRU is the gated recurrent unit of Cho et al. 2014 as Keras computes it by
+	// default: reset after the product (reset_after), the form of cuDNN.
+	GRU
 )
+
+// Recurrent reports whether layers of kind k carry a state from step to step.
+func (k Kind) Recurrent() bool { return k == LSTM || k == GRU }
+
+// Gates is how many gates a unit has: 4 in an LSTM (i, f, c, o), 3 in a GRU (z,
+// r, h), 0 in a Dense layer.
+func (k Kind) Gates() int {
+	switch k {
+	case LSTM:
+		return gates
+	case GRU:
+		return gruGates
+	}
+	return 0
+}
 
 func (k Kind) String() string {
 	switch k {
@@ -57,6 +85,8 @@ func (k Kind) String() string {
 		return "lstm"
 	case Dense:
 		return "dense"
+	case GRU:
+		return "gru"
 	}
 	return fmt.Sprintf("Kind(%d)", uint8(k))
 }
@@ -68,8 +98,10 @@ func ParseKind(s string) (Kind, error) {
 		return LSTM, nil
 	case "dense":
 		return Dense, nil
+	case "gru":
+		return GRU, nil
 	}
-	return 0, fmt.Errorf("layer kind %q: want lstm or dense: %w", s, ErrShape)
+	return 0, fmt.Errorf("layer kind %q: want lstm, gru or dense: %w", s, ErrShape)
 }
 
 // An Activation is the function after a Dense layer. An LSTM has none of its
@@ -108,16 +140,16 @@ func ParseActivation(s string) (Activation, error) {
 // A Layer is one layer of a Graph.
 type Layer struct {
 	Kind  Kind
-	Units int // hidden size of an LSTM, outputs of a Dense
-	// Sequences is Keras's return_sequences: the LSTM hands on its hidden state
+	Units int // hidden size of an LSTM or GRU, outputs of a Dense
+	// Sequences is Keras's return_sequences: the layer hands on its hidden state
 	// after every step rather than after the last one.
 	Sequences  bool
 	Activation Activation // of a Dense
 }
 
-// A Graph is a stack of LSTM layers followed by Dense layers.
+// A Graph is a stack of LSTM and GRU layers followed by Dense layers.
 //
-// Every LSTM but the last must have Sequences. If the last one has it too, the
+// Every recurrent layer but the last must have Sequences. If the last one has it too, the
 // Dense layers are applied to each step and a window of n steps gives n rows
 // of output; otherwise it gives one row, that of its last step.
 type Graph struct {
@@ -145,20 +177,20 @@ func (g Graph) validateLayer(i int, l Layer) error {
 	switch {
 	case l.Units < 1 || l.Units > MaxUnits:
 		return fmt.Errorf("%d units, want 1 to %d: %w", l.Units, MaxUnits, ErrShape)
-	case l.Kind != LSTM && l.Kind != Dense:
-		return fmt.Errorf("%v, want lstm or dense: %w", l.Kind, ErrShape)
+	case !l.Kind.Recurrent() && l.Kind != Dense:
+		return fmt.Errorf("%v, want lstm, gru or dense: %w", l.Kind, ErrShape)
 	case int(l.Activation) >= len(activationNames):
 		return fmt.Errorf("%v is unknown: %w", l.Activation, ErrShape)
-	case l.Kind == LSTM && l.Activation != Linear:
-		return fmt.Errorf("activation %v on an lstm, want none: %w", l.Activation, ErrShape)
+	case l.Kind.Recurrent() && l.Activation != Linear:
+		return fmt.Errorf("activation %v on %v, want none: %w", l.Activation, l.Kind, ErrShape)
 	case l.Kind == Dense && l.Sequences:
-		return fmt.Errorf("sequences on a dense layer, want it on the lstm before: %w", ErrShape)
-	case i == 0 && l.Kind != LSTM:
-		return fmt.Errorf("the first layer is %v, want lstm: %w", l.Kind, ErrShape)
-	case i > 0 && l.Kind == LSTM && g.Layers[i-1].Kind != LSTM:
-		return fmt.Errorf("an lstm after a dense layer: %w", ErrShape)
-	case i > 0 && l.Kind == LSTM && !g.Layers[i-1].Sequences:
-		return fmt.Errorf("an lstm after one that hands on its last state only, want sequences there: %w", ErrShape)
+		return fmt.Errorf("sequences on a dense layer, want it on the recurrent one before: %w", ErrShape)
+	case i == 0 && !l.Kind.Recurrent():
+		return fmt.Errorf("the first layer is %v, want lstm or gru: %w", l.Kind, ErrShape)
+	case i > 0 && l.Kind.Recurrent() && !g.Layers[i-1].Kind.Recurrent():
+		return fmt.Errorf("%v after a dense layer: %w", l.Kind, ErrShape)
+	case i > 0 && l.Kind.Recurrent() && !g.Layers[i-1].Sequences:
+		return fmt.Errorf("%v after a layer that hands on its last state only, want sequences there: %w", l.Kind, ErrShape)
 	}
 	return nil
 }
@@ -175,10 +207,10 @@ func (g Graph) In(layer int) int {
 // layer.
 func (g Graph) Outputs() int { return g.Layers[len(g.Layers)-1].Units }
 
-// Recurrent is the number of LSTM layers; they are the first ones.
+// Recurrent is the number of LSTM and GRU layers; they are the first ones.
 func (g Graph) Recurrent() int {
 	n := 0
-	for n < len(g.Layers) && g.Layers[n].Kind == LSTM {
+	for n < len(g.Layers) && g.Layers[n].Kind.Recurrent() {
 		n++
 	}
 	return n
@@ -217,6 +249,10 @@ func (g Graph) Clone() Graph {
 //	LSTM   Kernel [in][4·units], Recurrent [units][4·units], Bias [4·units],
 //	       the columns of a row being gates i, f, c, o of units columns each
 //	       (keras-team/keras keras/src/layers/rnn/lstm.py)
+//	GRU    Kernel [in][3·units], Recurrent [units][3·units], Bias [2][3·units],
+//	       columns likewise being gates z, r, h; the first row of the bias is
+//	       added to the input's product, the second to the recurrent one's
+//	       (keras-team/keras keras/src/layers/rnn/gru.py, reset_after)
 //	Dense  Kernel [in][units], Bias [units]
 type LayerWeights struct {
 	Kernel, Recurrent, Bias []float32
@@ -245,8 +281,11 @@ func NewWeights(g Graph) (*Weights, error) {
 // limits keep them within 2²² + 2²², far from overflow in 32 bits.
 func (g Graph) sizes(layer int) (kernel, recurrent, bias int) {
 	l, in := g.Layers[layer], g.In(layer)
-	if l.Kind == LSTM {
-		return in * gates * l.Units, l.Units * gates * l.Units, gates * l.Units
+	switch wide := l.Kind.Gates() * l.Units; l.Kind {
+	case LSTM:
+		return in * wide, l.Units * wide, wide
+	case GRU:
+		return in * wide, l.Units * wide, 2 * wide
 	}
 	return in * l.Units, 0, l.Units
 }
