@@ -9,7 +9,7 @@ import (
 
 // TestArgsAreWhereAssemblyReadsThem holds the order of kernel/internal/gen.
 func TestArgsAreWhereAssemblyReadsThem(t *testing.T) {
-	var a lstmArgs
+	var a stepArgs
 	for i, offset := range []uintptr{
 		unsafe.Offsetof(a.w), unsafe.Offsetof(a.wStep), unsafe.Offsetof(a.blocks), unsafe.Offsetof(a.z),
 		unsafe.Offsetof(a.zStep), unsafe.Offsetof(a.x), unsafe.Offsetof(a.nx), unsafe.Offsetof(a.xq),

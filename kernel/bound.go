@@ -14,13 +14,15 @@ const hiddenBound = 1 + 1e-6
 const maxSum = math.MaxFloat32 / 2
 
 // columnSums are, for each column of a layer, the magnitudes of all the terms
-// its sum can have, added up in float64.
+// its sum can have, added up in float64. A GRU's candidate adds to the input's
+// sum at most the hidden state's, as the reset gate is at most 1.
 type columnSums []float64
 
-func newSums(bias []float32) columnSums {
-	s := make(columnSums, len(bias))
+// newSums starts with the bias, which may have a row for each of two products.
+func newSums(bias []float32, columns int) columnSums {
+	s := make(columnSums, columns)
 	for j, b := range bias {
-		s[j] = math.Abs(float64(b))
+		s[j%columns] += math.Abs(float64(b))
 	}
 	return s
 }

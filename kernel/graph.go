@@ -104,8 +104,8 @@ func ParseKind(s string) (Kind, error) {
 	return 0, fmt.Errorf("layer kind %q: want lstm, gru or dense: %w", s, ErrShape)
 }
 
-// An Activation is the function after a Dense layer. An LSTM has none of its
-// own: its field is Linear.
+// An Activation is the function after a Dense layer. An LSTM or GRU has none of
+// its own: its field is Linear.
 type Activation uint8
 
 const (
@@ -147,11 +147,14 @@ type Layer struct {
 	Activation Activation // of a Dense
 }
 
+// columns is the number of sums a row of inputs gives: units times gates.
+func (l Layer) columns() int { return max(l.Kind.Gates(), 1) * l.Units }
+
 // A Graph is a stack of LSTM and GRU layers followed by Dense layers.
 //
-// Every recurrent layer but the last must have Sequences. If the last one has it too, the
-// Dense layers are applied to each step and a window of n steps gives n rows
-// of output; otherwise it gives one row, that of its last step.
+// Every recurrent layer but the last must have Sequences. If the last one has it
+// too, the Dense layers are applied to each step and a window of n steps gives n
+// rows of output; otherwise it gives one row, that of its last step.
 type Graph struct {
 	Features int // values in one input row
 	Layers   []Layer
@@ -281,13 +284,14 @@ func NewWeights(g Graph) (*Weights, error) {
 // limits keep them within 2²² + 2²², far from overflow in 32 bits.
 func (g Graph) sizes(layer int) (kernel, recurrent, bias int) {
 	l, in := g.Layers[layer], g.In(layer)
-	switch wide := l.Kind.Gates() * l.Units; l.Kind {
+	switch n := l.columns(); l.Kind {
 	case LSTM:
-		return in * wide, l.Units * wide, wide
+		return in * n, l.Units * n, n
 	case GRU:
-		return in * wide, l.Units * wide, 2 * wide
+		return in * n, l.Units * n, 2 * n
+	default:
+		return in * n, 0, n
 	}
-	return in * l.Units, 0, l.Units
 }
 
 // Validate checks the shapes and that every weight is finite.

@@ -47,7 +47,7 @@ func guard(t testing.TB, m *Model, s *State, atEnd bool) {
 	for _, d := range m.denses {
 		d.w, d.bias = guarded(t, d.w, atEnd), guarded(t, d.bias, atEnd)
 	}
-	for _, states := range [][]lstmState{s.lstms, s.tile} {
+	for _, states := range [][]layerState{s.layers, s.tile} {
 		for i := range states {
 			l := &states[i]
 			l.c, l.h = guarded(t, l.c, atEnd), guarded(t, l.h, atEnd)
@@ -65,7 +65,11 @@ func guard(t testing.TB, m *Model, s *State, atEnd bool) {
 func TestNothingIsTouchedOutsideItsBuffer(t *testing.T) {
 	for _, h := range []int{1, 16, 17, 33, 48} {
 		for _, f := range []int{1, 33} {
-			graphs := []Graph{lstmGraph(h, f), {f, []Layer{{Kind: LSTM, Units: h, Sequences: true}, {Kind: LSTM, Units: f}, {Kind: Dense, Units: 17}, {Kind: Dense, Units: 3}}}}
+			graphs := []Graph{
+				lstmGraph(h, f), gruGraph(h, f),
+				{f, []Layer{{Kind: LSTM, Units: h, Sequences: true}, {Kind: LSTM, Units: f}, {Kind: Dense, Units: 17}, {Kind: Dense, Units: 3}}},
+				{f, []Layer{{Kind: GRU, Units: h, Sequences: true}, {Kind: GRU, Units: f}}},
+			}
 			for _, g := range graphs {
 				for _, m := range everyModel(t, randomWeights(t, g, uint64(h))) {
 					testGuarded(t, m)

@@ -24,6 +24,11 @@ func lstmGraph(hidden, features int) Graph {
 	return Graph{features, []Layer{{Kind: LSTM, Units: hidden}, {Kind: Dense, Units: 1}}}
 }
 
+// gruGraph is GRU(hidden) → Dense(1).
+func gruGraph(hidden, features int) Graph {
+	return Graph{features, []Layer{{Kind: GRU, Units: hidden}, {Kind: Dense, Units: 1}}}
+}
+
 // randomWeights are of the sizes Keras starts from.
 func randomWeights(t testing.TB, g Graph, seed uint64) *Weights {
 	t.Helper()
@@ -147,47 +152,47 @@ func equalBits(t testing.TB, what string, got, want []float32) {
 
 func BenchmarkStep(b *testing.B) {
 	for _, hidden := range []int{32, 64, 128, 256} {
-		w := randomWeights(b, lstmGraph(hidden, 8), 1)
-		for _, m := range everyModel(b, w) {
-			b.Run(fmt.Sprintf("%s/H=%d", typeName(m), hidden), func(b *testing.B) {
-				s, y, x := m.NewState(), make([]float32, 1), randomWindow(2, 1, 8)
-				b.ReportAllocs()
-				for b.Loop() {
-					if err := m.Step(s, y, x); err != nil {
-						b.Fatal(err)
-					}
+		benchmarkModels(b, hidden, func(b *testing.B, m *Model) {
+			s, y, x := m.NewState(), make([]float32, 1), randomWindow(2, 1, 8)
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := m.Step(s, y, x); err != nil {
+					b.Fatal(err)
 				}
-			})
-		}
+			}
+		})
 	}
 }
 
 func BenchmarkWindow(b *testing.B) {
-	w := randomWeights(b, lstmGraph(128, 8), 1)
-	for _, m := range everyModel(b, w) {
-		b.Run(typeName(m), func(b *testing.B) {
-			s, y, x := m.NewState(), make([]float32, 1), randomWindow(2, 50, 8)
-			for b.Loop() {
-				if err := m.Predict(s, y, x); err != nil {
-					b.Fatal(err)
-				}
+	benchmarkModels(b, 128, func(b *testing.B, m *Model) {
+		s, y, x := m.NewState(), make([]float32, 1), randomWindow(2, 50, 8)
+		for b.Loop() {
+			if err := m.Predict(s, y, x); err != nil {
+				b.Fatal(err)
 			}
-		})
-	}
+		}
+	})
 }
 
 func BenchmarkBatch(b *testing.B) {
 	const n = 32
-	w := randomWeights(b, lstmGraph(128, 8), 1)
-	for _, m := range everyModel(b, w) {
-		b.Run(typeName(m), func(b *testing.B) {
-			s, y, x := m.NewState(), make([]float32, n), randomWindow(2, n*50, 8)
-			for b.Loop() {
-				if err := m.PredictBatch(s, y, x, n); err != nil {
-					b.Fatal(err)
-				}
+	benchmarkModels(b, 128, func(b *testing.B, m *Model) {
+		s, y, x := m.NewState(), make([]float32, n), randomWindow(2, n*50, 8)
+		for b.Loop() {
+			if err := m.PredictBatch(s, y, x, n); err != nil {
+				b.Fatal(err)
 			}
-		})
+		}
+	})
+}
+
+// benchmarkModels runs f on an LSTM and a GRU of 8 features, on every tier.
+func benchmarkModels(b *testing.B, hidden int, f func(b *testing.B, m *Model)) {
+	for _, g := range []Graph{lstmGraph(hidden, 8), gruGraph(hidden, 8)} {
+		for _, m := range everyModel(b, randomWeights(b, g, 1)) {
+			b.Run(fmt.Sprintf("%v/%s/H=%d", g.Layers[0].Kind, typeName(m), hidden), func(b *testing.B) { f(b, m) })
+		}
 	}
 }
 

@@ -2,7 +2,7 @@ package kernel
 
 import "unsafe"
 
-// ReadWeights reads the model's packed LSTM weights, each layer's times over, in
+// ReadWeights reads the model's packed recurrent layers, each times over, in
 // address order, with the widest loads of this CPU, and does nothing with
 // them: the line that steps are measured against. It may leave out the last
 // 511 bytes of a layer.
@@ -10,17 +10,34 @@ func (m *Model) ReadWeights(times int) {
 	if times < 1 {
 		return
 	}
+	m.eachPacked(func(b []byte) { readLine(b, times) })
+}
+
+// eachPacked calls f with the memory of every recurrent layer's weights, as they
+// are read in a step.
+func (m *Model) eachPacked(f func([]byte)) {
 	for _, l := range m.vectors {
-		readLine(l.mem, times)
+		f(l.mem)
 	}
 	for _, l := range m.int8s {
-		readLine(bytesOf(l.w), times)
-		readLine(bytesOf(l.wq), times)
-		readLine(bytesOf(l.u), times)
+		if g := l.gru; g != nil {
+			f(bytesOf(g.w))
+			f(bytesOf(g.wq))
+			f(bytesOf(g.u))
+			continue
+		}
+		f(bytesOf(l.lstm.w))
+		f(bytesOf(l.lstm.wq))
+		f(bytesOf(l.lstm.u))
 	}
 	for _, l := range m.floats {
-		readLine(bytesOf(l.w), times)
-		readLine(bytesOf(l.u), times)
+		if g := l.gru; g != nil {
+			f(bytesOf(g.w))
+			f(bytesOf(g.u))
+			continue
+		}
+		f(bytesOf(l.lstm.w))
+		f(bytesOf(l.lstm.u))
 	}
 }
 
@@ -35,18 +52,10 @@ func PeakInt8(n int) int {
 	return n * 64 * 64 * 2
 }
 
-// PackedBytes is the size of the model's packed LSTM weights.
+// PackedBytes is the size of the model's packed recurrent layers.
 func (m *Model) PackedBytes() int {
 	n := 0
-	for _, l := range m.vectors {
-		n += len(l.mem)
-	}
-	for _, l := range m.int8s {
-		n += len(bytesOf(l.w)) + len(bytesOf(l.wq)) + len(bytesOf(l.u))
-	}
-	for _, l := range m.floats {
-		n += len(bytesOf(l.w)) + len(bytesOf(l.u))
-	}
+	m.eachPacked(func(b []byte) { n += len(b) })
 	return n
 }
 

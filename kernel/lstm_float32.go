@@ -39,7 +39,7 @@ func packGates(w []float32, in, units int) [][2][gates]float32 {
 }
 
 // step advances s by one input x.
-func (l *lstmFloat32) step(s *lstmState, x [][2]float32) {
+func (l *lstmFloat32) step(s *layerState, x [][2]float32) {
 	for u := range l.units {
 		z := l.bias[u]
 		addProduct(&z, l.w[u*len(x):][:len(x)], x)

@@ -88,7 +88,7 @@ func packWords(q []int8, in, units int) []wordPair {
 
 // step advances s by one input: x for the first layer, xq, the hidden state
 // of the layer below, for later ones.
-func (l *lstmInt8) step(s *lstmState, x []float32, xq [][2]float64) {
+func (l *lstmInt8) step(s *layerState, x []float32, xq [][2]float64) {
 	for b := range l.bias {
 		z := l.bias[b]
 		if l.wq == nil {

@@ -94,6 +94,18 @@ func cell(zi, zf, zc, zo, c float32) (float32, float32) {
 	return c, float32(o * tanh(c))
 }
 
+// gruCell advances one GRU unit: xz, xr and xh are its gates' sums over the
+// input, uz, ur and uh those over the hidden state, each with its own bias, and
+// h is its hidden state. It returns the next one.
+//
+// |h| stays within the largest |tanh|, or one unit in the last place above it:
+// of a weighted mean of two numbers below that, the four roundings add no more.
+func gruCell(xz, xr, xh, uz, ur, uh, h float32) float32 {
+	z, r := sigmoid(xz+uz), sigmoid(xr+ur)
+	candidate := tanh(xh + float32(r*uh))
+	return float32(z*h) + float32(float32(1-z)*candidate)
+}
+
 // quantizeHidden is the hidden state as the recurrent product sees it: an
 // integer in [-127, 127] at the fixed scale 1/127.
 func quantizeHidden(h float32) float32 { return roundEven(float32(127 * h)) }

@@ -148,7 +148,7 @@ func TestInt8WithinBoundOfFloat64(t *testing.T) {
 			}
 		}
 	}
-	for _, g := range []Graph{lstmGraph(64, 8), stackedGraph(false)} {
+	for _, g := range []Graph{lstmGraph(64, 8), stackedGraph(false), gruGraph(64, 8), mixedGraph(false)} {
 		q := quantized(t, randomWeights(t, g, 12))
 		m, ref := int8Model(t, q), newReference64(dequantize(q), true)
 		window, y := randomWindow(13, 50, g.Features), make([]float32, g.Outputs())
@@ -167,8 +167,66 @@ func TestInt8WithinBoundOfFloat64(t *testing.T) {
 	}
 }
 
+// TestGRUStepWithinBoundOfFloat64 is the first part of the test above for a GRU.
+// From a zero state the recurrent sums are their biases: only the candidate's
+// carries the error of r on, and h is (1−z)·tanh(…).
+func TestGRUStepWithinBoundOfFloat64(t *testing.T) {
+	const u = 0x1p-24
+	for _, h := range []int{1, 16, 33, 128} {
+		for _, f := range []int{1, 8, 33} {
+			q := quantized(t, randomWeights(t, only(GRU, h, f), uint64(h)))
+			m, ref := int8Model(t, q), newReference64(dequantize(q), true)
+			x, y := randomWindow(uint64(f), 1, f), make([]float32, h)
+			if err := m.Step(m.NewState(), y, x); err != nil {
+				t.Fatal(err)
+			}
+			want := ref.step(x)
+			for j, v := range y {
+				var sum [gruGates]float64 // of magnitudes
+				for g := range gruGates {
+					for row := range 2 {
+						sum[g] += math.Abs(float64(q.Layers[0].Bias[(row*gruGates+g)*h+j]))
+					}
+					for k, v := range x {
+						sum[g] += math.Abs(float64(ref.w.Layers[0].Kernel[(k*gruGates+g)*h+j]) * float64(v))
+					}
+				}
+				gamma := float64(f+3) * u / (1 - float64(f+3)*u)
+				gate := func(g int) float64 { return gamma*sum[g]/4 + tanhError/2 + u }
+				recurrent := math.Abs(float64(q.Layers[0].Bias[(gruGates+gateH)*h+j]))
+				candidate := gamma*sum[gateH] + gate(gateR)*recurrent + tanhError
+				bound := gate(gateZ) + candidate + 3*u
+				if err := math.Abs(float64(v) - want[j]); err > bound {
+					t.Errorf("H=%d F=%d unit %d: %v, want %v: off by %.3g, bound %.3g", h, f, j, v, want[j], err, bound)
+				}
+			}
+		}
+	}
+}
+
+// TestGRUStaysWithinItsBound: no update gate takes a hidden state past the bound
+// that states, and the int8 copy, rely on.
+func TestGRUStaysWithinItsBound(t *testing.T) {
+	r := newRand(1)
+	for _, start := range []float32{0, 1, hiddenBound, -hiddenBound} {
+		h := start
+		for i := range 200_000 {
+			x := (2*r.Float32() - 1) * 12
+			if i%3 == 0 {
+				x = 20 // z as near 1 as it gets
+			}
+			if h = gruCell(x, 0, float32(math.Copysign(100, float64(start))), 0, 0, 0, h); h > hiddenBound || h < -hiddenBound {
+				t.Fatalf("from %v, step %d with the update gate's sum at %v: %v", start, i, x, h)
+			}
+		}
+	}
+}
+
 func TestFloat32CloseToFloat64(t *testing.T) {
-	for _, g := range []Graph{lstmGraph(1, 1), lstmGraph(33, 17), lstmGraph(128, 8), stackedGraph(false)} {
+	for _, g := range []Graph{
+		lstmGraph(1, 1), lstmGraph(33, 17), lstmGraph(128, 8), stackedGraph(false),
+		gruGraph(1, 1), gruGraph(33, 17), gruGraph(128, 8), mixedGraph(false),
+	} {
 		w := randomWeights(t, g, 14)
 		ref := newReference64(w, false)
 		window, y := randomWindow(15, 50, g.Features), make([]float32, g.Outputs())

@@ -8,12 +8,55 @@ type Model struct {
 	graph   Graph
 	int8    bool
 	tier    tier
-	recur   int            // LSTM layers
-	int8s   []*lstmInt8    // of an int8 model on the generic tier
-	floats  []*lstmFloat32 // of a float32 model on the generic tier
-	vectors []*vectorLSTM  // of either on another tier
+	recur   int            // recurrent layers
+	int8s   []int8Layer    // of an int8 model on the generic tier
+	floats  []float32Layer // of a float32 model on the generic tier
+	vectors []*vectorLayer // of either on another tier
 	denses  []*dense
 	outputs int
+}
+
+// An int8Layer is a recurrent layer packed for the generic tier: one of the two.
+// It is no interface, through which the caller's rows would escape.
+type int8Layer struct {
+	lstm *lstmInt8
+	gru  *gruInt8
+}
+
+func packInt8(l *QuantLayer, in int, layer Layer, first bool) int8Layer {
+	if layer.Kind == GRU {
+		return int8Layer{gru: packGRUInt8(l, in, layer.Units, first)}
+	}
+	return int8Layer{lstm: packLSTMInt8(l, in, layer.Units, first)}
+}
+
+func (l int8Layer) step(s *layerState, x []float32, xq [][2]float64) {
+	if l.gru != nil {
+		l.gru.step(s, x, xq)
+	} else {
+		l.lstm.step(s, x, xq)
+	}
+}
+
+// A float32Layer is what int8Layer is, of a float32 model.
+type float32Layer struct {
+	lstm *lstmFloat32
+	gru  *gruFloat32
+}
+
+func packFloat32(l *LayerWeights, in int, layer Layer) float32Layer {
+	if layer.Kind == GRU {
+		return float32Layer{gru: packGRUFloat32(l, in, layer.Units)}
+	}
+	return float32Layer{lstm: packLSTMFloat32(l, in, layer.Units)}
+}
+
+func (l float32Layer) step(s *layerState, x [][2]float32) {
+	if l.gru != nil {
+		l.gru.step(s, x)
+	} else {
+		l.lstm.step(s, x)
+	}
 }
 
 // NewInt8 packs an int8 model. It takes 4 bytes an int8 weight on the generic
@@ -43,10 +86,11 @@ func newInt8(t tier, q *QuantWeights) (*Model, error) {
 		return nil, err
 	}
 	m := newModel(t, q.Graph, true)
+	t = m.tier
 	bound := float64(MaxInput)
 	for i := range q.Layers {
 		l, ql, in := q.Graph.Layers[i], &q.Layers[i], q.Graph.In(i)
-		sums := newSums(ql.Bias)
+		sums := newSums(ql.Bias, l.columns())
 		if l.Kind == Dense {
 			sums.addFloats(ql.Dense, bound)
 			bound = sums.outputBound(l.Activation)
@@ -56,7 +100,7 @@ func newInt8(t tier, q *QuantWeights) (*Model, error) {
 			sums.addInt8(ql.Recurrent, ql.RecurrentScale, hiddenBound)
 			bound = hiddenBound
 			if t == generic {
-				m.int8s = append(m.int8s, packLSTMInt8(ql, in, l.Units, i == 0))
+				m.int8s = append(m.int8s, packInt8(ql, in, l, i == 0))
 			} else {
 				m.vectors = append(m.vectors, packVectorInt8(t, ql, in, l.Units, i == 0))
 			}
@@ -92,10 +136,11 @@ func newFloat32(t tier, w *Weights) (*Model, error) {
 		return nil, err
 	}
 	m := newModel(t, w.Graph, false)
+	t = m.tier
 	bound := float64(MaxInput)
 	for i := range w.Layers {
 		l, lw, in := w.Graph.Layers[i], &w.Layers[i], w.Graph.In(i)
-		sums := newSums(lw.Bias)
+		sums := newSums(lw.Bias, l.columns())
 		sums.addFloats(lw.Kernel, bound)
 		if l.Kind == Dense {
 			bound = sums.outputBound(l.Activation)
@@ -104,7 +149,7 @@ func newFloat32(t tier, w *Weights) (*Model, error) {
 			sums.addFloats(lw.Recurrent, hiddenBound)
 			bound = hiddenBound
 			if t == generic {
-				m.floats = append(m.floats, packLSTMFloat32(lw, in, l.Units))
+				m.floats = append(m.floats, packFloat32(lw, in, l))
 			} else {
 				m.vectors = append(m.vectors, packVectorFloat32(t, lw, in, l.Units, i == 0))
 			}
@@ -117,6 +162,11 @@ func newFloat32(t tier, w *Weights) (*Model, error) {
 }
 
 func newModel(t tier, g Graph, int8 bool) *Model {
+	for _, l := range g.Layers {
+		if l.Kind == GRU { // which no vector tier has
+			t = generic
+		}
+	}
 	return &Model{graph: g.Clone(), int8: int8, tier: t, recur: g.Recurrent(), outputs: g.Outputs()}
 }
 

@@ -1,14 +1,17 @@
 package kernel
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // The oracle computes an int8 model as its rules are written, one value after
 // the other, from the stored form. It shares tanh, exp and nothing else with
 // the code it is compared with.
 type oracle struct {
 	w *QuantWeights
-	h [][]int8    // quantized hidden state of each LSTM
-	c [][]float32 // cell state of each LSTM
+	h [][]int8    // quantized hidden state of each recurrent layer
+	c [][]float32 // cell state of each LSTM, float32 hidden state of each GRU
 }
 
 func newOracle(w *QuantWeights) *oracle {
@@ -29,7 +32,11 @@ func (o *oracle) step(x []float32) []float32 {
 			h = o.dense(i, h)
 			continue
 		}
-		h = o.lstm(i, x, below)
+		if l.Kind == GRU {
+			h = o.gru(i, x, below)
+		} else {
+			h = o.lstm(i, x, below)
+		}
 		below = o.h[i]
 	}
 	return h
@@ -59,6 +66,33 @@ func (o *oracle) lstm(i int, x []float32, below []int8) []float32 {
 	}
 	o.h[i] = next
 	return out
+}
+
+func (o *oracle) gru(i int, x []float32, below []int8) []float32 {
+	l, n := &o.w.Layers[i], o.w.Graph.Layers[i].Units
+	in, rec := make([]float32, 3*n), make([]float32, 3*n)
+	for j := range in {
+		in[j] = l.Bias[j]
+		if i == 0 {
+			for f := range x {
+				w := float32(l.Kernel[f*3*n+j]) * l.KernelScale[j]
+				in[j] = in[j] + float32(w*x[f])
+			}
+		} else {
+			in[j] = in[j] + float32(float32(dotInt8(l.Kernel[j:], 3*n, below))*float32(l.KernelScale[j]/127))
+		}
+		rec[j] = l.Bias[3*n+j] + float32(float32(dotInt8(l.Recurrent[j:], 3*n, o.h[i]))*float32(l.RecurrentScale[j]/127))
+	}
+	next := make([]int8, n)
+	for u, h := range o.c[i] {
+		update, reset := sigmoid(in[u]+rec[u]), sigmoid(in[n+u]+rec[n+u])
+		cand := tanh(in[2*n+u] + float32(reset*rec[2*n+u]))
+		h = float32(update*h) + float32((1-update)*cand)
+		o.c[i][u] = h
+		next[u] = int8(math.RoundToEven(float64(float32(127 * h))))
+	}
+	o.h[i] = next
+	return slices.Clone(o.c[i])
 }
 
 // dotInt8 is the int32 product of a column, its values stride apart, with q.
@@ -140,17 +174,17 @@ func dequantize(q *QuantWeights) *Weights {
 		panic(err)
 	}
 	for i, l := range q.Layers {
-		o := &w.Layers[i]
+		o, columns := &w.Layers[i], q.Graph.Layers[i].columns()
 		copy(o.Bias, l.Bias)
 		if q.Graph.Layers[i].Kind == Dense {
 			copy(o.Kernel, l.Dense)
 			continue
 		}
 		for j, v := range l.Kernel {
-			o.Kernel[j] = float32(v) * l.KernelScale[j%len(l.Bias)]
+			o.Kernel[j] = float32(v) * l.KernelScale[j%columns]
 		}
 		for j, v := range l.Recurrent {
-			o.Recurrent[j] = float32(v) * l.RecurrentScale[j%len(l.Bias)]
+			o.Recurrent[j] = float32(v) * l.RecurrentScale[j%columns]
 		}
 	}
 	return w
@@ -163,13 +197,17 @@ func (r *reference64) step(x []float32) []float64 {
 	}
 	for i, l := range r.w.Graph.Layers {
 		if l.Kind == Dense {
-			if i > 0 && r.w.Graph.Layers[i-1].Kind == LSTM {
+			if i > 0 && r.w.Graph.Layers[i-1].Kind != Dense {
 				below = r.h[i-1] // the head reads the unrounded state
 			}
 			below = r.dense(i, below)
 			continue
 		}
-		r.lstm(i, below)
+		if l.Kind == GRU {
+			r.gru(i, below)
+		} else {
+			r.lstm(i, below)
+		}
 		below = r.hq[i]
 		if i == len(r.w.Graph.Layers)-1 {
 			return r.h[i]
@@ -192,11 +230,33 @@ func (r *reference64) lstm(i int, x []float64) {
 	}
 	for u := range n {
 		r.c[i][u] = sigmoid64(z[n+u])*r.c[i][u] + sigmoid64(z[u])*math.Tanh(z[2*n+u])
-		h := sigmoid64(z[3*n+u]) * math.Tanh(r.c[i][u])
-		r.h[i][u], r.hq[i][u] = h, h
-		if r.hidden8 {
-			r.hq[i][u] = math.RoundToEven(h*127) / 127
+		r.put(i, u, sigmoid64(z[3*n+u])*math.Tanh(r.c[i][u]))
+	}
+}
+
+func (r *reference64) gru(i int, x []float64) {
+	l, n := &r.w.Layers[i], r.w.Graph.Layers[i].Units
+	in, rec := make([]float64, 3*n), make([]float64, 3*n)
+	for j := range in {
+		in[j], rec[j] = float64(l.Bias[j]), float64(l.Bias[3*n+j])
+		for k, v := range x {
+			in[j] += float64(l.Kernel[k*3*n+j]) * v
 		}
+		for k, v := range r.hq[i] {
+			rec[j] += float64(l.Recurrent[k*3*n+j]) * v
+		}
+	}
+	for u := range n {
+		update, reset := sigmoid64(in[u]+rec[u]), sigmoid64(in[n+u]+rec[n+u])
+		r.put(i, u, update*r.h[i][u]+(1-update)*math.Tanh(in[2*n+u]+reset*rec[2*n+u]))
+	}
+}
+
+// put makes h the hidden state of a unit.
+func (r *reference64) put(i, u int, h float64) {
+	r.h[i][u], r.hq[i][u] = h, h
+	if r.hidden8 {
+		r.hq[i][u] = math.RoundToEven(h*127) / 127
 	}
 }
 

@@ -111,7 +111,7 @@ func (m *Model) predict(s *State, y, window []float32) error {
 func (m *Model) predictTile(s *State, y, windows []float32) {
 	tile := m.tier.batchTile()
 	if s.tile == nil {
-		s.tile = m.newLSTMStates(tile)
+		s.tile = m.newLayerStates(tile)
 	}
 	for i := range s.tile {
 		s.tile[i].reset(m.tier)
@@ -120,7 +120,7 @@ func (m *Model) predictTile(s *State, y, windows []float32) {
 	last := &s.tile[m.recur-1]
 	groups := len(last.h) / tile
 	for step := 0; step < in/f; step++ {
-		var below *lstmState
+		var below *layerState
 		for i, l := range m.vectors {
 			l.stepBatch(&s.tile[i], windows[step*f:], in, below)
 			below = &s.tile[i]
@@ -135,8 +135,8 @@ func (m *Model) predictTile(s *State, y, windows []float32) {
 			m.headOf(s, y[i*out+at:][:m.outputs], last.h[i*groups:][:groups])
 		}
 	}
-	for i := range s.lstms {
-		s.lstms[i].copySequence(&s.tile[i], tile-1)
+	for i := range s.layers {
+		s.layers[i].copySequence(&s.tile[i], tile-1)
 	}
 }
 
@@ -159,17 +159,17 @@ func (m *Model) inputSums(s *State, window []float32, i int) []float32 {
 	return s.sums[i*n:][:n]
 }
 
-// advanceVector runs the LSTM layers of a vector tier over one input row, or
+// advanceVector runs the recurrent layers of a vector tier over one input row, or
 // over its sums if they are there.
 func (m *Model) advanceVector(s *State, x, sums []float32) {
-	var below *lstmState
+	var below *layerState
 	for i, l := range m.vectors {
-		l.step(&s.lstms[i], x, below, sums)
-		below, sums = &s.lstms[i], nil
+		l.step(&s.layers[i], x, below, sums)
+		below, sums = &s.layers[i], nil
 	}
 }
 
-// advance runs the LSTM layers over one input row.
+// advance runs the recurrent layers over one input row.
 func (m *Model) advance(s *State, x []float32) {
 	if m.tier != generic {
 		m.advanceVector(s, x, nil)
@@ -178,8 +178,8 @@ func (m *Model) advance(s *State, x []float32) {
 	if m.int8 {
 		var below [][2]float64
 		for i, l := range m.int8s {
-			l.step(&s.lstms[i], x, below)
-			below = s.lstms[i].q
+			l.step(&s.layers[i], x, below)
+			below = s.layers[i].q
 		}
 		return
 	}
@@ -188,14 +188,14 @@ func (m *Model) advance(s *State, x []float32) {
 	}
 	below := s.x
 	for i, l := range m.floats {
-		l.step(&s.lstms[i], below)
-		below = s.lstms[i].p
+		l.step(&s.layers[i], below)
+		below = s.layers[i].p
 	}
 }
 
-// head runs the dense layers on the hidden state of the last LSTM, or hands
+// head runs the dense layers on the last recurrent layer's hidden state, or hands
 // that on if there are none.
-func (m *Model) head(s *State, y []float32) { m.headOf(s, y, s.lstms[m.recur-1].h) }
+func (m *Model) head(s *State, y []float32) { m.headOf(s, y, s.layers[m.recur-1].h) }
 
 // headOf is head on the hidden state in x.
 func (m *Model) headOf(s *State, y []float32, x lanes) {

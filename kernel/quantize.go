@@ -8,13 +8,14 @@ import (
 // QuantLayer are the parameters of one layer of an int8 model, in the layout
 // of LayerWeights. A weight's value is float32(q)·scale, the scale being that
 // of its column: one for each unit of each gate, for the two kernels apart.
-// Biases, and a Dense layer altogether, stay float32.
+// Biases, and a Dense layer altogether, stay float32. G is the layer's gates, 4
+// of an LSTM and 3 of a GRU.
 type QuantLayer struct {
-	Kernel         []int8    // LSTM [in][4·units], each in [-127, 127]
-	KernelScale    []float32 // LSTM [4·units]
-	Recurrent      []int8    // LSTM [units][4·units]
-	RecurrentScale []float32 // LSTM [4·units]
-	Bias           []float32 // LSTM [4·units], Dense [units]
+	Kernel         []int8    // [in][G·units], each in [-127, 127]
+	KernelScale    []float32 // [G·units]
+	Recurrent      []int8    // [units][G·units]
+	RecurrentScale []float32 // [G·units]
+	Bias           []float32 // LSTM [4·units], GRU [2][3·units], Dense [units]
 	Dense          []float32 // Dense [in][units]
 }
 
@@ -44,7 +45,7 @@ func (w *QuantWeights) Validate() error {
 func (w *QuantWeights) validateLayer(i int) error {
 	l := &w.Layers[i]
 	k, r, b := w.Graph.sizes(i)
-	dense, scales := 0, b
+	dense, scales := 0, w.Graph.Layers[i].columns()
 	if w.Graph.Layers[i].Kind == Dense {
 		dense, k, scales = k, 0, 0
 	}
@@ -100,8 +101,9 @@ func Quantize(w *Weights) (*QuantWeights, error) {
 			o.Dense = append([]float32(nil), l.Kernel...)
 			continue
 		}
-		o.Kernel, o.KernelScale = quantizeColumns(l.Kernel, len(l.Bias))
-		o.Recurrent, o.RecurrentScale = quantizeColumns(l.Recurrent, len(l.Bias))
+		columns := w.Graph.Layers[i].columns()
+		o.Kernel, o.KernelScale = quantizeColumns(l.Kernel, columns)
+		o.Recurrent, o.RecurrentScale = quantizeColumns(l.Recurrent, columns)
 	}
 	return q, nil
 }

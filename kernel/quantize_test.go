@@ -66,13 +66,18 @@ func TestQuantScaleStaysUsable(t *testing.T) {
 // TestInt8CloseToFloat32 holds the cost of quantizing: every weight is within
 // half a scale step.
 func TestInt8CloseToFloat32(t *testing.T) {
-	w := randomWeights(t, stackedGraph(false), 20)
+	for _, g := range []Graph{stackedGraph(false), mixedGraph(false)} {
+		testInt8CloseToFloat32(t, randomWeights(t, g, 20))
+	}
+}
+
+func testInt8CloseToFloat32(t *testing.T, w *Weights) {
 	q := quantized(t, w)
 	d := dequantize(q)
 	for i, l := range w.Layers {
 		for j, v := range l.Recurrent {
 			// The scale's rounding moves the largest by up to 127·2⁻¹² steps more.
-			s := q.Layers[i].RecurrentScale[j%len(l.Bias)]
+			s := q.Layers[i].RecurrentScale[j%w.Graph.Layers[i].columns()]
 			if err := math.Abs(float64(d.Layers[i].Recurrent[j] - v)); err > float64(s)*(0.5+127*0x1p-11) {
 				t.Fatalf("layer %d weight %d: %v became %v, scale %v", i, j, v, d.Layers[i].Recurrent[j], s)
 			}

@@ -36,7 +36,11 @@ func TestGraphRefuses(t *testing.T) {
 		{"dense of 1025", Graph{1, []Layer{lstm, with(out, func(l *Layer) { l.Units = 1025 })}}, "layer 1: 1025 units"},
 		{"no kind", Graph{1, []Layer{{Units: 1}}}, "Kind(0)"},
 		{"unknown activation", Graph{1, []Layer{lstm, with(out, func(l *Layer) { l.Activation = 9 })}}, "Activation(9) is unknown"},
-		{"lstm activation", Graph{1, []Layer{with(lstm, func(l *Layer) { l.Activation = ReLU })}}, "activation relu on an lstm"},
+		{"lstm activation", Graph{1, []Layer{with(lstm, func(l *Layer) { l.Activation = ReLU })}}, "activation relu on lstm"},
+		{"gru activation", Graph{1, []Layer{{Kind: GRU, Units: 4, Activation: Sigmoid}}}, "activation sigmoid on gru"},
+		{"gru after dense", Graph{1, []Layer{seq, out, {Kind: GRU, Units: 4}}}, "gru after a dense"},
+		{"gru after a last state", Graph{1, []Layer{lstm, {Kind: GRU, Units: 4}}}, "last state only"},
+		{"lstm after a gru's last state", Graph{1, []Layer{{Kind: GRU, Units: 4}, lstm}}, "last state only"},
 		{"dense sequences", Graph{1, []Layer{lstm, with(out, func(l *Layer) { l.Sequences = true })}}, "sequences on a dense"},
 		{"dense first", Graph{1, []Layer{out}}, "first layer is dense"},
 		{"lstm after dense", Graph{1, []Layer{seq, out, lstm}}, "lstm after a dense"},
@@ -55,7 +59,7 @@ func TestGraphRefuses(t *testing.T) {
 }
 
 func TestNamesOfKindsAndActivations(t *testing.T) {
-	for _, k := range []Kind{LSTM, Dense} {
+	for _, k := range []Kind{LSTM, Dense, GRU} {
 		if got, err := ParseKind(k.String()); err != nil || got != k {
 			t.Errorf("ParseKind(%q) = %v, %v", k, got, err)
 		}
@@ -68,8 +72,8 @@ func TestNamesOfKindsAndActivations(t *testing.T) {
 	if a, err := ParseActivation(""); err != nil || a != Linear {
 		t.Errorf("ParseActivation(\"\") = %v, %v", a, err)
 	}
-	if _, err := ParseKind("gru"); !errors.Is(err, ErrShape) {
-		t.Errorf("ParseKind(gru) = %v, want ErrShape", err)
+	if _, err := ParseKind("rnn"); !errors.Is(err, ErrShape) {
+		t.Errorf("ParseKind(rnn) = %v, want ErrShape", err)
 	}
 	if _, err := ParseActivation("tanh"); !errors.Is(err, ErrShape) {
 		t.Errorf("ParseActivation(tanh) = %v, want ErrShape", err)
@@ -113,6 +117,49 @@ func TestLoadingInt8Refuses(t *testing.T) {
 	}
 }
 
+func TestLoadingGRUsRefuses(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*QuantLayer, *LayerWeights)
+		want   error
+	}{
+		{"one row of bias", func(q *QuantLayer, w *LayerWeights) { q.Bias, w.Bias = q.Bias[:12], w.Bias[:12] }, ErrShape},
+		{"four gates", func(q *QuantLayer, w *LayerWeights) {
+			q.Kernel, w.Kernel = make([]int8, 2*16), make([]float32, 2*16)
+		}, ErrShape},
+		{"recurrent kernel of four gates", func(q *QuantLayer, w *LayerWeights) {
+			q.Recurrent, w.Recurrent = make([]int8, 4*16), make([]float32, 4*16)
+		}, ErrShape},
+		{"input sum beyond float32", func(q *QuantLayer, w *LayerWeights) { q.KernelScale[2], w.Kernel[2] = 1e32, 1e33 }, ErrRange},
+		{"recurrent sum beyond float32", func(q *QuantLayer, w *LayerWeights) { q.RecurrentScale[2], w.Recurrent[2] = 3e36, 2e38 }, ErrRange},
+		{"recurrent bias beyond float32", func(q *QuantLayer, w *LayerWeights) { q.Bias[14], w.Bias[14] = 2e38, 2e38 }, ErrRange},
+		{"biases beyond float32 together", func(q *QuantLayer, w *LayerWeights) {
+			for _, j := range []int{8, 12 + 8} { // of the candidate, whose sums meet in its tanh
+				q.Bias[j], w.Bias[j] = 9e37, 9e37
+			}
+		}, ErrRange},
+	} {
+		w := randomWeights(t, gruGraph(4, 2), 1)
+		q := quantized(t, w)
+		c.change(&q.Layers[0], &w.Layers[0])
+		if _, err := NewInt8(q); !errors.Is(err, c.want) {
+			t.Errorf("%s: NewInt8 = %v, want %v", c.name, err, c.want)
+		}
+		if _, err := NewFloat32(w); !errors.Is(err, c.want) {
+			t.Errorf("%s: NewFloat32 = %v, want %v", c.name, err, c.want)
+		}
+	}
+	q := quantized(t, randomWeights(t, gruGraph(4, 2), 1))
+	for _, scales := range []*[]float32{&q.Layers[0].KernelScale, &q.Layers[0].RecurrentScale} {
+		whole := *scales
+		*scales = append(whole, whole...) // as long as the bias
+		if _, err := NewInt8(q); !errors.Is(err, ErrShape) {
+			t.Errorf("%d scales of 12 columns: %v, want ErrShape", len(*scales), err)
+		}
+		*scales = whole
+	}
+}
+
 func TestLoadingFloat32Refuses(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -143,7 +190,13 @@ func TestLoadingFloat32Refuses(t *testing.T) {
 // TestLargestInputsStayFinite loads weights just within the bound and gives
 // them the largest inputs.
 func TestLargestInputsStayFinite(t *testing.T) {
-	w := randomWeights(t, Graph{2, []Layer{{Kind: LSTM, Units: 3}, {Kind: Dense, Units: 2, Activation: ReLU}, {Kind: Dense, Units: 1}}}, 1)
+	for _, k := range []Kind{LSTM, GRU} {
+		testLargestInputs(t, k)
+	}
+}
+
+func testLargestInputs(t *testing.T, k Kind) {
+	w := randomWeights(t, Graph{2, []Layer{{Kind: k, Units: 3}, {Kind: Dense, Units: 2, Activation: ReLU}, {Kind: Dense, Units: 1}}}, 1)
 	for i := range w.Layers[0].Kernel {
 		w.Layers[0].Kernel[i] = 8e31 // 2 of them times 2^20: 1.68e38 of 1.70e38
 	}
@@ -158,7 +211,7 @@ func TestLargestInputsStayFinite(t *testing.T) {
 		for _, x := range [][]float32{{MaxInput, MaxInput}, {-MaxInput, -MaxInput}, {MaxInput, -MaxInput}} {
 			y := make([]float32, 1)
 			if err := m.Predict(m.NewState(), y, x); err != nil || !finite(y[0]) {
-				t.Errorf("%s: %v gives %v, %v", typeName(m), x, y, err)
+				t.Errorf("%v, %s: %v gives %v, %v", k, typeName(m), x, y, err)
 			}
 		}
 	}

@@ -58,8 +58,10 @@ func sameAsOracleOn(t testing.TB, tiers []tier, q *QuantWeights, window []float3
 
 // lstmOnly gives every hidden unit as an output: nothing can hide
 // behind a sum.
-func lstmOnly(hidden, features int) Graph {
-	return Graph{features, []Layer{{Kind: LSTM, Units: hidden}}}
+func lstmOnly(hidden, features int) Graph { return only(LSTM, hidden, features) }
+
+func only(k Kind, hidden, features int) Graph {
+	return Graph{features, []Layer{{Kind: k, Units: hidden}}}
 }
 
 func TestInt8EqualsOracleForEverySize(t *testing.T) {
@@ -70,8 +72,12 @@ func TestInt8EqualsOracleForEverySize(t *testing.T) {
 			}
 			seed := uint64(h*100 + f)
 			steps := max(3, min(50, 4000/h/4))
-			sameAsOracle(t, quantized(t, randomWeights(t, lstmOnly(h, f), seed)), randomWindow(seed, steps, f))
-			sameAsOracle(t, quantized(t, randomWeights(t, lstmGraph(h, f), seed)), randomWindow(seed, 3, f))
+			for _, k := range []Kind{LSTM, GRU} {
+				sameAsOracle(t, quantized(t, randomWeights(t, only(k, h, f), seed)), randomWindow(seed, steps, f))
+			}
+			for _, g := range []Graph{lstmGraph(h, f), gruGraph(h, f)} {
+				sameAsOracle(t, quantized(t, randomWeights(t, g, seed)), randomWindow(seed, 3, f))
+			}
 		}
 	}
 }
@@ -80,11 +86,15 @@ func TestInt8EqualsOracleAtTheLimits(t *testing.T) {
 	if testing.Short() {
 		t.Skip("short: packs 1024 units")
 	}
-	sameAsOracle(t, quantized(t, randomWeights(t, lstmOnly(MaxUnits, MaxFeatures), 1)), randomWindow(1, 2, MaxFeatures))
+	for _, k := range []Kind{LSTM, GRU} {
+		sameAsOracle(t, quantized(t, randomWeights(t, only(k, MaxUnits, MaxFeatures), 1)), randomWindow(1, 2, MaxFeatures))
+	}
 }
 
 func TestInt8EqualsOracleOverManySteps(t *testing.T) {
-	sameAsOracle(t, quantized(t, randomWeights(t, lstmOnly(33, 5), 9)), randomWindow(9, 1000, 5))
+	for _, k := range []Kind{LSTM, GRU} {
+		sameAsOracle(t, quantized(t, randomWeights(t, only(k, 33, 5), 9)), randomWindow(9, 1000, 5))
+	}
 }
 
 // stackedGraph has every kind of layer and activation.
@@ -100,11 +110,25 @@ func stackedGraph(sequences bool) Graph {
 	}}
 }
 
+// mixedGraph has GRUs first, on each other, under and above an LSTM.
+func mixedGraph(sequences bool) Graph {
+	return Graph{5, []Layer{
+		{Kind: GRU, Units: 17, Sequences: true},
+		{Kind: GRU, Units: 48, Sequences: true},
+		{Kind: LSTM, Units: 33, Sequences: true},
+		{Kind: GRU, Units: 7, Sequences: sequences},
+		{Kind: Dense, Units: 19, Activation: ReLU},
+		{Kind: Dense, Units: 3},
+	}}
+}
+
 func TestInt8EqualsOracleStacked(t *testing.T) {
-	for _, layers := range []int{3, 4, 5, 6, 7} {
-		g := stackedGraph(true)
-		g.Layers = g.Layers[:layers]
-		sameAsOracle(t, quantized(t, randomWeights(t, g, uint64(layers))), randomWindow(4, 40, 5))
+	for _, whole := range []Graph{stackedGraph(true), mixedGraph(true)} {
+		for layers := 2; layers <= len(whole.Layers); layers++ {
+			g := whole.Clone()
+			g.Layers = g.Layers[:layers]
+			sameAsOracle(t, quantized(t, randomWeights(t, g, uint64(layers))), randomWindow(4, 40, 5))
+		}
 	}
 }
 
@@ -140,10 +164,12 @@ func TestInt8EqualsOracleWithExtremeWeights(t *testing.T) {
 		for _, scale := range []float32{1e-30, 1e-3, 1, 1e20} {
 			for _, h := range []int{1, 17, 64} {
 				t.Run(fmt.Sprintf("%s/%g/%d", name, scale, h), func(t *testing.T) {
-					q := extremeWeights(t, Graph{3, []Layer{{Kind: LSTM, Units: h, Sequences: true}, {Kind: LSTM, Units: h}}}, scale, sign)
 					window := randomWindow(5, 20, 3)
 					window[4], window[8], window[12] = MaxInput, -MaxInput, float32(math.Copysign(0, -1))
-					sameAsOracle(t, q, window)
+					for _, k := range []Kind{LSTM, GRU} {
+						q := extremeWeights(t, Graph{3, []Layer{{Kind: k, Units: h, Sequences: true}, {Kind: k, Units: h}}}, scale, sign)
+						sameAsOracle(t, q, window)
+					}
 				})
 			}
 		}
@@ -166,11 +192,19 @@ func TestLargestSumIsExact(t *testing.T) {
 		q.Layers[0].Bias[j] = 100
 	}
 	sameAsOracle(t, q, make([]float32, 4))
+	q = extremeWeights(t, only(GRU, MaxUnits, 1), 1, func(i int) int8 { return int8(1 - i%2*2) })
+	for j := range q.Layers[0].Bias {
+		q.Layers[0].Bias[j] = 100
+		if j/MaxUnits%gruGates == gateZ { // let go of the zero state
+			q.Layers[0].Bias[j] = -100
+		}
+	}
+	sameAsOracle(t, q, make([]float32, 4))
 }
 
 func TestWindowEqualsStepping(t *testing.T) {
-	for _, sequences := range []bool{false, true} {
-		w := randomWeights(t, stackedGraph(sequences), 6)
+	for _, g := range []Graph{stackedGraph(false), stackedGraph(true), mixedGraph(false), mixedGraph(true)} {
+		w, sequences := randomWeights(t, g, 6), g.Sequences()
 		for _, m := range everyModel(t, w) {
 			const steps = 20
 			window, n := randomWindow(7, steps, 5), m.outputs
@@ -190,14 +224,17 @@ func TestWindowEqualsStepping(t *testing.T) {
 				if err := m.Predict(s, got, window); err != nil {
 					t.Fatal(err)
 				}
-				equalBits(t, fmt.Sprintf("%s sequences=%v", typeName(m), sequences), got, want)
+				equalBits(t, fmt.Sprintf("%s %v", typeName(m), g), got, want)
 			}
 		}
 	}
 }
 
 func TestBatchEqualsOneByOne(t *testing.T) {
-	for _, g := range []Graph{stackedGraph(false), stackedGraph(true), lstmGraph(128, 8), lstmOnly(33, 17), lstmOnly(16, 3), lstmOnly(1, 1)} {
+	for _, g := range []Graph{
+		stackedGraph(false), stackedGraph(true), lstmGraph(128, 8), lstmOnly(33, 17), lstmOnly(16, 3), lstmOnly(1, 1),
+		mixedGraph(false), mixedGraph(true), gruGraph(128, 8), only(GRU, 33, 17), only(GRU, 16, 3), only(GRU, 1, 1),
+	} {
 		for _, m := range everyModel(t, randomWeights(t, g, 6)) {
 			for _, n := range []int{1, 2, 4, 7, 9} {
 				const steps = 12
@@ -236,6 +273,9 @@ func TestInt8Digests(t *testing.T) {
 		{"lstm 128", lstmGraph(128, 8), 50, "3fc1279cb99b5f4dc17ed1ed9946ce2408eb0e1740b11b277ec54f26ac61c460"},
 		{"lstm 33, every unit", lstmOnly(33, 17), 100, "52f9ca0a3dc1c5cd60b9c85e4e86355517a6d94b7f83400ce399891acd68e12d"},
 		{"stacked, every activation", stackedGraph(true), 100, "6438e067d40ce58806cf85fe90b0736a27e95b36cece9e6e44dcb8eeaea8c22c"},
+		{"gru 128", gruGraph(128, 8), 50, "3db47790a93f34ab12dc78851f145a5c0a7d27550b8d9e05dc4a03e52854596e"},
+		{"gru 33, every unit", only(GRU, 33, 17), 100, "bc8b0169b826224c9a94ab7ecddba9dc6f699ca74ec094744cc0b1d5a6728668"},
+		{"gru and lstm", mixedGraph(true), 100, "8156afd9ca0e416280bfcd644f513834ba08964f3f2183aaffcf0e3afa76e728"},
 	} {
 		for _, tier := range everyTier() {
 			m := int8ModelOn(t, tier, quantized(t, randomWeights(t, c.graph, 42)))
@@ -262,25 +302,36 @@ func TestInt8Digests(t *testing.T) {
 func TestZeroInputKeepsZeroState(t *testing.T) {
 	// With zero biases a zero input leaves the candidate, hence cell and
 	// hidden state, at zero whatever the weights, and the head gives its bias.
-	w := randomWeights(t, lstmGraph(20, 4), 1)
-	clear(w.Layers[0].Bias)
-	for _, m := range everyModel(t, w) {
-		y := make([]float32, 1)
-		if err := m.Predict(m.NewState(), y, make([]float32, 4*30)); err != nil {
-			t.Fatal(err)
+	for _, g := range []Graph{lstmGraph(20, 4), gruGraph(20, 4)} {
+		w := randomWeights(t, g, 1)
+		clear(w.Layers[0].Bias)
+		for _, m := range everyModel(t, w) {
+			y := make([]float32, 1)
+			if err := m.Predict(m.NewState(), y, make([]float32, 4*30)); err != nil {
+				t.Fatal(err)
+			}
+			equalBits(t, fmt.Sprintf("%s %v", typeName(m), g), y, w.Layers[1].Bias)
 		}
-		equalBits(t, typeName(m), y, w.Layers[1].Bias)
 	}
 }
 
 func TestPermutingUnitsPermutesOutputs(t *testing.T) {
+	for _, k := range []Kind{LSTM, GRU} {
+		t.Run(k.String(), func(t *testing.T) { testPermuting(t, k) })
+	}
+}
+
+func testPermuting(t *testing.T, kind Kind) {
 	const n, f = 19, 3
-	w := randomWeights(t, lstmOnly(n, f), 2)
-	p := randomWeights(t, lstmOnly(n, f), 2)
+	gates := kind.Gates()
+	w := randomWeights(t, only(kind, n, f), 2)
+	p := randomWeights(t, only(kind, n, f), 2)
 	perm := newRand(3).Perm(n)
 	at := func(j int) int { return j/n*n + perm[j%n] } // column j of the permuted model
-	for j := range gates * n {
+	for j := range p.Layers[0].Bias {
 		p.Layers[0].Bias[j] = w.Layers[0].Bias[at(j)]
+	}
+	for j := range gates * n {
 		for k := range f {
 			p.Layers[0].Kernel[k*gates*n+j] = w.Layers[0].Kernel[k*gates*n+at(j)]
 		}
@@ -306,7 +357,7 @@ func TestPermutingUnitsPermutesOutputs(t *testing.T) {
 }
 
 func TestNoAllocations(t *testing.T) {
-	for _, g := range []Graph{lstmGraph(64, 8), stackedGraph(true)} {
+	for _, g := range []Graph{lstmGraph(64, 8), stackedGraph(true), gruGraph(64, 8), mixedGraph(true)} {
 		w := randomWeights(t, g, 1)
 		for _, m := range everyModel(t, w) {
 			s, f := m.NewState(), g.Features
@@ -332,7 +383,8 @@ func TestNoAllocations(t *testing.T) {
 // TestRowsStayOnTheCallersStack: a row that escapes costs the caller an
 // allocation.
 func TestRowsStayOnTheCallersStack(t *testing.T) {
-	for _, m := range everyModel(t, randomWeights(t, lstmGraph(20, 3), 1)) {
+	models := everyModel(t, randomWeights(t, lstmGraph(20, 3), 1))
+	for _, m := range append(models, everyModel(t, randomWeights(t, gruGraph(20, 3), 1))...) {
 		s := m.NewState()
 		if n := testing.AllocsPerRun(10, func() {
 			x, windows := [3]float32{1, 2, 3}, [5 * 2 * 3]float32{1, 2}
@@ -341,7 +393,7 @@ func TestRowsStayOnTheCallersStack(t *testing.T) {
 				t.Fatal(err)
 			}
 		}); n != 0 {
-			t.Errorf("%s: %v allocations, want 0", typeName(m), n)
+			t.Errorf("%s %v: %v allocations, want 0", typeName(m), m.graph.Layers[0].Kind, n)
 		}
 	}
 }
@@ -353,6 +405,11 @@ func FuzzShapes(f *testing.F) {
 	f.Fuzz(func(t *testing.T, h, features uint16, steps uint8, seed uint64) {
 		hidden, n := int(h)%70+1, int(features)%40+1
 		g := Graph{n, []Layer{{Kind: LSTM, Units: hidden, Sequences: true}, {Kind: LSTM, Units: n}, {Kind: Dense, Units: hidden}}}
+		for i := range 2 {
+			if seed>>i&1 != 0 {
+				g.Layers[i].Kind = GRU
+			}
+		}
 		sameAsOracle(t, quantized(t, randomWeights(t, g, seed)), randomWindow(seed, int(steps)%8+1, n))
 	})
 }

@@ -11,28 +11,53 @@ import (
 // time.
 type State struct {
 	model  *Model
-	lstms  []lstmState
+	layers []layerState
 	x      [][2]float32 // input row of a float32 model, in pairs
 	denses []lanes      // outputs of every dense layer but the last
 	y      []float32    // outputs of a dense layer before they go to lanes
 	sums   []float32    // input sums of windowRows steps, made by the first window
-	tile   []lstmState  // states of batchTile sequences, made by the first batch
+	tile   []layerState // states of batchTile sequences, made by the first batch
 }
 
-// An lstmState is the state of one LSTM layer. Of q and p, one is used: the
-// hidden state as the layer's products read it.
-type lstmState struct {
+// A layerState is the state of one recurrent layer. Of q, p and b, one is used:
+// the hidden state as the layer's products read it.
+type layerState struct {
+	kind     Kind
 	units    int
-	c        [][2]float32 // cell state, padded to an even number of units
-	h        lanes        // hidden state of the last step, float32
+	c        [][2]float32 // cell state of an LSTM, padded to an even number of units
+	h        lanes        // hidden state of the last step, float32; a GRU goes on from it
 	q, qNext [][2]float64 // int8 model: integers in [-127, 127]
 	p, pNext [][2]float32 // float32 model
 	b, bNext []byte       // int8 model on a vector tier: int8, plus 128 if the tier says so
 	back     bool         // the next step visits blocks from last to first
 }
 
+// carried is unit u of what the layer carries in float32: the cell state of an
+// LSTM, the hidden state of a GRU.
+func (l *layerState) carried(u int) float32 {
+	if l.kind == GRU {
+		return l.h.at(u)
+	}
+	return l.c[u/2][u%2]
+}
+
+// setCarried sets it in a model of tier t, a GRU's hidden state with the copy
+// that products read.
+func (l *layerState) setCarried(t tier, u int, v float32) {
+	switch {
+	case l.kind != GRU:
+		l.c[u/2][u%2] = v
+		return
+	case l.p != nil:
+		l.p[u/2][u%2] = v
+	default:
+		l.setHidden(t, u, int8(quantizeHidden(v)))
+	}
+	l.h.put(u, v)
+}
+
 // hidden is unit u of an int8 model's hidden state.
-func (l *lstmState) hidden(t tier, u int) int8 {
+func (l *layerState) hidden(t tier, u int) int8 {
 	switch {
 	case t == generic:
 		return int8(l.q[u/2][u%2])
@@ -42,7 +67,7 @@ func (l *lstmState) hidden(t tier, u int) int8 {
 	return int8(l.b[u])
 }
 
-func (l *lstmState) setHidden(t tier, u int, v int8) {
+func (l *layerState) setHidden(t tier, u int, v int8) {
 	switch {
 	case t == generic:
 		l.q[u/2][u%2] = float64(v)
@@ -55,7 +80,7 @@ func (l *lstmState) setHidden(t tier, u int, v int8) {
 
 // NewState returns a zero state of m, with all the space Step needs.
 func (m *Model) NewState() *State {
-	s := &State{model: m, lstms: m.newLSTMStates(1), denses: make([]lanes, len(m.denses))}
+	s := &State{model: m, layers: m.newLayerStates(1), denses: make([]lanes, len(m.denses))}
 	if !m.int8 {
 		s.x = make([][2]float32, (m.graph.Features+1)/2)
 	}
@@ -69,17 +94,21 @@ func (m *Model) NewState() *State {
 	return s
 }
 
-// newLSTMStates returns the LSTM states of n sequences, one after the other.
-func (m *Model) newLSTMStates(n int) []lstmState {
-	states := make([]lstmState, m.recur)
+// newLayerStates returns the recurrent layers' states of n sequences, which lie
+// one after the other in each.
+func (m *Model) newLayerStates(n int) []layerState {
+	states := make([]layerState, m.recur)
 	for i := range states {
-		units := m.graph.Layers[i].Units
+		kind, units := m.graph.Layers[i].Kind, m.graph.Layers[i].Units
 		pairs := n * (units + 1) / 2
 		if m.tier != generic {
 			pairs = n * pad16(units) / 2
 		}
 		l := &states[i]
-		*l = lstmState{units: units, c: make([][2]float32, pairs), h: newLanes(n * pad16(units))}
+		*l = layerState{kind: kind, units: units, h: newLanes(n * pad16(units))}
+		if kind == LSTM {
+			l.c = make([][2]float32, pairs)
+		}
 		switch {
 		case m.int8 && m.tier != generic:
 			l.b, l.bNext = alignedBytes(2*pairs), alignedBytes(2*pairs)
@@ -94,12 +123,12 @@ func (m *Model) newLSTMStates(n int) []lstmState {
 
 // Reset makes s the state before the first step: all zero.
 func (s *State) Reset() {
-	for i := range s.lstms {
-		s.lstms[i].reset(s.model.tier)
+	for i := range s.layers {
+		s.layers[i].reset(s.model.tier)
 	}
 }
 
-func (l *lstmState) reset(t tier) {
+func (l *layerState) reset(t tier) {
 	clear(l.c)
 	clear(l.h)
 	clear(l.q)
@@ -114,7 +143,7 @@ func (l *lstmState) reset(t tier) {
 }
 
 // copySequence makes l the state of sequence i of those that lie in o.
-func (l *lstmState) copySequence(o *lstmState, i int) {
+func (l *layerState) copySequence(o *layerState, i int) {
 	copy(l.c, o.c[i*len(l.c):])
 	copy(l.h, o.h[i*len(l.h):])
 	copy(l.p, o.p[i*len(l.p):])
@@ -127,8 +156,8 @@ func (s *State) CopyFrom(o *State) error {
 	if s.model != o.model {
 		return fmt.Errorf("copy from a state of another model: %w", ErrState)
 	}
-	for i := range s.lstms {
-		l, m := &s.lstms[i], &o.lstms[i]
+	for i := range s.layers {
+		l, m := &s.layers[i], &o.layers[i]
 		copy(l.c, m.c)
 		copy(l.h, m.h)
 		copy(l.q, m.q)
@@ -147,19 +176,24 @@ const stateVersion = 1
 //	offset  size  field
 //	0       1     version, 1
 //	1       1     1 for an int8 model, 0 for float32
-//	2       1     number of LSTM layers
-//	3             for each: units U, 2 bytes; cell state, 4·U bytes, binary32;
-//	              hidden state, U bytes int8 (at scale 1/127) or 4·U binary32
+//	2       1     number of LSTM and GRU layers
+//	3             for each: units U, 2 bytes;
+//	              LSTM: cell state, 4·U bytes, binary32; hidden state, U bytes
+//	              int8 (at scale 1/127) or 4·U binary32
+//	              GRU: hidden state, 4·U bytes, binary32, of either type
 //
 // It holds nothing that tells one model of the same shape from another: who
 // stores it names the model beside it. The error is always nil.
 func (s *State) AppendBinary(b []byte) ([]byte, error) {
-	b = append(b, stateVersion, s.kind(), byte(len(s.lstms)))
-	for i := range s.lstms {
-		l := &s.lstms[i]
+	b = append(b, stateVersion, s.kind(), byte(len(s.layers)))
+	for i := range s.layers {
+		l := &s.layers[i]
 		b = binary.BigEndian.AppendUint16(b, uint16(l.units))
 		for u := range l.units {
-			b = binary.BigEndian.AppendUint32(b, math.Float32bits(l.c[u/2][u%2]))
+			b = binary.BigEndian.AppendUint32(b, math.Float32bits(l.carried(u)))
+		}
+		if l.kind == GRU {
+			continue
 		}
 		for u := range l.units {
 			if s.model.int8 {
@@ -185,8 +219,12 @@ func (s *State) size() int {
 	if s.model.int8 {
 		h = 1
 	}
-	for i := range s.lstms {
-		n += 2 + s.lstms[i].units*(4+h)
+	for i := range s.layers {
+		l := &s.layers[i]
+		n += 2 + 4*l.units
+		if l.kind == LSTM {
+			n += h * l.units
+		}
 	}
 	return n
 }
@@ -200,13 +238,16 @@ func (s *State) UnmarshalBinary(b []byte) error {
 		return err
 	}
 	b = b[3:]
-	for i := range s.lstms {
-		l := &s.lstms[i]
+	for i := range s.layers {
+		l := &s.layers[i]
 		b = b[2:]
 		for u := range l.units {
-			l.c[u/2][u%2] = math.Float32frombits(binary.BigEndian.Uint32(b[4*u:]))
+			l.setCarried(s.model.tier, u, math.Float32frombits(binary.BigEndian.Uint32(b[4*u:])))
 		}
 		b = b[4*l.units:]
+		if l.kind == GRU {
+			continue
+		}
 		if s.model.int8 {
 			for u := range l.units {
 				l.setHidden(s.model.tier, u, int8(b[u]))
@@ -227,16 +268,23 @@ func (s *State) check(b []byte) error {
 	if len(b) != s.size() {
 		return fmt.Errorf("%d bytes, want %d: %w", len(b), s.size(), ErrState)
 	}
-	if b[0] != stateVersion || b[1] != s.kind() || int(b[2]) != len(s.lstms) {
-		return fmt.Errorf("starts % x, want % x: %w", b[:3], []byte{stateVersion, s.kind(), byte(len(s.lstms))}, ErrState)
+	if b[0] != stateVersion || b[1] != s.kind() || int(b[2]) != len(s.layers) {
+		return fmt.Errorf("starts % x, want % x: %w", b[:3], []byte{stateVersion, s.kind(), byte(len(s.layers))}, ErrState)
 	}
 	b = b[3:]
-	for i := range s.lstms {
-		l := &s.lstms[i]
+	for i := range s.layers {
+		l := &s.layers[i]
 		if got := int(binary.BigEndian.Uint16(b)); got != l.units {
 			return fmt.Errorf("layer %d has %d units, want %d: %w", i, got, l.units, ErrState)
 		}
 		b = b[2:]
+		if l.kind == GRU {
+			if err := checkHidden(b, i, l.units); err != nil {
+				return err
+			}
+			b = b[4*l.units:]
+			continue
+		}
 		for u := range l.units {
 			if c := math.Float32frombits(binary.BigEndian.Uint32(b[4*u:])); !finite(c) {
 				return fmt.Errorf("layer %d cell state %d is %v: %w", i, u, c, ErrNonFinite)
@@ -252,12 +300,20 @@ func (s *State) check(b []byte) error {
 			b = b[l.units:]
 			continue
 		}
-		for u := range l.units {
-			if h := math.Float32frombits(binary.BigEndian.Uint32(b[4*u:])); !(h >= -hiddenBound && h <= hiddenBound) {
-				return fmt.Errorf("layer %d hidden state %d is %v, want -1 to 1: %w", i, u, h, ErrRange)
-			}
+		if err := checkHidden(b, i, l.units); err != nil {
+			return err
 		}
 		b = b[4*l.units:]
+	}
+	return nil
+}
+
+// checkHidden validates the float32 hidden state that b starts with.
+func checkHidden(b []byte, layer, units int) error {
+	for u := range units {
+		if h := math.Float32frombits(binary.BigEndian.Uint32(b[4*u:])); !(h >= -hiddenBound && h <= hiddenBound) {
+			return fmt.Errorf("layer %d hidden state %d is %v, want -1 to 1: %w", layer, u, h, ErrRange)
+		}
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"math"
 	"testing"
@@ -13,7 +14,7 @@ func bothModels(t testing.TB, g Graph, seed uint64) []*Model {
 }
 
 func TestSavedStateGoesOnWithTheSameBits(t *testing.T) {
-	for _, m := range bothModels(t, stackedGraph(true), 3) {
+	for _, m := range append(bothModels(t, stackedGraph(true), 3), bothModels(t, mixedGraph(true), 3)...) {
 		window := randomWindow(1, 20, 5)
 		s, y := m.NewState(), make([]float32, m.outputs)
 		for i := range 10 {
@@ -45,7 +46,7 @@ func TestSavedStateGoesOnWithTheSameBits(t *testing.T) {
 }
 
 func TestPredictLeavesTheStateAtTheWindowsEnd(t *testing.T) {
-	for _, m := range bothModels(t, lstmGraph(20, 3), 3) {
+	for _, m := range append(bothModels(t, lstmGraph(20, 3), 3), bothModels(t, gruGraph(20, 3), 3)...) {
 		window := randomWindow(1, 9, 3)
 		a, b, ya, yb := m.NewState(), m.NewState(), make([]float32, 1), make([]float32, 1)
 		if err := errors.Join(m.Predict(a, ya, window[:24]), m.Step(a, ya, window[24:]), m.Predict(b, yb, window)); err != nil {
@@ -111,6 +112,46 @@ func TestStateRefusesDamagedBytes(t *testing.T) {
 	}
 }
 
+// TestStateOfAGRU holds the bytes: the float32 hidden state, whatever the type.
+func TestStateOfAGRU(t *testing.T) {
+	g := Graph{2, []Layer{{Kind: GRU, Units: 3, Sequences: true}, {Kind: LSTM, Units: 5, Sequences: true}, {Kind: GRU, Units: 2}}}
+	for _, m := range bothModels(t, g, 3) {
+		s, y := m.NewState(), make([]float32, 2)
+		if err := m.Step(s, y, []float32{1, 2}); err != nil {
+			t.Fatal(err)
+		}
+		good, _ := s.AppendBinary(nil)
+		size := 3 + (2 + 4*3) + (2 + 4*5 + 5) + (2 + 4*2)
+		if !m.Int8() {
+			size += 3 * 5
+		}
+		if len(good) != size {
+			t.Fatalf("%s: %d bytes, want %d", typeName(m), len(good), size)
+		}
+		last := good[size-4*2:]
+		for u, v := range y { // no head: the output is the hidden state
+			if got := binary.BigEndian.Uint32(last[4*u:]); got != math.Float32bits(v) {
+				t.Errorf("%s: unit %d is stored as %#08x, want %#08x", typeName(m), u, got, math.Float32bits(v))
+			}
+		}
+		for n := range good {
+			if err := m.NewState().UnmarshalBinary(good[:n]); !errors.Is(err, ErrState) {
+				t.Errorf("%s: first %d bytes = %v, want ErrState", typeName(m), n, err)
+			}
+		}
+		for _, v := range []float32{1.001, -1.001, float32(math.NaN()), float32(math.Inf(1))} {
+			bad := bytes.Clone(good)
+			binary.BigEndian.PutUint32(bad[3+2:], math.Float32bits(v))
+			if err := s.UnmarshalBinary(bad); !errors.Is(err, ErrRange) {
+				t.Errorf("%s: hidden state %v = %v, want ErrRange", typeName(m), v, err)
+			}
+			if after, _ := s.AppendBinary(nil); !bytes.Equal(good, after) {
+				t.Errorf("%s: the state changed", typeName(m))
+			}
+		}
+	}
+}
+
 func TestStateBelongsToItsModel(t *testing.T) {
 	a, b := bothModels(t, lstmGraph(4, 2), 1)[0], bothModels(t, lstmGraph(4, 2), 2)[0]
 	s, y, x := b.NewState(), make([]float32, 1), []float32{1, 2}
@@ -129,6 +170,7 @@ func TestStateBelongsToItsModel(t *testing.T) {
 func FuzzState(f *testing.F) {
 	g := Graph{1, []Layer{{Kind: LSTM, Units: 3, Sequences: true}, {Kind: LSTM, Units: 2}, {Kind: Dense, Units: 1}}}
 	models := bothModels(f, g, 5)
+	models = append(models, bothModels(f, Graph{1, []Layer{{Kind: LSTM, Units: 2, Sequences: true}, {Kind: GRU, Units: 3}, {Kind: Dense, Units: 1}}}, 5)...)
 	for _, m := range models {
 		s := m.NewState()
 		if err := m.Step(s, make([]float32, 1), []float32{1}); err != nil {

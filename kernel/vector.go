@@ -6,7 +6,7 @@ import (
 	"unsafe"
 )
 
-// A vectorLSTM is an LSTM layer of either type, packed for a vector tier.
+// A vectorLayer is an LSTM layer of either type, packed for a vector tier.
 //
 // Units are padded to 16 and go in blocks of tier.blockUnits, the last of which
 // may be a half. A block is a sequence of rows in the order they are read, each
@@ -22,7 +22,7 @@ import (
 //
 // A float32 model has float32 rows for both kernels and neither sums nor
 // scales. Padding is zeros: a padded unit stays at 0.
-type vectorLSTM struct {
+type vectorLayer struct {
 	tier        tier
 	int8        bool
 	first       bool
@@ -43,12 +43,12 @@ func alignedBytes(n int) []byte {
 
 func pad16(n int) int { return (n + 15) &^ 15 }
 
-func newVectorLSTM(t tier, in, units int, first bool) *vectorLSTM {
-	return &vectorLSTM{tier: t, first: first, units: units, in: in, padded: pad16(units), inPadded: pad16(in)}
+func newVectorLayer(t tier, in, units int, first bool) *vectorLayer {
+	return &vectorLayer{tier: t, first: first, units: units, in: in, padded: pad16(units), inPadded: pad16(in)}
 }
 
-func packVectorInt8(t tier, l *QuantLayer, in, units int, first bool) *vectorLSTM {
-	p := newVectorLSTM(t, in, units, first)
+func packVectorInt8(t tier, l *QuantLayer, in, units int, first bool) *vectorLayer {
+	p := newVectorLayer(t, in, units, first)
 	p.int8 = true
 	corrected := 0
 	if t.offset() {
@@ -77,8 +77,8 @@ func packVectorInt8(t tier, l *QuantLayer, in, units int, first bool) *vectorLST
 	return p
 }
 
-func packVectorFloat32(t tier, l *LayerWeights, in, units int, first bool) *vectorLSTM {
-	p := newVectorLSTM(t, in, units, first)
+func packVectorFloat32(t tier, l *LayerWeights, in, units int, first bool) *vectorLayer {
+	p := newVectorLayer(t, in, units, first)
 	p.recurrentAt = 1 + in
 	p.rows = p.recurrentAt + p.padded
 	p.mem = alignedBytes(p.rows * gates * 4 * p.padded)
@@ -94,17 +94,17 @@ func packVectorFloat32(t tier, l *LayerWeights, in, units int, first bool) *vect
 }
 
 // blockAt is the number of units in the block that starts at a unit.
-func (l *vectorLSTM) blockAt(unit int) int { return min(l.tier.blockUnits(), l.padded-unit) }
+func (l *vectorLayer) blockAt(unit int) int { return min(l.tier.blockUnits(), l.padded-unit) }
 
 // offset is where the word of a row, gate and unit is.
-func (l *vectorLSTM) offset(row, gate, unit int) int {
+func (l *vectorLayer) offset(row, gate, unit int) int {
 	start := unit &^ (l.tier.blockUnits() - 1)
 	n := l.blockAt(start)
 	return 4 * (gates*(l.rows*start+n*row) + gate*n + unit - start)
 }
 
 // putFloats stores a value for each gate and unit, divided by d, in a row.
-func (l *vectorLSTM) putFloats(row int, v []float32, d float32) {
+func (l *vectorLayer) putFloats(row int, v []float32, d float32) {
 	for g := range gates {
 		for u := range l.units {
 			binary.LittleEndian.PutUint32(l.mem[l.offset(row, g, u):], math.Float32bits(v[g*l.units+u]/d))
@@ -114,7 +114,7 @@ func (l *vectorLSTM) putFloats(row int, v []float32, d float32) {
 
 // putInt8 stores an int8 kernel of in rows, padded, with its scales and, if
 // the tier wants them, its sums.
-func (l *vectorLSTM) putInt8(row int, q []int8, in, padded int, scale []float32) {
+func (l *vectorLayer) putInt8(row int, q []int8, in, padded int, scale []float32) {
 	n := gates * l.units
 	weights := row
 	if l.tier.offset() {
@@ -141,10 +141,10 @@ func (l *vectorLSTM) putInt8(row int, q []int8, in, padded int, scale []float32)
 	l.putFloats(weights+padded/4, scale, hiddenScale)
 }
 
-// lstmArgs is what the assembly is called with, at the offsets it knows
+// stepArgs is what the assembly is called with, at the offsets it knows
 // (kernel/internal/gen; TestArgsAreWhereAssemblyReadsThem). It stays on the
 // stack: in a State it would make the caller's rows escape to the heap.
-type lstmArgs struct {
+type stepArgs struct {
 	w      unsafe.Pointer // row after the initial sums, of the first block visited
 	wStep  int            // bytes to the next one
 	blocks int            // blocks to visit
@@ -171,7 +171,7 @@ type lstmArgs struct {
 //
 // Sums start at the bias and take the input, or, if z is not nil, at z, which
 // has them for all units.
-func (l *vectorLSTM) run(a *lstmArgs, s *lstmState, z []float32) {
+func (l *vectorLayer) run(a *stepArgs, s *layerState, z []float32) {
 	back := s.back
 	n := l.tier.blockUnits()
 	whole, half := l.padded/n, l.padded%n
@@ -191,7 +191,7 @@ func (l *vectorLSTM) run(a *lstmArgs, s *lstmState, z []float32) {
 
 // blocks visits count blocks from the one that starts at unit, uStep units from one
 // to the next.
-func (l *vectorLSTM) blocks(a *lstmArgs, s *lstmState, z []float32, unit, count, uStep int) {
+func (l *vectorLayer) blocks(a *stepArgs, s *layerState, z []float32, unit, count, uStep int) {
 	n := max(uStep, -uStep)
 	block := l.mem[4*gates*l.rows*unit:]
 	a.blocks, a.uStep, a.wStep = count, uStep, 4*gates*l.rows*uStep
@@ -214,8 +214,8 @@ func (l *vectorLSTM) blocks(a *lstmArgs, s *lstmState, z []float32, unit, count,
 
 // step advances s by one input: x for the first layer, below, the state of the
 // layer below, for later ones; or, if z is not nil, by the input's sums in z.
-func (l *vectorLSTM) step(s *lstmState, x []float32, below *lstmState, z []float32) {
-	a := lstmArgs{nq: l.padded / 16} // not its address: what is stored through a pointer escapes
+func (l *vectorLayer) step(s *layerState, x []float32, below *layerState, z []float32) {
+	a := stepArgs{nq: l.padded / 16} // not its address: what is stored through a pointer escapes
 	switch {
 	case z != nil:
 	case l.first:
@@ -238,9 +238,9 @@ func (l *vectorLSTM) step(s *lstmState, x []float32, below *lstmState, z []float
 
 // inputSums computes into z, rows of gates·padded, the sums that the first
 // layer's steps over the rows of x start from.
-func (l *vectorLSTM) inputSums(z, x []float32) {
+func (l *vectorLayer) inputSums(z, x []float32) {
 	rows := len(x) / l.in
-	a := &lstmArgs{x: unsafe.Pointer(&x[0]), nx: l.in, rows: rows, xStep: 4 * l.in, zRow: 4 * gates * l.padded}
+	a := &stepArgs{x: unsafe.Pointer(&x[0]), nx: l.in, rows: rows, xStep: 4 * l.in, zRow: 4 * gates * l.padded}
 	n := l.tier.blockUnits()
 	whole, half := l.padded/n, l.padded%n
 	call := func(unit, count, units int) {
@@ -262,8 +262,8 @@ func (l *vectorLSTM) inputSums(z, x []float32) {
 
 // stepBatch is step for tile sequences, whose states lie one after the other in
 // s: x is the first one's input row and xStep the distance to the next one's.
-func (l *vectorLSTM) stepBatch(s *lstmState, x []float32, xStep int, below *lstmState) {
-	a := lstmArgs{nq: l.padded / 16, hStep: l.padded, rows: l.tier.batchTile()}
+func (l *vectorLayer) stepBatch(s *layerState, x []float32, xStep int, below *layerState) {
+	a := stepArgs{nq: l.padded / 16, hStep: l.padded, rows: l.tier.batchTile()}
 	switch {
 	case l.first:
 		a.x, a.nx, a.xStep = unsafe.Pointer(&x[0]), l.in, 4*xStep
@@ -289,7 +289,7 @@ func (l *vectorLSTM) stepBatch(s *lstmState, x []float32, xStep int, below *lstm
 	s.p, s.pNext = s.pNext, s.p
 }
 
-func (l *vectorLSTM) batchBlocks(a *lstmArgs, s *lstmState, unit, count, units int) {
+func (l *vectorLayer) batchBlocks(a *stepArgs, s *layerState, unit, count, units int) {
 	a.w, a.wStep, a.blocks = unsafe.Pointer(&l.mem[4*gates*l.rows*unit]), 4*gates*l.rows*units, count
 	a.c, a.h = unsafe.Pointer(&s.c[unit/2]), unsafe.Pointer(&s.h[unit/16])
 	if l.int8 {

@@ -34,7 +34,7 @@ func (t tier) blockUnits() int {
 func (t tier) offset() bool { return t == avx512VNNI || t == avxVNNI }
 
 // stepInt8 steps through a.blocks blocks of the given number of units.
-func (a *lstmArgs) stepInt8(t tier, units int) {
+func (a *stepArgs) stepInt8(t tier, units int) {
 	switch {
 	case t == avx512VNNI && units == 32:
 		int8StepAVX512(a)
@@ -49,7 +49,7 @@ func (a *lstmArgs) stepInt8(t tier, units int) {
 	}
 }
 
-func (a *lstmArgs) stepFloat32(t tier, units int) {
+func (a *stepArgs) stepFloat32(t tier, units int) {
 	switch {
 	case t == avx512VNNI && units == 32:
 		float32StepAVX512(a)
@@ -61,7 +61,7 @@ func (a *lstmArgs) stepFloat32(t tier, units int) {
 }
 
 // rowsInt8 computes the input sums of a.rows rows, rounded as an int8 model's.
-func (a *lstmArgs) rowsInt8(t tier, units int) {
+func (a *stepArgs) rowsInt8(t tier, units int) {
 	switch {
 	case t == avx512VNNI && units == 32:
 		int8RowsAVX512(a)
@@ -72,7 +72,7 @@ func (a *lstmArgs) rowsInt8(t tier, units int) {
 	}
 }
 
-func (a *lstmArgs) rowsFloat32(t tier, units int) {
+func (a *stepArgs) rowsFloat32(t tier, units int) {
 	switch {
 	case t == avx512VNNI && units == 32:
 		float32RowsAVX512(a)
@@ -93,7 +93,7 @@ func (t tier) batchTile() int {
 }
 
 // batchInt8 is stepInt8 for batchTile sequences.
-func (a *lstmArgs) batchInt8(t tier, units int) {
+func (a *stepArgs) batchInt8(t tier, units int) {
 	switch {
 	case t == avx512VNNI && units == 32:
 		int8BatchAVX512(a)
@@ -108,7 +108,7 @@ func (a *lstmArgs) batchInt8(t tier, units int) {
 	}
 }
 
-func (a *lstmArgs) batchFloat32(t tier, units int) {
+func (a *stepArgs) batchFloat32(t tier, units int) {
 	switch {
 	case t == avx512VNNI && units == 32:
 		float32BatchAVX512(a)
@@ -150,72 +150,72 @@ func peakInt8(n int) bool {
 }
 
 //go:noescape
-func int8StepAVX512(a *lstmArgs)
+func int8StepAVX512(a *stepArgs)
 
 //go:noescape
-func int8StepAVX512Half(a *lstmArgs)
+func int8StepAVX512Half(a *stepArgs)
 
 //go:noescape
-func int8StepAVXVNNI(a *lstmArgs)
+func int8StepAVXVNNI(a *stepArgs)
 
 //go:noescape
-func int8StepAVX2(a *lstmArgs)
+func int8StepAVX2(a *stepArgs)
 
 //go:noescape
-func float32StepAVX512(a *lstmArgs)
+func float32StepAVX512(a *stepArgs)
 
 //go:noescape
-func float32StepAVX512Half(a *lstmArgs)
+func float32StepAVX512Half(a *stepArgs)
 
 //go:noescape
-func float32StepAVX2(a *lstmArgs)
+func float32StepAVX2(a *stepArgs)
 
 //go:noescape
-func int8RowsAVX512(a *lstmArgs)
+func int8RowsAVX512(a *stepArgs)
 
 //go:noescape
-func int8RowsAVX512Half(a *lstmArgs)
+func int8RowsAVX512Half(a *stepArgs)
 
 //go:noescape
-func int8RowsAVX2(a *lstmArgs)
+func int8RowsAVX2(a *stepArgs)
 
 //go:noescape
-func float32RowsAVX512(a *lstmArgs)
+func float32RowsAVX512(a *stepArgs)
 
 //go:noescape
-func float32RowsAVX512Half(a *lstmArgs)
+func float32RowsAVX512Half(a *stepArgs)
 
 //go:noescape
-func float32RowsAVX2(a *lstmArgs)
+func float32RowsAVX2(a *stepArgs)
 
 //go:noescape
-func int8BatchAVX512(a *lstmArgs)
+func int8BatchAVX512(a *stepArgs)
 
 //go:noescape
-func int8BatchAVX512Half(a *lstmArgs)
+func int8BatchAVX512Half(a *stepArgs)
 
 //go:noescape
-func float32BatchAVX512(a *lstmArgs)
+func float32BatchAVX512(a *stepArgs)
 
 //go:noescape
-func float32BatchAVX512Half(a *lstmArgs)
+func float32BatchAVX512Half(a *stepArgs)
 
 //go:noescape
-func int8BatchAVXVNNI(a *lstmArgs)
+func int8BatchAVXVNNI(a *stepArgs)
 
 //go:noescape
-func int8BatchAVX2(a *lstmArgs)
+func int8BatchAVX2(a *stepArgs)
 
 //go:noescape
-func float32BatchAVX2(a *lstmArgs)
+func float32BatchAVX2(a *stepArgs)
 
 // int8StepAVXVNNITwin is int8StepAVXVNNI with VPDPBUSD in EVEX.
 //
 //go:noescape
-func int8StepAVXVNNITwin(a *lstmArgs)
+func int8StepAVXVNNITwin(a *stepArgs)
 
 //go:noescape
-func int8BatchAVXVNNITwin(a *lstmArgs)
+func int8BatchAVXVNNITwin(a *stepArgs)
 
 //go:noescape
 func denseSumAVX512(y, bias, w, x *float32, units, n int)

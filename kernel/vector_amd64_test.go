@@ -116,7 +116,10 @@ func TestAVXVNNITwinEqualsOracle(t *testing.T) {
 	avxVNNITwin = true
 	defer func() { avxVNNITwin = false }()
 	for _, h := range sizesH {
-		for _, g := range []Graph{lstmOnly(h, 9), {2, []Layer{{Kind: LSTM, Units: 20, Sequences: true}, {Kind: LSTM, Units: h}}}} {
+		for _, g := range []Graph{
+			lstmOnly(h, 9), {2, []Layer{{Kind: LSTM, Units: 20, Sequences: true}, {Kind: LSTM, Units: h}}},
+			only(GRU, h, 9), {2, []Layer{{Kind: GRU, Units: 20, Sequences: true}, {Kind: GRU, Units: h}}},
+		} {
 			q := quantized(t, randomWeights(t, g, uint64(h)))
 			sameAsOracleOn(t, []tier{avxVNNI}, q, randomWindow(uint64(h), 12, g.Features))
 		}

@@ -29,7 +29,7 @@ func (t tier) batchTile() int {
 }
 
 // batchInt8 is stepInt8 for batchTile sequences.
-func (a *lstmArgs) batchInt8(t tier, _ int) {
+func (a *stepArgs) batchInt8(t tier, _ int) {
 	if t == dotProd {
 		int8BatchDotProd(a)
 	} else {
@@ -37,10 +37,10 @@ func (a *lstmArgs) batchInt8(t tier, _ int) {
 	}
 }
 
-func (a *lstmArgs) batchFloat32(tier, int) { float32BatchNEON(a) }
+func (a *stepArgs) batchFloat32(tier, int) { float32BatchNEON(a) }
 
 // stepInt8 steps through a.blocks blocks of 16 units.
-func (a *lstmArgs) stepInt8(t tier, _ int) {
+func (a *stepArgs) stepInt8(t tier, _ int) {
 	if t == dotProd {
 		int8StepDotProd(a)
 	} else {
@@ -48,12 +48,12 @@ func (a *lstmArgs) stepInt8(t tier, _ int) {
 	}
 }
 
-func (a *lstmArgs) stepFloat32(tier, int) { float32StepNEON(a) }
+func (a *stepArgs) stepFloat32(tier, int) { float32StepNEON(a) }
 
 // rowsInt8 computes the input sums of a.rows rows, rounded as an int8 model's.
-func (a *lstmArgs) rowsInt8(tier, int) { int8RowsNEON(a) }
+func (a *stepArgs) rowsInt8(tier, int) { int8RowsNEON(a) }
 
-func (a *lstmArgs) rowsFloat32(tier, int) { float32RowsNEON(a) }
+func (a *stepArgs) rowsFloat32(tier, int) { float32RowsNEON(a) }
 
 // denseSum computes units sums of a dense layer over n·16 inputs.
 func denseSum(_ tier, y, bias, w, x *float32, units, n int) { denseSumNEON(y, bias, w, x, units, n) }
@@ -68,28 +68,28 @@ func readLine(b []byte, times int) {
 }
 
 //go:noescape
-func int8StepNEON(a *lstmArgs)
+func int8StepNEON(a *stepArgs)
 
 //go:noescape
-func int8StepDotProd(a *lstmArgs)
+func int8StepDotProd(a *stepArgs)
 
 //go:noescape
-func float32StepNEON(a *lstmArgs)
+func float32StepNEON(a *stepArgs)
 
 //go:noescape
-func int8BatchNEON(a *lstmArgs)
+func int8BatchNEON(a *stepArgs)
 
 //go:noescape
-func int8BatchDotProd(a *lstmArgs)
+func int8BatchDotProd(a *stepArgs)
 
 //go:noescape
-func float32BatchNEON(a *lstmArgs)
+func float32BatchNEON(a *stepArgs)
 
 //go:noescape
-func int8RowsNEON(a *lstmArgs)
+func int8RowsNEON(a *stepArgs)
 
 //go:noescape
-func float32RowsNEON(a *lstmArgs)
+func float32RowsNEON(a *stepArgs)
 
 //go:noescape
 func denseSumNEON(y, bias, w, x *float32, units, n int)

@@ -21,7 +21,7 @@ DATA vectorConstants<>+52(SB)/4, $0x3f000000
 DATA vectorConstants<>+56(SB)/4, $0x42fe0000
 GLOBL vectorConstants<>(SB), RODATA|NOPTR, $60
 
-// func int8StepNEON(a *lstmArgs)
+// func int8StepNEON(a *stepArgs)
 TEXT ·int8StepNEON(SB), NOSPLIT, $256-8
 	MOVD a+0(FP), R0
 	MOVD 0(R0), R1
@@ -1438,7 +1438,7 @@ recurrent:
 	CBNZ R2, block
 	RET
 
-// func int8StepDotProd(a *lstmArgs)
+// func int8StepDotProd(a *stepArgs)
 TEXT ·int8StepDotProd(SB), NOSPLIT, $256-8
 	MOVD a+0(FP), R0
 	MOVD 0(R0), R1
@@ -2465,7 +2465,7 @@ recurrent:
 	CBNZ R2, block
 	RET
 
-// func float32StepNEON(a *lstmArgs)
+// func float32StepNEON(a *stepArgs)
 TEXT ·float32StepNEON(SB), NOSPLIT, $0-8
 	MOVD a+0(FP), R0
 	MOVD 0(R0), R1
@@ -3156,7 +3156,7 @@ recurrent:
 	CBNZ R2, block
 	RET
 
-// func int8BatchNEON(a *lstmArgs)
+// func int8BatchNEON(a *stepArgs)
 TEXT ·int8BatchNEON(SB), 0, $1024-8
 	MOVD a+0(FP), R0
 	MOVD 0(R0), R1
@@ -4631,7 +4631,7 @@ sequence:
 	CBNZ R2, block
 	RET
 
-// func int8BatchDotProd(a *lstmArgs)
+// func int8BatchDotProd(a *stepArgs)
 TEXT ·int8BatchDotProd(SB), 0, $1024-8
 	MOVD a+0(FP), R0
 	MOVD 0(R0), R1
@@ -5698,7 +5698,7 @@ sequence:
 	CBNZ R2, block
 	RET
 
-// func float32BatchNEON(a *lstmArgs)
+// func float32BatchNEON(a *stepArgs)
 TEXT ·float32BatchNEON(SB), 0, $1024-8
 	MOVD a+0(FP), R0
 	MOVD 0(R0), R1
@@ -6438,7 +6438,7 @@ sequence:
 	CBNZ R2, block
 	RET
 
-// func int8RowsNEON(a *lstmArgs)
+// func int8RowsNEON(a *stepArgs)
 TEXT ·int8RowsNEON(SB), NOSPLIT, $0-8
 	MOVD a+0(FP), R0
 	MOVD 0(R0), R1
@@ -6521,7 +6521,7 @@ noinput:
 	CBNZ R2, block
 	RET
 
-// func float32RowsNEON(a *lstmArgs)
+// func float32RowsNEON(a *stepArgs)
 TEXT ·float32RowsNEON(SB), NOSPLIT, $0-8
 	MOVD a+0(FP), R0
 	MOVD 0(R0), R1

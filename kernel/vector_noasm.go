@@ -10,15 +10,15 @@ func (t tier) blockUnits() int { return 16 }
 
 func (t tier) offset() bool { return false }
 
-func (a *lstmArgs) stepInt8(t tier, units int)    { panic("kernel: no assembly in this build") }
-func (a *lstmArgs) stepFloat32(t tier, units int) { panic("kernel: no assembly in this build") }
-func (a *lstmArgs) rowsInt8(t tier, units int)    { panic("kernel: no assembly in this build") }
-func (a *lstmArgs) rowsFloat32(t tier, units int) { panic("kernel: no assembly in this build") }
+func (a *stepArgs) stepInt8(t tier, units int)    { panic("kernel: no assembly in this build") }
+func (a *stepArgs) stepFloat32(t tier, units int) { panic("kernel: no assembly in this build") }
+func (a *stepArgs) rowsInt8(t tier, units int)    { panic("kernel: no assembly in this build") }
+func (a *stepArgs) rowsFloat32(t tier, units int) { panic("kernel: no assembly in this build") }
 
 func (t tier) batchTile() int { return 0 }
 
-func (a *lstmArgs) batchInt8(t tier, units int)    { panic("kernel: no assembly in this build") }
-func (a *lstmArgs) batchFloat32(t tier, units int) { panic("kernel: no assembly in this build") }
+func (a *stepArgs) batchInt8(t tier, units int)    { panic("kernel: no assembly in this build") }
+func (a *stepArgs) batchFloat32(t tier, units int) { panic("kernel: no assembly in this build") }
 
 func denseSum(t tier, y, bias, w, x *float32, units, n int) {
 	panic("kernel: no assembly in this build")

@@ -69,7 +69,7 @@ var (
 	fetch  = reg.R14 // the block whose weights are prefetched
 )
 
-// An arg is the offset of a field of kernel's lstmArgs; a test there holds them.
+// An arg is the offset of a field of kernel's stepArgs; a test there holds them.
 type arg int
 
 const (
@@ -134,7 +134,7 @@ func (v *isa) fetchAhead() {
 	v.ahead = v.ahead[n:]
 }
 
-// begin opens a function of a pointer to kernel's lstmArgs, a type avo does not know.
+// begin opens a function of a pointer to kernel's stepArgs, a type avo does not know.
 func begin(v *isa, name string, frame int) {
 	flags := attr.Attribute(0)
 	if frame < 512 { // within what the runtime leaves for nosplit functions

@@ -66,7 +66,7 @@ const (
 	tmp2   = "R15"
 )
 
-// Offsets of the fields of kernel's lstmArgs; a test there holds them.
+// Offsets of the fields of kernel's stepArgs; a test there holds them.
 const (
 	argW = 8 * iota
 	argWStep
@@ -225,13 +225,13 @@ const (
 	dotProd                // SDOT
 )
 
-// begin opens a function of a pointer to lstmArgs.
+// begin opens a function of a pointer to stepArgs.
 func (a *assembler) begin(name string, frame int) {
 	flags := "NOSPLIT"
 	if frame >= 512 { // beyond what the runtime leaves for nosplit functions
 		flags = "0"
 	}
-	fmt.Fprintf(a, "\n// func %s(a *lstmArgs)\nTEXT ·%s(SB), %s, $%d-8\n", name, name, flags, frame)
+	fmt.Fprintf(a, "\n// func %s(a *stepArgs)\nTEXT ·%s(SB), %s, $%d-8\n", name, name, flags, frame)
 	a.p("MOVD a+0(FP), %s", args)
 	a.load(argW, wBlock)
 	a.load(argBlocks, blocks)
