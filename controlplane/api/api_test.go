@@ -21,6 +21,7 @@ import (
 
 	"github.com/sandpiper-edge/sandpiper/controlplane"
 	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
+	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
 )
 
 // newTestAPI returns the handlers over a new data folder.
@@ -218,6 +219,15 @@ func checkProblem(t *testing.T, w *httptest.ResponseRecorder, status int, code s
 		t.Errorf("status %d, problem %+v; want status %d, code %q, a title and a detail", w.Code, p, status, code)
 	}
 	return p
+}
+
+func TestLayersAreNamedAsInKeras(t *testing.T) {
+	m := &artifact.Model{Graph: artifact.Graph{Layers: []artifact.Layer{
+		{Kind: artifact.LSTM, Units: 128, Sequences: true}, {Kind: artifact.GRU, Units: 64}, {Kind: artifact.Dense, Units: 1},
+	}}}
+	if got, want := schema(m).Layers, "lstm(128) gru(64) dense(1)"; got != want {
+		t.Errorf("layers %q, want %q", got, want)
+	}
 }
 
 func TestProblems(t *testing.T) {

@@ -93,16 +93,19 @@ func parseWeights(b []byte) (*kernel.Weights, error) {
 		return t
 	}
 	for i, l := range g.Layers {
-		in, columns, recurrent := g.In(i), l.Units, 0
-		if l.Kind == kernel.LSTM {
-			columns, recurrent = 4*l.Units, l.Units
-		}
 		var lw kernel.LayerWeights
-		lw.Kernel = take(in * columns)
-		if recurrent > 0 {
-			lw.Recurrent = take(recurrent * columns)
+		columns, biases := l.Units, 1
+		if l.Kind.Recurrent() {
+			columns *= l.Kind.Gates()
 		}
-		lw.Bias = take(columns)
+		if l.Kind == kernel.GRU {
+			biases = 2
+		}
+		lw.Kernel = take(g.In(i) * columns)
+		if l.Kind.Recurrent() {
+			lw.Recurrent = take(l.Units * columns)
+		}
+		lw.Bias = take(biases * columns)
 		if err != nil {
 			return nil, err
 		}

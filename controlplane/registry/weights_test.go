@@ -21,12 +21,12 @@ func testWeights() *kernel.Weights {
 	return &kernel.Weights{
 		Graph: kernel.Graph{Features: 3, Layers: []kernel.Layer{
 			{Kind: kernel.LSTM, Units: 2, Sequences: true},
-			{Kind: kernel.LSTM, Units: 3},
+			{Kind: kernel.GRU, Units: 3},
 			{Kind: kernel.Dense, Units: 2, Activation: kernel.Softmax},
 		}},
 		Layers: []kernel.LayerWeights{
 			{Kernel: fill(3 * 8), Recurrent: fill(2 * 8), Bias: fill(8)},
-			{Kernel: fill(2 * 12), Recurrent: fill(3 * 12), Bias: fill(12)},
+			{Kernel: fill(2 * 9), Recurrent: fill(3 * 9), Bias: fill(2 * 9)},
 			{Kernel: fill(3 * 2), Bias: fill(2)},
 		},
 	}

@@ -53,11 +53,15 @@ func tensors(q *kernel.QuantWeights) []artifact.Tensor {
 			ts = append(ts, floatTensor(p+"kernel", l.Dense, in, units), floatTensor(p+"bias", l.Bias, units))
 			continue
 		}
-		columns := len(l.Bias)
+		layer := q.Graph.Layers[i]
+		columns, bias := layer.Kind.Gates()*units, []int{len(l.Bias)}
+		if layer.Kind == kernel.GRU {
+			bias = []int{2, columns}
+		}
 		ts = append(ts,
 			int8Tensor(p+"kernel", l.Kernel, in, columns), floatTensor(p+"kernel_scale", l.KernelScale, columns),
 			int8Tensor(p+"recurrent", l.Recurrent, units, columns), floatTensor(p+"recurrent_scale", l.RecurrentScale, columns),
-			floatTensor(p+"bias", l.Bias, columns))
+			floatTensor(p+"bias", l.Bias, bias...))
 	}
 	return ts
 }
@@ -78,8 +82,8 @@ func floatTensor(name string, v []float32, shape ...int) artifact.Tensor {
 	return artifact.Tensor{Name: name, Type: artifact.Float32, Shape: shape, Data: b}
 }
 
-// packed returns the kernel of a validated artifact: int8 if its LSTM kernels
-// are, float32 if they are. A mixture is ErrModel.
+// packed returns the kernel of a validated artifact: int8 if its
+// recurrent layers are, float32 if they are. A mixture is ErrModel.
 func packed(m *artifact.Model) (*kernel.Model, error) {
 	g, err := fromGraph(m.Graph)
 	if err != nil {
@@ -126,7 +130,7 @@ func weights(g kernel.Graph, ts map[string]artifact.Tensor) *kernel.Weights {
 	for i, layer := range g.Layers {
 		p, l := strconv.Itoa(i)+".", &w.Layers[i]
 		l.Kernel, l.Bias = floats(ts[p+"kernel"]), floats(ts[p+"bias"])
-		if layer.Kind == kernel.LSTM {
+		if layer.Kind.Recurrent() {
 			l.Recurrent = floats(ts[p+"recurrent"])
 		}
 	}

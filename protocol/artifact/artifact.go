@@ -70,7 +70,7 @@ const (
 	MaxTensors = 128
 	// MaxLayers is the largest number of layers.
 	MaxLayers = 16
-	// MaxUnits is the largest number of units of an LSTM: up to there an int32
+	// MaxUnits is the largest number of units of an LSTM or GRU: up to there an int32
 	// holds any sum of int8 products.
 	MaxUnits = 1024
 	// MaxHorizon and MaxOutputs bound what a model predicts at once.

@@ -160,8 +160,7 @@ func pack(t testing.TB, m *Model) *Transfer {
 }
 
 func TestUnpackGivesTheModelBack(t *testing.T) {
-	for _, c := range []struct{ features, units int }{{14, 128}, {1, 1}, {3, 7}, {8, 200}} {
-		m := model(c.features, c.units)
+	for _, m := range []*Model{model(14, 128), model(1, 1), model(3, 7), model(8, 200), gru()} {
 		tr := pack(t, m)
 		d, err := m.Digest()
 		if err != nil || d != tr.Digest {
@@ -173,11 +172,11 @@ func TestUnpackGivesTheModelBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		if again, err := got.Digest(); err != nil || again != d {
-			t.Errorf("LSTM(%d): unpacked digest %v, %v, want %v", c.units, again, err, d)
+			t.Errorf("%v: unpacked digest %v, %v, want %v", m.Graph, again, err, d)
 		}
 		for i := range m.Tensors {
 			if string(got.Tensors[i].Data) != string(m.Tensors[i].Data) {
-				t.Errorf("LSTM(%d): %s differs", c.units, m.Tensors[i].Name)
+				t.Errorf("%v: %s differs", m.Graph, m.Tensors[i].Name)
 			}
 		}
 	}
@@ -232,6 +231,51 @@ func pinned() *Model {
 	}
 }
 
+// gru is pinned with GRUs in place of the LSTM, the first one's kernels int8.
+func gru() *Model {
+	m := pinned()
+	m.Graph.Layers = []Layer{
+		{Kind: GRU, Units: 1, Sequences: true}, {Kind: GRU, Units: 2}, {Kind: Dense, Units: 2, Activation: Linear},
+	}
+	m.Tensors = []Tensor{
+		{"0.kernel", Int8, []int{1, 3}, []byte{1, 2, 0x81}},
+		{"0.kernel_scale", Float32, []int{3}, f32([]float32{1, 2, 3})},
+		{"0.recurrent", Int8, []int{1, 3}, []byte{3, 2, 1}},
+		{"0.recurrent_scale", Float32, []int{3}, f32([]float32{3, 2, 1})},
+		{"0.bias", Float32, []int{2, 3}, f32([]float32{0, 1, 0, 2, 0, 0})},
+		{"1.kernel", Float32, []int{1, 6}, f32(make([]float32, 6))},
+		{"1.recurrent", Float32, []int{2, 6}, f32(make([]float32, 12))},
+		{"1.bias", Float32, []int{2, 6}, f32(make([]float32, 12))},
+		{"2.kernel", Float32, []int{2, 2}, f32([]float32{1, -1, 0, 1})},
+		{"2.bias", Float32, []int{2}, f32([]float32{0, 0})},
+	}
+	return m
+}
+
+func TestDigestOfAGRUIsPinned(t *testing.T) {
+	d, err := gru().Digest()
+	if want := "2c64ed858b1d3135f638de9dbd05532e1f0364e5903529a6936a88736fa7c9ba"; err != nil || d.String() != want {
+		t.Errorf("digest %v, %v, want %s", d, err, want)
+	}
+	for name, change := range map[string]func(*Model){
+		"bias of one row":  func(m *Model) { m.Tensors[4].Shape = []int{6} },
+		"bias of 3 rows":   func(m *Model) { m.Tensors[4].Shape = []int{3, 2} },
+		"no bias":          func(m *Model) { m.Tensors = append(m.Tensors[:4:4], m.Tensors[5:]...) },
+		"no scale":         func(m *Model) { m.Tensors = append(m.Tensors[:3:3], m.Tensors[4:]...) },
+		"scale a bias":     func(m *Model) { m.Tensors[3].Shape = []int{6} },
+		"activation":       func(m *Model) { m.Graph.Layers[1].Activation = ReLU },
+		"no sequence":      func(m *Model) { m.Graph.Layers[0].Sequences = false },
+		"too many units":   func(m *Model) { m.Graph.Layers[0].Units = MaxUnits + 1 },
+		"an lstm's kernel": func(m *Model) { m.Tensors[0].Shape = []int{1, 4} },
+	} {
+		m := gru()
+		change(m)
+		if err := m.Validate(); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: Validate() = %v, want ErrInvalid", name, err)
+		}
+	}
+}
+
 func TestDigestCoversEverything(t *testing.T) {
 	before, err := pinned().Digest()
 	if err != nil {
@@ -283,7 +327,9 @@ func TestValidateRefuses(t *testing.T) {
 		"no layers":         {func(m *Model) { m.Graph.Layers = nil }, ErrInvalid},
 		"dense first":       {func(m *Model) { m.Graph.Layers = m.Graph.Layers[1:] }, ErrInvalid},
 		"lstm behind dense": {func(m *Model) { m.Graph.Layers = append(m.Graph.Layers, m.Graph.Layers[0]) }, ErrInvalid},
-		"gru":               {func(m *Model) { m.Graph.Layers[0].Kind = "gru" }, ErrInvalid},
+		"gru behind dense":  {func(m *Model) { m.Graph.Layers = append(m.Graph.Layers, Layer{Kind: GRU, Units: 1}) }, ErrInvalid},
+		"gru of 4 gates":    {func(m *Model) { m.Graph.Layers[0].Kind = GRU }, ErrInvalid},
+		"rnn":               {func(m *Model) { m.Graph.Layers[0].Kind = "rnn" }, ErrInvalid},
 		"activation":        {func(m *Model) { m.Graph.Layers[1].Activation = "gelu" }, ErrInvalid},
 		"units":             {func(m *Model) { m.Graph.Layers[0].Units = 1025 }, ErrInvalid},
 		"mean":              {func(m *Model) { m.Scaler.Mean[0] = nan }, ErrNonFinite},

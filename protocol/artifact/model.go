@@ -15,6 +15,7 @@ import (
 // Kinds of layer, types of tensor, kinds of state, tasks and activations.
 const (
 	LSTM  = "lstm"
+	GRU   = "gru" // reset after the product, as Keras's default
 	Dense = "dense"
 
 	Int8    = "i8"
@@ -55,13 +56,24 @@ type Graph struct {
 	Layers   []Layer `cbor:"layers"`
 }
 
-// A Layer is an LSTM (Activation empty) or Dense layer. An LSTM hands on its
-// last hidden state, or all of them if Sequences.
+// A Layer is a recurrent one, LSTM or GRU (Activation empty), or Dense. A
+// recurrent layer hands on its last hidden state, or all of them if Sequences.
 type Layer struct {
 	Kind       string `cbor:"kind"`
 	Units      int    `cbor:"units"`
 	Sequences  bool   `cbor:"sequences,omitempty"`
 	Activation string `cbor:"activation,omitempty"`
+}
+
+// gates is how many gates a unit has, 0 if the layer is not recurrent.
+func (l Layer) gates() int {
+	switch l.Kind {
+	case LSTM:
+		return 4
+	case GRU:
+		return 3
+	}
+	return 0
 }
 
 // A Schema is what goes in and comes out. Outputs are Horizon steps of one
@@ -96,8 +108,9 @@ type Scaler struct {
 }
 
 // A Tensor is an array of int8 or little-endian float32, row-major. Layer i
-// has i.kernel, i.bias and, an LSTM, i.recurrent; i8 tensors of an LSTM have
-// i.kernel_scale and i.recurrent_scale, one float32 per gate row.
+// has i.kernel, i.bias and, if recurrent, i.recurrent; i8 tensors of those have
+// i.kernel_scale and i.recurrent_scale, one float32 per unit of each gate. A
+// GRU's bias has two rows, the input's and the hidden state's.
 type Tensor struct {
 	Name  string
 	Type  string // Int8 or Float32
@@ -372,7 +385,7 @@ func (g *Graph) validate() error {
 	for i, l := range g.Layers {
 		limit := MaxUnits
 		switch {
-		case l.Kind == LSTM && l.Activation == "":
+		case l.gates() > 0 && l.Activation == "":
 		case l.Kind == Dense && !l.Sequences:
 			limit = MaxOutputs
 			switch l.Activation {
@@ -386,21 +399,21 @@ func (g *Graph) validate() error {
 		if l.Units < 1 || l.Units > limit {
 			return fmt.Errorf("%w: layer %d has %d units, want 1 to %d", ErrInvalid, i, l.Units, limit)
 		}
-		if i == 0 && l.Kind != LSTM {
-			return fmt.Errorf("%w: the first layer is %s, want lstm", ErrInvalid, l.Kind)
+		if i == 0 && l.gates() == 0 {
+			return fmt.Errorf("%w: the first layer is %s, want lstm or gru", ErrInvalid, l.Kind)
 		}
-		if i > 0 && l.Kind == LSTM && (g.Layers[i-1].Kind != LSTM || !g.Layers[i-1].Sequences) {
-			return fmt.Errorf("%w: layer %d is an lstm behind a layer that gives no sequence", ErrInvalid, i)
+		if i > 0 && l.gates() > 0 && !g.Layers[i-1].Sequences {
+			return fmt.Errorf("%w: layer %d, %s, is behind a layer that gives no sequence", ErrInvalid, i, l.Kind)
 		}
 	}
 	return nil
 }
 
 // sequences reports whether the graph gives a value for every row of a
-// window: whether its last LSTM does.
+// window: whether its last recurrent layer does.
 func (g *Graph) sequences() bool {
 	for _, l := range slices.Backward(g.Layers) {
-		if l.Kind == LSTM {
+		if l.gates() > 0 {
 			return l.Sequences
 		}
 	}
@@ -470,19 +483,24 @@ func (m *Model) validateTensors() error {
 			in = l.Units
 			continue
 		}
+		columns := l.gates() * l.Units
 		for _, part := range [...]struct {
 			name string
 			rows int
 		}{{p + "kernel", in}, {p + "recurrent", l.Units}} {
-			typ, err := next(part.name, "", part.rows, 4*l.Units)
+			typ, err := next(part.name, "", part.rows, columns)
 			if err == nil && typ == Int8 {
-				_, err = next(part.name+"_scale", Float32, 4*l.Units)
+				_, err = next(part.name+"_scale", Float32, columns)
 			}
 			if err != nil {
 				return err
 			}
 		}
-		if _, err := next(p+"bias", Float32, 4*l.Units); err != nil {
+		bias := []int{columns}
+		if l.Kind == GRU {
+			bias = []int{2, columns}
+		}
+		if _, err := next(p+"bias", Float32, bias...); err != nil {
 			return err
 		}
 		in = l.Units

@@ -351,7 +351,7 @@ func FuzzReadFile(f *testing.F) {
 // FuzzDecode decodes payloads past the chunk digests; codecs cycles through
 // what the streams are said to be.
 func FuzzDecode(f *testing.F) {
-	for _, m := range []*Model{pinned(), model(3, 16)} {
+	for _, m := range []*Model{pinned(), model(3, 16), gru()} {
 		tr := pack(f, m)
 		codecs := make([]byte, len(tr.Codecs))
 		for i, c := range tr.Codecs {
