@@ -260,6 +260,54 @@ func TestBatchEqualsOneByOne(t *testing.T) {
 	}
 }
 
+// TestActivationsOfEveryTier puts floats of every magnitude through the gates
+// of every tier: input f is the pre-activation of all four gates of unit f.
+func TestActivationsOfEveryTier(t *testing.T) {
+	const n, steps, batch = 48, 64, 4 // a whole block and a half one
+	q := quantized(t, randomWeights(t, Graph{n, []Layer{{Kind: LSTM, Units: n, Sequences: true}}}, 1))
+	l := &q.Layers[0]
+	clear(l.Kernel)
+	clear(l.Recurrent)
+	clear(l.Bias)
+	for f := range n {
+		for g := range gates {
+			l.Kernel[f*gates*n+g*n+f] = 1
+			l.KernelScale[g*n+f] = 1
+		}
+	}
+	windows, want, got := make([]float32, batch*steps*n), make([]float32, batch*steps*n), make([]float32, batch*steps*n)
+	oracle := int8ModelOn(t, generic, q)
+	const values, last = 200_000, 0x49800000 // the bits of the largest input, 2²⁰
+	next := 0
+	for next < values {
+		for i := range windows {
+			bits := uint32(uint64(min(next, values)) * last / uint64(values))
+			windows[i] = math.Float32frombits(bits | uint32(next)<<31)
+			next++
+		}
+		so := oracle.NewState()
+		if err := oracle.PredictBatch(so, want, windows, batch); err != nil {
+			t.Fatal(err)
+		}
+		end, _ := so.AppendBinary(nil)
+		for _, tier := range everyTier() {
+			m := int8ModelOn(t, tier, q)
+			s := m.NewState()
+			if err := m.PredictBatch(s, got, windows, batch); err != nil {
+				t.Fatal(err)
+			}
+			equalBits(t, tier.String()+" batch", got, want)
+			if b, _ := s.AppendBinary(nil); !bytes.Equal(b, end) {
+				t.Fatalf("%v batch: another cell state than generic", tier)
+			}
+			if err := m.Predict(s, got[:steps*n], windows[(batch-1)*steps*n:]); err != nil {
+				t.Fatal(err)
+			}
+			equalBits(t, tier.String()+" window", got[:steps*n], want[(batch-1)*steps*n:])
+		}
+	}
+}
+
 // TestInt8Digests holds the bits of fixed models on every architecture the
 // test runs on, and the quantizer's with them. The constants were recorded on
 // amd64; change one only with the ABI.

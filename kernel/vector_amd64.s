@@ -108,50 +108,154 @@ DATA vectorConstants<>+400(SB)/4, $0x3ba059dd
 DATA vectorConstants<>+404(SB)/4, $0x3ba059dd
 DATA vectorConstants<>+408(SB)/4, $0x3ba059dd
 DATA vectorConstants<>+412(SB)/4, $0x3ba059dd
-DATA vectorConstants<>+416(SB)/4, $0x3f000000
-DATA vectorConstants<>+420(SB)/4, $0x3f000000
-DATA vectorConstants<>+424(SB)/4, $0x3f000000
-DATA vectorConstants<>+428(SB)/4, $0x3f000000
-DATA vectorConstants<>+432(SB)/4, $0x3f000000
-DATA vectorConstants<>+436(SB)/4, $0x3f000000
-DATA vectorConstants<>+440(SB)/4, $0x3f000000
-DATA vectorConstants<>+444(SB)/4, $0x3f000000
-DATA vectorConstants<>+448(SB)/4, $0x42fe0000
-DATA vectorConstants<>+452(SB)/4, $0x42fe0000
-DATA vectorConstants<>+456(SB)/4, $0x42fe0000
-DATA vectorConstants<>+460(SB)/4, $0x42fe0000
-DATA vectorConstants<>+464(SB)/4, $0x42fe0000
-DATA vectorConstants<>+468(SB)/4, $0x42fe0000
-DATA vectorConstants<>+472(SB)/4, $0x42fe0000
-DATA vectorConstants<>+476(SB)/4, $0x42fe0000
-DATA vectorConstants<>+480(SB)/4, $0x00000080
-DATA vectorConstants<>+484(SB)/4, $0x00000080
-DATA vectorConstants<>+488(SB)/4, $0x00000080
-DATA vectorConstants<>+492(SB)/4, $0x00000080
-DATA vectorConstants<>+496(SB)/4, $0x00000080
-DATA vectorConstants<>+500(SB)/4, $0x00000080
-DATA vectorConstants<>+504(SB)/4, $0x00000080
-DATA vectorConstants<>+508(SB)/4, $0x00000080
-DATA vectorConstants<>+512(SB)/4, $0x80808080
-DATA vectorConstants<>+516(SB)/4, $0x80808080
-DATA vectorConstants<>+520(SB)/4, $0x80808080
-DATA vectorConstants<>+524(SB)/4, $0x80808080
-DATA vectorConstants<>+528(SB)/4, $0x80808080
-DATA vectorConstants<>+532(SB)/4, $0x80808080
-DATA vectorConstants<>+536(SB)/4, $0x80808080
-DATA vectorConstants<>+540(SB)/4, $0x80808080
-DATA vectorConstants<>+544(SB)/4, $0x00010001
-DATA vectorConstants<>+548(SB)/4, $0x00010001
-DATA vectorConstants<>+552(SB)/4, $0x00010001
-DATA vectorConstants<>+556(SB)/4, $0x00010001
-DATA vectorConstants<>+560(SB)/4, $0x00010001
-DATA vectorConstants<>+564(SB)/4, $0x00010001
-DATA vectorConstants<>+568(SB)/4, $0x00010001
-DATA vectorConstants<>+572(SB)/4, $0x00010001
-GLOBL vectorConstants<>(SB), RODATA|NOPTR, $576
+DATA vectorConstants<>+416(SB)/4, $0x417cf84f
+DATA vectorConstants<>+420(SB)/4, $0x417cf84f
+DATA vectorConstants<>+424(SB)/4, $0x417cf84f
+DATA vectorConstants<>+428(SB)/4, $0x417cf84f
+DATA vectorConstants<>+432(SB)/4, $0x417cf84f
+DATA vectorConstants<>+436(SB)/4, $0x417cf84f
+DATA vectorConstants<>+440(SB)/4, $0x417cf84f
+DATA vectorConstants<>+444(SB)/4, $0x417cf84f
+DATA vectorConstants<>+448(SB)/4, $0xc17cf84f
+DATA vectorConstants<>+452(SB)/4, $0xc17cf84f
+DATA vectorConstants<>+456(SB)/4, $0xc17cf84f
+DATA vectorConstants<>+460(SB)/4, $0xc17cf84f
+DATA vectorConstants<>+464(SB)/4, $0xc17cf84f
+DATA vectorConstants<>+468(SB)/4, $0xc17cf84f
+DATA vectorConstants<>+472(SB)/4, $0xc17cf84f
+DATA vectorConstants<>+476(SB)/4, $0xc17cf84f
+DATA vectorConstants<>+480(SB)/4, $0x9e9f25c0
+DATA vectorConstants<>+484(SB)/4, $0x9e9f25c0
+DATA vectorConstants<>+488(SB)/4, $0x9e9f25c0
+DATA vectorConstants<>+492(SB)/4, $0x9e9f25c0
+DATA vectorConstants<>+496(SB)/4, $0x9e9f25c0
+DATA vectorConstants<>+500(SB)/4, $0x9e9f25c0
+DATA vectorConstants<>+504(SB)/4, $0x9e9f25c0
+DATA vectorConstants<>+508(SB)/4, $0x9e9f25c0
+DATA vectorConstants<>+512(SB)/4, $0x2461337e
+DATA vectorConstants<>+516(SB)/4, $0x2461337e
+DATA vectorConstants<>+520(SB)/4, $0x2461337e
+DATA vectorConstants<>+524(SB)/4, $0x2461337e
+DATA vectorConstants<>+528(SB)/4, $0x2461337e
+DATA vectorConstants<>+532(SB)/4, $0x2461337e
+DATA vectorConstants<>+536(SB)/4, $0x2461337e
+DATA vectorConstants<>+540(SB)/4, $0x2461337e
+DATA vectorConstants<>+544(SB)/4, $0xa9bd37ff
+DATA vectorConstants<>+548(SB)/4, $0xa9bd37ff
+DATA vectorConstants<>+552(SB)/4, $0xa9bd37ff
+DATA vectorConstants<>+556(SB)/4, $0xa9bd37ff
+DATA vectorConstants<>+560(SB)/4, $0xa9bd37ff
+DATA vectorConstants<>+564(SB)/4, $0xa9bd37ff
+DATA vectorConstants<>+568(SB)/4, $0xa9bd37ff
+DATA vectorConstants<>+572(SB)/4, $0xa9bd37ff
+DATA vectorConstants<>+576(SB)/4, $0x2f5c0041
+DATA vectorConstants<>+580(SB)/4, $0x2f5c0041
+DATA vectorConstants<>+584(SB)/4, $0x2f5c0041
+DATA vectorConstants<>+588(SB)/4, $0x2f5c0041
+DATA vectorConstants<>+592(SB)/4, $0x2f5c0041
+DATA vectorConstants<>+596(SB)/4, $0x2f5c0041
+DATA vectorConstants<>+600(SB)/4, $0x2f5c0041
+DATA vectorConstants<>+604(SB)/4, $0x2f5c0041
+DATA vectorConstants<>+608(SB)/4, $0x3479434a
+DATA vectorConstants<>+612(SB)/4, $0x3479434a
+DATA vectorConstants<>+616(SB)/4, $0x3479434a
+DATA vectorConstants<>+620(SB)/4, $0x3479434a
+DATA vectorConstants<>+624(SB)/4, $0x3479434a
+DATA vectorConstants<>+628(SB)/4, $0x3479434a
+DATA vectorConstants<>+632(SB)/4, $0x3479434a
+DATA vectorConstants<>+636(SB)/4, $0x3479434a
+DATA vectorConstants<>+640(SB)/4, $0x38270ded
+DATA vectorConstants<>+644(SB)/4, $0x38270ded
+DATA vectorConstants<>+648(SB)/4, $0x38270ded
+DATA vectorConstants<>+652(SB)/4, $0x38270ded
+DATA vectorConstants<>+656(SB)/4, $0x38270ded
+DATA vectorConstants<>+660(SB)/4, $0x38270ded
+DATA vectorConstants<>+664(SB)/4, $0x38270ded
+DATA vectorConstants<>+668(SB)/4, $0x38270ded
+DATA vectorConstants<>+672(SB)/4, $0x3aa059dc
+DATA vectorConstants<>+676(SB)/4, $0x3aa059dc
+DATA vectorConstants<>+680(SB)/4, $0x3aa059dc
+DATA vectorConstants<>+684(SB)/4, $0x3aa059dc
+DATA vectorConstants<>+688(SB)/4, $0x3aa059dc
+DATA vectorConstants<>+692(SB)/4, $0x3aa059dc
+DATA vectorConstants<>+696(SB)/4, $0x3aa059dc
+DATA vectorConstants<>+700(SB)/4, $0x3aa059dc
+DATA vectorConstants<>+704(SB)/4, $0x32a0d3d8
+DATA vectorConstants<>+708(SB)/4, $0x32a0d3d8
+DATA vectorConstants<>+712(SB)/4, $0x32a0d3d8
+DATA vectorConstants<>+716(SB)/4, $0x32a0d3d8
+DATA vectorConstants<>+720(SB)/4, $0x32a0d3d8
+DATA vectorConstants<>+724(SB)/4, $0x32a0d3d8
+DATA vectorConstants<>+728(SB)/4, $0x32a0d3d8
+DATA vectorConstants<>+732(SB)/4, $0x32a0d3d8
+DATA vectorConstants<>+736(SB)/4, $0x36f895d6
+DATA vectorConstants<>+740(SB)/4, $0x36f895d6
+DATA vectorConstants<>+744(SB)/4, $0x36f895d6
+DATA vectorConstants<>+748(SB)/4, $0x36f895d6
+DATA vectorConstants<>+752(SB)/4, $0x36f895d6
+DATA vectorConstants<>+756(SB)/4, $0x36f895d6
+DATA vectorConstants<>+760(SB)/4, $0x36f895d6
+DATA vectorConstants<>+764(SB)/4, $0x36f895d6
+DATA vectorConstants<>+768(SB)/4, $0x3a14aa05
+DATA vectorConstants<>+772(SB)/4, $0x3a14aa05
+DATA vectorConstants<>+776(SB)/4, $0x3a14aa05
+DATA vectorConstants<>+780(SB)/4, $0x3a14aa05
+DATA vectorConstants<>+784(SB)/4, $0x3a14aa05
+DATA vectorConstants<>+788(SB)/4, $0x3a14aa05
+DATA vectorConstants<>+792(SB)/4, $0x3a14aa05
+DATA vectorConstants<>+796(SB)/4, $0x3a14aa05
+DATA vectorConstants<>+800(SB)/4, $0x3ba059dd
+DATA vectorConstants<>+804(SB)/4, $0x3ba059dd
+DATA vectorConstants<>+808(SB)/4, $0x3ba059dd
+DATA vectorConstants<>+812(SB)/4, $0x3ba059dd
+DATA vectorConstants<>+816(SB)/4, $0x3ba059dd
+DATA vectorConstants<>+820(SB)/4, $0x3ba059dd
+DATA vectorConstants<>+824(SB)/4, $0x3ba059dd
+DATA vectorConstants<>+828(SB)/4, $0x3ba059dd
+DATA vectorConstants<>+832(SB)/4, $0x3f000000
+DATA vectorConstants<>+836(SB)/4, $0x3f000000
+DATA vectorConstants<>+840(SB)/4, $0x3f000000
+DATA vectorConstants<>+844(SB)/4, $0x3f000000
+DATA vectorConstants<>+848(SB)/4, $0x3f000000
+DATA vectorConstants<>+852(SB)/4, $0x3f000000
+DATA vectorConstants<>+856(SB)/4, $0x3f000000
+DATA vectorConstants<>+860(SB)/4, $0x3f000000
+DATA vectorConstants<>+864(SB)/4, $0x42fe0000
+DATA vectorConstants<>+868(SB)/4, $0x42fe0000
+DATA vectorConstants<>+872(SB)/4, $0x42fe0000
+DATA vectorConstants<>+876(SB)/4, $0x42fe0000
+DATA vectorConstants<>+880(SB)/4, $0x42fe0000
+DATA vectorConstants<>+884(SB)/4, $0x42fe0000
+DATA vectorConstants<>+888(SB)/4, $0x42fe0000
+DATA vectorConstants<>+892(SB)/4, $0x42fe0000
+DATA vectorConstants<>+896(SB)/4, $0x00000080
+DATA vectorConstants<>+900(SB)/4, $0x00000080
+DATA vectorConstants<>+904(SB)/4, $0x00000080
+DATA vectorConstants<>+908(SB)/4, $0x00000080
+DATA vectorConstants<>+912(SB)/4, $0x00000080
+DATA vectorConstants<>+916(SB)/4, $0x00000080
+DATA vectorConstants<>+920(SB)/4, $0x00000080
+DATA vectorConstants<>+924(SB)/4, $0x00000080
+DATA vectorConstants<>+928(SB)/4, $0x80808080
+DATA vectorConstants<>+932(SB)/4, $0x80808080
+DATA vectorConstants<>+936(SB)/4, $0x80808080
+DATA vectorConstants<>+940(SB)/4, $0x80808080
+DATA vectorConstants<>+944(SB)/4, $0x80808080
+DATA vectorConstants<>+948(SB)/4, $0x80808080
+DATA vectorConstants<>+952(SB)/4, $0x80808080
+DATA vectorConstants<>+956(SB)/4, $0x80808080
+DATA vectorConstants<>+960(SB)/4, $0x00010001
+DATA vectorConstants<>+964(SB)/4, $0x00010001
+DATA vectorConstants<>+968(SB)/4, $0x00010001
+DATA vectorConstants<>+972(SB)/4, $0x00010001
+DATA vectorConstants<>+976(SB)/4, $0x00010001
+DATA vectorConstants<>+980(SB)/4, $0x00010001
+DATA vectorConstants<>+984(SB)/4, $0x00010001
+DATA vectorConstants<>+988(SB)/4, $0x00010001
+GLOBL vectorConstants<>(SB), RODATA|NOPTR, $992
 
 // func int8StepAVX512(a *byte)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+// Requires: AVX, AVX512DQ, AVX512F, AVX512VNNI, CMOV, MMX+
 TEXT ·int8StepAVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), R8
@@ -295,550 +399,528 @@ first:
 	ADDQ      $+512, SI
 
 recurrent:
-	VPBROADCASTD (DX), Z16
-	VPDPBUSD     (SI), Z16, Z8
-	VPDPBUSD     64(SI), Z16, Z9
-	VPDPBUSD     128(SI), Z16, Z10
-	VPDPBUSD     192(SI), Z16, Z11
-	VPDPBUSD     256(SI), Z16, Z12
-	VPDPBUSD     320(SI), Z16, Z13
-	VPDPBUSD     384(SI), Z16, Z14
-	VPDPBUSD     448(SI), Z16, Z15
-	VPBROADCASTD 4(DX), Z17
-	VPDPBUSD     512(SI), Z17, Z8
-	VPDPBUSD     576(SI), Z17, Z9
-	VPDPBUSD     640(SI), Z17, Z10
-	VPDPBUSD     704(SI), Z17, Z11
-	VPDPBUSD     768(SI), Z17, Z12
-	VPDPBUSD     832(SI), Z17, Z13
-	VPDPBUSD     896(SI), Z17, Z14
-	VPDPBUSD     960(SI), Z17, Z15
-	VPBROADCASTD 8(DX), Z16
-	VPDPBUSD     1024(SI), Z16, Z8
-	VPDPBUSD     1088(SI), Z16, Z9
-	VPDPBUSD     1152(SI), Z16, Z10
-	VPDPBUSD     1216(SI), Z16, Z11
-	VPDPBUSD     1280(SI), Z16, Z12
-	VPDPBUSD     1344(SI), Z16, Z13
-	VPDPBUSD     1408(SI), Z16, Z14
-	VPDPBUSD     1472(SI), Z16, Z15
-	VPBROADCASTD 12(DX), Z17
-	VPDPBUSD     1536(SI), Z17, Z8
-	VPDPBUSD     1600(SI), Z17, Z9
-	VPDPBUSD     1664(SI), Z17, Z10
-	VPDPBUSD     1728(SI), Z17, Z11
-	VPDPBUSD     1792(SI), Z17, Z12
-	VPDPBUSD     1856(SI), Z17, Z13
-	VPDPBUSD     1920(SI), Z17, Z14
-	VPDPBUSD     1984(SI), Z17, Z15
-	ADDQ         $+16, DX
-	ADDQ         $+2048, SI
-	DECQ         CX
-	JNZ          recurrent
-	VCVTDQ2PS    Z8, Z8
-	VMULPS       (SI), Z8, Z8
-	VADDPS       Z8, Z0, Z0
-	VCVTDQ2PS    Z9, Z9
-	VMULPS       64(SI), Z9, Z9
-	VADDPS       Z9, Z1, Z1
-	VCVTDQ2PS    Z10, Z10
-	VMULPS       128(SI), Z10, Z10
-	VADDPS       Z10, Z2, Z2
-	VCVTDQ2PS    Z11, Z11
-	VMULPS       192(SI), Z11, Z11
-	VADDPS       Z11, Z3, Z3
-	VCVTDQ2PS    Z12, Z12
-	VMULPS       256(SI), Z12, Z12
-	VADDPS       Z12, Z4, Z4
-	VCVTDQ2PS    Z13, Z13
-	VMULPS       320(SI), Z13, Z13
-	VADDPS       Z13, Z5, Z5
-	VCVTDQ2PS    Z14, Z14
-	VMULPS       384(SI), Z14, Z14
-	VADDPS       Z14, Z6, Z6
-	VCVTDQ2PS    Z15, Z15
-	VMULPS       448(SI), Z15, Z15
-	VADDPS       Z15, Z7, Z7
-	ADDQ         $+512, SI
-	MOVQ         R8, R14
-	MOVQ         R8, R12
-	ADDQ         8(AX), R12
-	CMPQ         BX, $+1
-	CMOVQNE      R12, R14
-	VMULPS.BCST  vectorConstants<>+416(SB), Z0, Z0
-	VMULPS.BCST  vectorConstants<>+416(SB), Z2, Z2
-	VMULPS.BCST  vectorConstants<>+416(SB), Z6, Z6
-	VMULPS.BCST  vectorConstants<>+416(SB), Z1, Z1
-	VMULPS.BCST  vectorConstants<>+416(SB), Z3, Z3
-	VMULPS.BCST  vectorConstants<>+416(SB), Z7, Z7
-	VMINPS.BCST  vectorConstants<>+0(SB), Z0, Z0
-	VMINPS.BCST  vectorConstants<>+0(SB), Z2, Z2
-	VMINPS.BCST  vectorConstants<>+0(SB), Z4, Z4
-	VMINPS.BCST  vectorConstants<>+0(SB), Z6, Z6
-	PREFETCHT0   (R14)
-	PREFETCHT0   64(R14)
-	PREFETCHT0   128(R14)
-	PREFETCHT0   192(R14)
-	PREFETCHT0   256(R14)
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z0, Z0
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z2, Z2
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z4, Z4
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z6, Z6
-	PREFETCHT0   320(R14)
-	PREFETCHT0   384(R14)
-	PREFETCHT0   448(R14)
-	PREFETCHT0   512(R14)
-	PREFETCHT0   576(R14)
-	VMULPS       Z0, Z0, Z8
-	VMULPS       Z2, Z2, Z9
-	VMULPS       Z4, Z4, Z10
-	VMULPS       Z6, Z6, Z11
-	PREFETCHT0   640(R14)
-	PREFETCHT0   704(R14)
-	PREFETCHT0   768(R14)
-	PREFETCHT0   832(R14)
-	PREFETCHT0   896(R14)
-	VMULPS.BCST  vectorConstants<>+64(SB), Z8, Z12
-	VADDPS.BCST  vectorConstants<>+96(SB), Z12, Z12
-	VMULPS.BCST  vectorConstants<>+64(SB), Z9, Z13
-	VADDPS.BCST  vectorConstants<>+96(SB), Z13, Z13
-	VMULPS.BCST  vectorConstants<>+64(SB), Z10, Z14
-	VADDPS.BCST  vectorConstants<>+96(SB), Z14, Z14
-	VMULPS.BCST  vectorConstants<>+64(SB), Z11, Z15
-	VADDPS.BCST  vectorConstants<>+96(SB), Z15, Z15
-	PREFETCHT0   960(R14)
-	PREFETCHT0   1024(R14)
-	PREFETCHT0   1088(R14)
-	PREFETCHT0   1152(R14)
-	PREFETCHT0   1216(R14)
-	VMULPS.BCST  vectorConstants<>+288(SB), Z8, Z16
-	VADDPS.BCST  vectorConstants<>+320(SB), Z16, Z16
-	VMULPS.BCST  vectorConstants<>+288(SB), Z9, Z17
-	VADDPS.BCST  vectorConstants<>+320(SB), Z17, Z17
-	VMULPS.BCST  vectorConstants<>+288(SB), Z10, Z18
-	VADDPS.BCST  vectorConstants<>+320(SB), Z18, Z18
-	VMULPS.BCST  vectorConstants<>+288(SB), Z11, Z19
-	VADDPS.BCST  vectorConstants<>+320(SB), Z19, Z19
-	PREFETCHT0   1280(R14)
-	PREFETCHT0   1344(R14)
-	PREFETCHT0   1408(R14)
-	PREFETCHT0   1472(R14)
-	PREFETCHT0   1536(R14)
-	VMULPS       Z8, Z12, Z12
-	VADDPS.BCST  vectorConstants<>+128(SB), Z12, Z12
-	VMULPS       Z9, Z13, Z13
-	VADDPS.BCST  vectorConstants<>+128(SB), Z13, Z13
-	VMULPS       Z10, Z14, Z14
-	VADDPS.BCST  vectorConstants<>+128(SB), Z14, Z14
-	VMULPS       Z11, Z15, Z15
-	VADDPS.BCST  vectorConstants<>+128(SB), Z15, Z15
-	PREFETCHT0   1600(R14)
-	PREFETCHT0   1664(R14)
-	PREFETCHT0   1728(R14)
-	PREFETCHT0   1792(R14)
-	PREFETCHT0   1856(R14)
-	VMULPS       Z8, Z16, Z16
-	VADDPS.BCST  vectorConstants<>+352(SB), Z16, Z16
-	VMULPS       Z9, Z17, Z17
-	VADDPS.BCST  vectorConstants<>+352(SB), Z17, Z17
-	VMULPS       Z10, Z18, Z18
-	VADDPS.BCST  vectorConstants<>+352(SB), Z18, Z18
-	VMULPS       Z11, Z19, Z19
-	VADDPS.BCST  vectorConstants<>+352(SB), Z19, Z19
-	PREFETCHT0   1920(R14)
-	PREFETCHT0   1984(R14)
-	PREFETCHT0   2048(R14)
-	PREFETCHT0   2112(R14)
-	PREFETCHT0   2176(R14)
-	VMULPS       Z8, Z12, Z12
-	VADDPS.BCST  vectorConstants<>+160(SB), Z12, Z12
-	VMULPS       Z9, Z13, Z13
-	VADDPS.BCST  vectorConstants<>+160(SB), Z13, Z13
-	VMULPS       Z10, Z14, Z14
-	VADDPS.BCST  vectorConstants<>+160(SB), Z14, Z14
-	VMULPS       Z11, Z15, Z15
-	VADDPS.BCST  vectorConstants<>+160(SB), Z15, Z15
-	PREFETCHT0   2240(R14)
-	PREFETCHT0   2304(R14)
-	PREFETCHT0   2368(R14)
-	PREFETCHT0   2432(R14)
-	PREFETCHT0   2496(R14)
-	VMULPS       Z8, Z16, Z16
-	VADDPS.BCST  vectorConstants<>+384(SB), Z16, Z16
-	VMULPS       Z9, Z17, Z17
-	VADDPS.BCST  vectorConstants<>+384(SB), Z17, Z17
-	VMULPS       Z10, Z18, Z18
-	VADDPS.BCST  vectorConstants<>+384(SB), Z18, Z18
-	VMULPS       Z11, Z19, Z19
-	VADDPS.BCST  vectorConstants<>+384(SB), Z19, Z19
-	PREFETCHT0   2560(R14)
-	PREFETCHT0   2624(R14)
-	PREFETCHT0   2688(R14)
-	PREFETCHT0   2752(R14)
-	PREFETCHT0   2816(R14)
-	VMULPS       Z8, Z12, Z12
-	VADDPS.BCST  vectorConstants<>+192(SB), Z12, Z12
-	VMULPS       Z9, Z13, Z13
-	VADDPS.BCST  vectorConstants<>+192(SB), Z13, Z13
-	VMULPS       Z10, Z14, Z14
-	VADDPS.BCST  vectorConstants<>+192(SB), Z14, Z14
-	VMULPS       Z11, Z15, Z15
-	VADDPS.BCST  vectorConstants<>+192(SB), Z15, Z15
-	PREFETCHT0   2880(R14)
-	PREFETCHT0   2944(R14)
-	PREFETCHT0   3008(R14)
-	PREFETCHT0   3072(R14)
-	PREFETCHT0   3136(R14)
-	VMULPS       Z8, Z12, Z12
-	VADDPS.BCST  vectorConstants<>+224(SB), Z12, Z12
-	VMULPS       Z9, Z13, Z13
-	VADDPS.BCST  vectorConstants<>+224(SB), Z13, Z13
-	VMULPS       Z10, Z14, Z14
-	VADDPS.BCST  vectorConstants<>+224(SB), Z14, Z14
-	VMULPS       Z11, Z15, Z15
-	VADDPS.BCST  vectorConstants<>+224(SB), Z15, Z15
-	PREFETCHT0   3200(R14)
-	PREFETCHT0   3264(R14)
-	PREFETCHT0   3328(R14)
-	PREFETCHT0   3392(R14)
-	PREFETCHT0   3456(R14)
-	VMULPS       Z8, Z12, Z12
-	VADDPS.BCST  vectorConstants<>+256(SB), Z12, Z12
-	VMULPS       Z9, Z13, Z13
-	VADDPS.BCST  vectorConstants<>+256(SB), Z13, Z13
-	VMULPS       Z10, Z14, Z14
-	VADDPS.BCST  vectorConstants<>+256(SB), Z14, Z14
-	VMULPS       Z11, Z15, Z15
-	VADDPS.BCST  vectorConstants<>+256(SB), Z15, Z15
-	PREFETCHT0   3520(R14)
-	PREFETCHT0   3584(R14)
-	PREFETCHT0   3648(R14)
-	PREFETCHT0   3712(R14)
-	PREFETCHT0   3776(R14)
-	VDIVPS       Z16, Z12, Z12
-	VDIVPS       Z17, Z13, Z13
-	VDIVPS       Z18, Z14, Z14
-	VDIVPS       Z19, Z15, Z15
-	PREFETCHT0   3840(R14)
-	PREFETCHT0   3904(R14)
-	PREFETCHT0   3968(R14)
-	PREFETCHT0   4032(R14)
-	PREFETCHT0   4096(R14)
-	VMULPS       Z12, Z0, Z0
-	VMULPS       Z13, Z2, Z2
-	VMULPS       Z14, Z4, Z4
-	VMULPS       Z15, Z6, Z6
-	PREFETCHT0   4160(R14)
-	PREFETCHT0   4224(R14)
-	PREFETCHT0   4288(R14)
-	PREFETCHT0   4352(R14)
-	PREFETCHT0   4416(R14)
-	VMINPS.BCST  vectorConstants<>+0(SB), Z1, Z1
-	VMINPS.BCST  vectorConstants<>+0(SB), Z3, Z3
-	VMINPS.BCST  vectorConstants<>+0(SB), Z5, Z5
-	VMINPS.BCST  vectorConstants<>+0(SB), Z7, Z7
-	PREFETCHT0   4480(R14)
-	PREFETCHT0   4544(R14)
-	PREFETCHT0   4608(R14)
-	PREFETCHT0   4672(R14)
-	PREFETCHT0   4736(R14)
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z1, Z1
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z3, Z3
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z5, Z5
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z7, Z7
-	PREFETCHT0   4800(R14)
-	PREFETCHT0   4864(R14)
-	PREFETCHT0   4928(R14)
-	PREFETCHT0   4992(R14)
-	PREFETCHT0   5056(R14)
-	VMULPS       Z1, Z1, Z8
-	VMULPS       Z3, Z3, Z9
-	VMULPS       Z5, Z5, Z10
-	VMULPS       Z7, Z7, Z11
-	PREFETCHT0   5120(R14)
-	PREFETCHT0   5184(R14)
-	PREFETCHT0   5248(R14)
-	PREFETCHT0   5312(R14)
-	PREFETCHT0   5376(R14)
-	VMULPS.BCST  vectorConstants<>+64(SB), Z8, Z12
-	VADDPS.BCST  vectorConstants<>+96(SB), Z12, Z12
-	VMULPS.BCST  vectorConstants<>+64(SB), Z9, Z13
-	VADDPS.BCST  vectorConstants<>+96(SB), Z13, Z13
-	VMULPS.BCST  vectorConstants<>+64(SB), Z10, Z14
-	VADDPS.BCST  vectorConstants<>+96(SB), Z14, Z14
-	VMULPS.BCST  vectorConstants<>+64(SB), Z11, Z15
-	VADDPS.BCST  vectorConstants<>+96(SB), Z15, Z15
-	PREFETCHT0   5440(R14)
-	PREFETCHT0   5504(R14)
-	PREFETCHT0   5568(R14)
-	PREFETCHT0   5632(R14)
-	PREFETCHT0   5696(R14)
-	VMULPS.BCST  vectorConstants<>+288(SB), Z8, Z16
-	VADDPS.BCST  vectorConstants<>+320(SB), Z16, Z16
-	VMULPS.BCST  vectorConstants<>+288(SB), Z9, Z17
-	VADDPS.BCST  vectorConstants<>+320(SB), Z17, Z17
-	VMULPS.BCST  vectorConstants<>+288(SB), Z10, Z18
-	VADDPS.BCST  vectorConstants<>+320(SB), Z18, Z18
-	VMULPS.BCST  vectorConstants<>+288(SB), Z11, Z19
-	VADDPS.BCST  vectorConstants<>+320(SB), Z19, Z19
-	PREFETCHT0   5760(R14)
-	PREFETCHT0   5824(R14)
-	PREFETCHT0   5888(R14)
-	PREFETCHT0   5952(R14)
-	PREFETCHT0   6016(R14)
-	VMULPS       Z8, Z12, Z12
-	VADDPS.BCST  vectorConstants<>+128(SB), Z12, Z12
-	VMULPS       Z9, Z13, Z13
-	VADDPS.BCST  vectorConstants<>+128(SB), Z13, Z13
-	VMULPS       Z10, Z14, Z14
-	VADDPS.BCST  vectorConstants<>+128(SB), Z14, Z14
-	VMULPS       Z11, Z15, Z15
-	VADDPS.BCST  vectorConstants<>+128(SB), Z15, Z15
-	PREFETCHT0   6080(R14)
-	PREFETCHT0   6144(R14)
-	PREFETCHT0   6208(R14)
-	PREFETCHT0   6272(R14)
-	PREFETCHT0   6336(R14)
-	VMULPS       Z8, Z16, Z16
-	VADDPS.BCST  vectorConstants<>+352(SB), Z16, Z16
-	VMULPS       Z9, Z17, Z17
-	VADDPS.BCST  vectorConstants<>+352(SB), Z17, Z17
-	VMULPS       Z10, Z18, Z18
-	VADDPS.BCST  vectorConstants<>+352(SB), Z18, Z18
-	VMULPS       Z11, Z19, Z19
-	VADDPS.BCST  vectorConstants<>+352(SB), Z19, Z19
-	PREFETCHT0   6400(R14)
-	PREFETCHT0   6464(R14)
-	PREFETCHT0   6528(R14)
-	PREFETCHT0   6592(R14)
-	PREFETCHT0   6656(R14)
-	VMULPS       Z8, Z12, Z12
-	VADDPS.BCST  vectorConstants<>+160(SB), Z12, Z12
-	VMULPS       Z9, Z13, Z13
-	VADDPS.BCST  vectorConstants<>+160(SB), Z13, Z13
-	VMULPS       Z10, Z14, Z14
-	VADDPS.BCST  vectorConstants<>+160(SB), Z14, Z14
-	VMULPS       Z11, Z15, Z15
-	VADDPS.BCST  vectorConstants<>+160(SB), Z15, Z15
-	PREFETCHT0   6720(R14)
-	PREFETCHT0   6784(R14)
-	PREFETCHT0   6848(R14)
-	PREFETCHT0   6912(R14)
-	PREFETCHT0   6976(R14)
-	VMULPS       Z8, Z16, Z16
-	VADDPS.BCST  vectorConstants<>+384(SB), Z16, Z16
-	VMULPS       Z9, Z17, Z17
-	VADDPS.BCST  vectorConstants<>+384(SB), Z17, Z17
-	VMULPS       Z10, Z18, Z18
-	VADDPS.BCST  vectorConstants<>+384(SB), Z18, Z18
-	VMULPS       Z11, Z19, Z19
-	VADDPS.BCST  vectorConstants<>+384(SB), Z19, Z19
-	PREFETCHT0   7040(R14)
-	PREFETCHT0   7104(R14)
-	PREFETCHT0   7168(R14)
-	PREFETCHT0   7232(R14)
-	PREFETCHT0   7296(R14)
-	VMULPS       Z8, Z12, Z12
-	VADDPS.BCST  vectorConstants<>+192(SB), Z12, Z12
-	VMULPS       Z9, Z13, Z13
-	VADDPS.BCST  vectorConstants<>+192(SB), Z13, Z13
-	VMULPS       Z10, Z14, Z14
-	VADDPS.BCST  vectorConstants<>+192(SB), Z14, Z14
-	VMULPS       Z11, Z15, Z15
-	VADDPS.BCST  vectorConstants<>+192(SB), Z15, Z15
-	PREFETCHT0   7360(R14)
-	PREFETCHT0   7424(R14)
-	PREFETCHT0   7488(R14)
-	PREFETCHT0   7552(R14)
-	PREFETCHT0   7616(R14)
-	VMULPS       Z8, Z12, Z12
-	VADDPS.BCST  vectorConstants<>+224(SB), Z12, Z12
-	VMULPS       Z9, Z13, Z13
-	VADDPS.BCST  vectorConstants<>+224(SB), Z13, Z13
-	VMULPS       Z10, Z14, Z14
-	VADDPS.BCST  vectorConstants<>+224(SB), Z14, Z14
-	VMULPS       Z11, Z15, Z15
-	VADDPS.BCST  vectorConstants<>+224(SB), Z15, Z15
-	PREFETCHT0   7680(R14)
-	PREFETCHT0   7744(R14)
-	PREFETCHT0   7808(R14)
-	PREFETCHT0   7872(R14)
-	PREFETCHT0   7936(R14)
-	VMULPS       Z8, Z12, Z12
-	VADDPS.BCST  vectorConstants<>+256(SB), Z12, Z12
-	VMULPS       Z9, Z13, Z13
-	VADDPS.BCST  vectorConstants<>+256(SB), Z13, Z13
-	VMULPS       Z10, Z14, Z14
-	VADDPS.BCST  vectorConstants<>+256(SB), Z14, Z14
-	VMULPS       Z11, Z15, Z15
-	VADDPS.BCST  vectorConstants<>+256(SB), Z15, Z15
-	PREFETCHT0   8000(R14)
-	PREFETCHT0   8064(R14)
-	PREFETCHT0   8128(R14)
-	PREFETCHT0   8192(R14)
-	PREFETCHT0   8256(R14)
-	VDIVPS       Z16, Z12, Z12
-	VDIVPS       Z17, Z13, Z13
-	VDIVPS       Z18, Z14, Z14
-	VDIVPS       Z19, Z15, Z15
-	PREFETCHT0   8320(R14)
-	PREFETCHT0   8384(R14)
-	PREFETCHT0   8448(R14)
-	PREFETCHT0   8512(R14)
-	PREFETCHT0   8576(R14)
-	VMULPS       Z12, Z1, Z1
-	VMULPS       Z13, Z3, Z3
-	VMULPS       Z14, Z5, Z5
-	VMULPS       Z15, Z7, Z7
-	PREFETCHT0   8640(R14)
-	PREFETCHT0   8704(R14)
-	PREFETCHT0   8768(R14)
-	PREFETCHT0   8832(R14)
-	PREFETCHT0   8896(R14)
-	VMULPS.BCST  vectorConstants<>+416(SB), Z0, Z0
-	VADDPS.BCST  vectorConstants<>+416(SB), Z0, Z0
-	VMULPS.BCST  vectorConstants<>+416(SB), Z2, Z2
-	VADDPS.BCST  vectorConstants<>+416(SB), Z2, Z2
-	VMULPS.BCST  vectorConstants<>+416(SB), Z6, Z6
-	VADDPS.BCST  vectorConstants<>+416(SB), Z6, Z6
-	VMULPS       (R9), Z2, Z2
-	VMULPS       Z4, Z0, Z0
-	VADDPS       Z0, Z2, Z2
-	VMOVUPS      Z2, (R9)
-	VMULPS.BCST  vectorConstants<>+416(SB), Z1, Z1
-	VADDPS.BCST  vectorConstants<>+416(SB), Z1, Z1
-	VMULPS.BCST  vectorConstants<>+416(SB), Z3, Z3
-	VADDPS.BCST  vectorConstants<>+416(SB), Z3, Z3
-	VMULPS.BCST  vectorConstants<>+416(SB), Z7, Z7
-	VADDPS.BCST  vectorConstants<>+416(SB), Z7, Z7
-	VMULPS       64(R9), Z3, Z3
-	VMULPS       Z5, Z1, Z1
-	VADDPS       Z1, Z3, Z3
-	VMOVUPS      Z3, 64(R9)
-	VMINPS.BCST  vectorConstants<>+0(SB), Z2, Z2
-	VMINPS.BCST  vectorConstants<>+0(SB), Z3, Z3
-	PREFETCHT0   8960(R14)
-	PREFETCHT0   9024(R14)
-	PREFETCHT0   9088(R14)
-	PREFETCHT0   9152(R14)
-	PREFETCHT0   9216(R14)
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z2, Z2
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z3, Z3
-	PREFETCHT0   9280(R14)
-	PREFETCHT0   9344(R14)
-	PREFETCHT0   9408(R14)
-	PREFETCHT0   9472(R14)
-	PREFETCHT0   9536(R14)
-	VMULPS       Z2, Z2, Z8
-	VMULPS       Z3, Z3, Z9
-	PREFETCHT0   9600(R14)
-	PREFETCHT0   9664(R14)
-	PREFETCHT0   9728(R14)
-	PREFETCHT0   9792(R14)
-	PREFETCHT0   9856(R14)
-	VMULPS.BCST  vectorConstants<>+64(SB), Z8, Z10
-	VADDPS.BCST  vectorConstants<>+96(SB), Z10, Z10
-	VMULPS.BCST  vectorConstants<>+64(SB), Z9, Z11
-	VADDPS.BCST  vectorConstants<>+96(SB), Z11, Z11
-	PREFETCHT0   9920(R14)
-	PREFETCHT0   9984(R14)
-	PREFETCHT0   10048(R14)
-	PREFETCHT0   10112(R14)
-	PREFETCHT0   10176(R14)
-	VMULPS.BCST  vectorConstants<>+288(SB), Z8, Z12
-	VADDPS.BCST  vectorConstants<>+320(SB), Z12, Z12
-	VMULPS.BCST  vectorConstants<>+288(SB), Z9, Z13
-	VADDPS.BCST  vectorConstants<>+320(SB), Z13, Z13
-	PREFETCHT0   10240(R14)
-	PREFETCHT0   10304(R14)
-	PREFETCHT0   10368(R14)
-	PREFETCHT0   10432(R14)
-	PREFETCHT0   10496(R14)
-	VMULPS       Z8, Z10, Z10
-	VADDPS.BCST  vectorConstants<>+128(SB), Z10, Z10
-	VMULPS       Z9, Z11, Z11
-	VADDPS.BCST  vectorConstants<>+128(SB), Z11, Z11
-	PREFETCHT0   10560(R14)
-	PREFETCHT0   10624(R14)
-	PREFETCHT0   10688(R14)
-	PREFETCHT0   10752(R14)
-	PREFETCHT0   10816(R14)
-	VMULPS       Z8, Z12, Z12
-	VADDPS.BCST  vectorConstants<>+352(SB), Z12, Z12
-	VMULPS       Z9, Z13, Z13
-	VADDPS.BCST  vectorConstants<>+352(SB), Z13, Z13
-	PREFETCHT0   10880(R14)
-	PREFETCHT0   10944(R14)
-	PREFETCHT0   11008(R14)
-	PREFETCHT0   11072(R14)
-	PREFETCHT0   11136(R14)
-	VMULPS       Z8, Z10, Z10
-	VADDPS.BCST  vectorConstants<>+160(SB), Z10, Z10
-	VMULPS       Z9, Z11, Z11
-	VADDPS.BCST  vectorConstants<>+160(SB), Z11, Z11
-	PREFETCHT0   11200(R14)
-	PREFETCHT0   11264(R14)
-	PREFETCHT0   11328(R14)
-	PREFETCHT0   11392(R14)
-	PREFETCHT0   11456(R14)
-	VMULPS       Z8, Z12, Z12
-	VADDPS.BCST  vectorConstants<>+384(SB), Z12, Z12
-	VMULPS       Z9, Z13, Z13
-	VADDPS.BCST  vectorConstants<>+384(SB), Z13, Z13
-	PREFETCHT0   11520(R14)
-	PREFETCHT0   11584(R14)
-	PREFETCHT0   11648(R14)
-	PREFETCHT0   11712(R14)
-	PREFETCHT0   11776(R14)
-	VMULPS       Z8, Z10, Z10
-	VADDPS.BCST  vectorConstants<>+192(SB), Z10, Z10
-	VMULPS       Z9, Z11, Z11
-	VADDPS.BCST  vectorConstants<>+192(SB), Z11, Z11
-	PREFETCHT0   11840(R14)
-	PREFETCHT0   11904(R14)
-	PREFETCHT0   11968(R14)
-	PREFETCHT0   12032(R14)
-	PREFETCHT0   12096(R14)
-	VMULPS       Z8, Z10, Z10
-	VADDPS.BCST  vectorConstants<>+224(SB), Z10, Z10
-	VMULPS       Z9, Z11, Z11
-	VADDPS.BCST  vectorConstants<>+224(SB), Z11, Z11
-	PREFETCHT0   12160(R14)
-	PREFETCHT0   12224(R14)
-	VMULPS       Z8, Z10, Z10
-	VADDPS.BCST  vectorConstants<>+256(SB), Z10, Z10
-	VMULPS       Z9, Z11, Z11
-	VADDPS.BCST  vectorConstants<>+256(SB), Z11, Z11
-	VDIVPS       Z12, Z10, Z10
-	VDIVPS       Z13, Z11, Z11
-	VMULPS       Z10, Z2, Z2
-	VMULPS       Z11, Z3, Z3
-	VMULPS       Z2, Z6, Z6
-	VMULPS       Z3, Z7, Z7
-	VMOVUPS      Z6, (R10)
-	VMULPS.BCST  vectorConstants<>+448(SB), Z6, Z6
-	VCVTPS2DQ    Z6, Z6
-	VPADDD.BCST  vectorConstants<>+480(SB), Z6, Z6
-	VPMOVDB      Z6, (R11)
-	VMOVUPS      Z7, 64(R10)
-	VMULPS.BCST  vectorConstants<>+448(SB), Z7, Z7
-	VCVTPS2DQ    Z7, Z7
-	VPADDD.BCST  vectorConstants<>+480(SB), Z7, Z7
-	VPMOVDB      Z7, 16(R11)
-	MOVQ         112(AX), R12
-	ADDQ         R12, R11
-	SHLQ         $0x02, R12
-	ADDQ         R12, R9
-	ADDQ         R12, R10
-	ADDQ         8(AX), R8
-	ADDQ         32(AX), DI
-	DECQ         BX
-	JNZ          block
+	VPBROADCASTD  (DX), Z16
+	VPDPBUSD      (SI), Z16, Z8
+	VPDPBUSD      64(SI), Z16, Z9
+	VPDPBUSD      128(SI), Z16, Z10
+	VPDPBUSD      192(SI), Z16, Z11
+	VPDPBUSD      256(SI), Z16, Z12
+	VPDPBUSD      320(SI), Z16, Z13
+	VPDPBUSD      384(SI), Z16, Z14
+	VPDPBUSD      448(SI), Z16, Z15
+	VPBROADCASTD  4(DX), Z17
+	VPDPBUSD      512(SI), Z17, Z8
+	VPDPBUSD      576(SI), Z17, Z9
+	VPDPBUSD      640(SI), Z17, Z10
+	VPDPBUSD      704(SI), Z17, Z11
+	VPDPBUSD      768(SI), Z17, Z12
+	VPDPBUSD      832(SI), Z17, Z13
+	VPDPBUSD      896(SI), Z17, Z14
+	VPDPBUSD      960(SI), Z17, Z15
+	VPBROADCASTD  8(DX), Z16
+	VPDPBUSD      1024(SI), Z16, Z8
+	VPDPBUSD      1088(SI), Z16, Z9
+	VPDPBUSD      1152(SI), Z16, Z10
+	VPDPBUSD      1216(SI), Z16, Z11
+	VPDPBUSD      1280(SI), Z16, Z12
+	VPDPBUSD      1344(SI), Z16, Z13
+	VPDPBUSD      1408(SI), Z16, Z14
+	VPDPBUSD      1472(SI), Z16, Z15
+	VPBROADCASTD  12(DX), Z17
+	VPDPBUSD      1536(SI), Z17, Z8
+	VPDPBUSD      1600(SI), Z17, Z9
+	VPDPBUSD      1664(SI), Z17, Z10
+	VPDPBUSD      1728(SI), Z17, Z11
+	VPDPBUSD      1792(SI), Z17, Z12
+	VPDPBUSD      1856(SI), Z17, Z13
+	VPDPBUSD      1920(SI), Z17, Z14
+	VPDPBUSD      1984(SI), Z17, Z15
+	ADDQ          $+16, DX
+	ADDQ          $+2048, SI
+	DECQ          CX
+	JNZ           recurrent
+	VCVTDQ2PS     Z8, Z8
+	VMULPS        (SI), Z8, Z8
+	VADDPS        Z8, Z0, Z0
+	VCVTDQ2PS     Z9, Z9
+	VMULPS        64(SI), Z9, Z9
+	VADDPS        Z9, Z1, Z1
+	VCVTDQ2PS     Z10, Z10
+	VMULPS        128(SI), Z10, Z10
+	VADDPS        Z10, Z2, Z2
+	VCVTDQ2PS     Z11, Z11
+	VMULPS        192(SI), Z11, Z11
+	VADDPS        Z11, Z3, Z3
+	VCVTDQ2PS     Z12, Z12
+	VMULPS        256(SI), Z12, Z12
+	VADDPS        Z12, Z4, Z4
+	VCVTDQ2PS     Z13, Z13
+	VMULPS        320(SI), Z13, Z13
+	VADDPS        Z13, Z5, Z5
+	VCVTDQ2PS     Z14, Z14
+	VMULPS        384(SI), Z14, Z14
+	VADDPS        Z14, Z6, Z6
+	VCVTDQ2PS     Z15, Z15
+	VMULPS        448(SI), Z15, Z15
+	VADDPS        Z15, Z7, Z7
+	ADDQ          $+512, SI
+	MOVQ          R8, R14
+	MOVQ          R8, R12
+	ADDQ          8(AX), R12
+	CMPQ          BX, $+1
+	CMOVQNE       R12, R14
+	VRANGEPS.BCST $0x02, vectorConstants<>+416(SB), Z0, Z0
+	VRANGEPS.BCST $0x02, vectorConstants<>+416(SB), Z2, Z2
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z4, Z4
+	VRANGEPS.BCST $0x02, vectorConstants<>+416(SB), Z6, Z6
+	PREFETCHT0    (R14)
+	PREFETCHT0    64(R14)
+	PREFETCHT0    128(R14)
+	PREFETCHT0    192(R14)
+	PREFETCHT0    256(R14)
+	VMULPS        Z0, Z0, Z8
+	VMULPS        Z2, Z2, Z9
+	VMULPS        Z4, Z4, Z10
+	VMULPS        Z6, Z6, Z11
+	PREFETCHT0    320(R14)
+	PREFETCHT0    384(R14)
+	PREFETCHT0    448(R14)
+	PREFETCHT0    512(R14)
+	PREFETCHT0    576(R14)
+	VMULPS.BCST   vectorConstants<>+480(SB), Z8, Z12
+	VADDPS.BCST   vectorConstants<>+512(SB), Z12, Z12
+	VMULPS.BCST   vectorConstants<>+480(SB), Z9, Z13
+	VADDPS.BCST   vectorConstants<>+512(SB), Z13, Z13
+	VMULPS.BCST   vectorConstants<>+64(SB), Z10, Z14
+	VADDPS.BCST   vectorConstants<>+96(SB), Z14, Z14
+	VMULPS.BCST   vectorConstants<>+480(SB), Z11, Z15
+	VADDPS.BCST   vectorConstants<>+512(SB), Z15, Z15
+	PREFETCHT0    640(R14)
+	PREFETCHT0    704(R14)
+	PREFETCHT0    768(R14)
+	PREFETCHT0    832(R14)
+	PREFETCHT0    896(R14)
+	VMULPS.BCST   vectorConstants<>+704(SB), Z8, Z16
+	VADDPS.BCST   vectorConstants<>+736(SB), Z16, Z16
+	VMULPS.BCST   vectorConstants<>+704(SB), Z9, Z17
+	VADDPS.BCST   vectorConstants<>+736(SB), Z17, Z17
+	VMULPS.BCST   vectorConstants<>+288(SB), Z10, Z18
+	VADDPS.BCST   vectorConstants<>+320(SB), Z18, Z18
+	VMULPS.BCST   vectorConstants<>+704(SB), Z11, Z19
+	VADDPS.BCST   vectorConstants<>+736(SB), Z19, Z19
+	PREFETCHT0    960(R14)
+	PREFETCHT0    1024(R14)
+	PREFETCHT0    1088(R14)
+	PREFETCHT0    1152(R14)
+	PREFETCHT0    1216(R14)
+	VMULPS        Z8, Z12, Z12
+	VADDPS.BCST   vectorConstants<>+544(SB), Z12, Z12
+	VMULPS        Z9, Z13, Z13
+	VADDPS.BCST   vectorConstants<>+544(SB), Z13, Z13
+	VMULPS        Z10, Z14, Z14
+	VADDPS.BCST   vectorConstants<>+128(SB), Z14, Z14
+	VMULPS        Z11, Z15, Z15
+	VADDPS.BCST   vectorConstants<>+544(SB), Z15, Z15
+	PREFETCHT0    1280(R14)
+	PREFETCHT0    1344(R14)
+	PREFETCHT0    1408(R14)
+	PREFETCHT0    1472(R14)
+	PREFETCHT0    1536(R14)
+	VMULPS        Z8, Z16, Z16
+	VADDPS.BCST   vectorConstants<>+768(SB), Z16, Z16
+	VMULPS        Z9, Z17, Z17
+	VADDPS.BCST   vectorConstants<>+768(SB), Z17, Z17
+	VMULPS        Z10, Z18, Z18
+	VADDPS.BCST   vectorConstants<>+352(SB), Z18, Z18
+	VMULPS        Z11, Z19, Z19
+	VADDPS.BCST   vectorConstants<>+768(SB), Z19, Z19
+	PREFETCHT0    1600(R14)
+	PREFETCHT0    1664(R14)
+	PREFETCHT0    1728(R14)
+	PREFETCHT0    1792(R14)
+	PREFETCHT0    1856(R14)
+	VMULPS        Z8, Z12, Z12
+	VADDPS.BCST   vectorConstants<>+576(SB), Z12, Z12
+	VMULPS        Z9, Z13, Z13
+	VADDPS.BCST   vectorConstants<>+576(SB), Z13, Z13
+	VMULPS        Z10, Z14, Z14
+	VADDPS.BCST   vectorConstants<>+160(SB), Z14, Z14
+	VMULPS        Z11, Z15, Z15
+	VADDPS.BCST   vectorConstants<>+576(SB), Z15, Z15
+	PREFETCHT0    1920(R14)
+	PREFETCHT0    1984(R14)
+	PREFETCHT0    2048(R14)
+	PREFETCHT0    2112(R14)
+	PREFETCHT0    2176(R14)
+	VMULPS        Z8, Z16, Z16
+	VADDPS.BCST   vectorConstants<>+800(SB), Z16, Z16
+	VMULPS        Z9, Z17, Z17
+	VADDPS.BCST   vectorConstants<>+800(SB), Z17, Z17
+	VMULPS        Z10, Z18, Z18
+	VADDPS.BCST   vectorConstants<>+384(SB), Z18, Z18
+	VMULPS        Z11, Z19, Z19
+	VADDPS.BCST   vectorConstants<>+800(SB), Z19, Z19
+	PREFETCHT0    2240(R14)
+	PREFETCHT0    2304(R14)
+	PREFETCHT0    2368(R14)
+	PREFETCHT0    2432(R14)
+	PREFETCHT0    2496(R14)
+	VMULPS        Z8, Z12, Z12
+	VADDPS.BCST   vectorConstants<>+608(SB), Z12, Z12
+	VMULPS        Z9, Z13, Z13
+	VADDPS.BCST   vectorConstants<>+608(SB), Z13, Z13
+	VMULPS        Z10, Z14, Z14
+	VADDPS.BCST   vectorConstants<>+192(SB), Z14, Z14
+	VMULPS        Z11, Z15, Z15
+	VADDPS.BCST   vectorConstants<>+608(SB), Z15, Z15
+	PREFETCHT0    2560(R14)
+	PREFETCHT0    2624(R14)
+	PREFETCHT0    2688(R14)
+	PREFETCHT0    2752(R14)
+	PREFETCHT0    2816(R14)
+	VMULPS        Z8, Z12, Z12
+	VADDPS.BCST   vectorConstants<>+640(SB), Z12, Z12
+	VMULPS        Z9, Z13, Z13
+	VADDPS.BCST   vectorConstants<>+640(SB), Z13, Z13
+	VMULPS        Z10, Z14, Z14
+	VADDPS.BCST   vectorConstants<>+224(SB), Z14, Z14
+	VMULPS        Z11, Z15, Z15
+	VADDPS.BCST   vectorConstants<>+640(SB), Z15, Z15
+	PREFETCHT0    2880(R14)
+	PREFETCHT0    2944(R14)
+	PREFETCHT0    3008(R14)
+	PREFETCHT0    3072(R14)
+	PREFETCHT0    3136(R14)
+	VMULPS        Z8, Z12, Z12
+	VADDPS.BCST   vectorConstants<>+672(SB), Z12, Z12
+	VMULPS        Z9, Z13, Z13
+	VADDPS.BCST   vectorConstants<>+672(SB), Z13, Z13
+	VMULPS        Z10, Z14, Z14
+	VADDPS.BCST   vectorConstants<>+256(SB), Z14, Z14
+	VMULPS        Z11, Z15, Z15
+	VADDPS.BCST   vectorConstants<>+672(SB), Z15, Z15
+	PREFETCHT0    3200(R14)
+	PREFETCHT0    3264(R14)
+	PREFETCHT0    3328(R14)
+	PREFETCHT0    3392(R14)
+	PREFETCHT0    3456(R14)
+	VDIVPS        Z16, Z12, Z12
+	VDIVPS        Z17, Z13, Z13
+	VDIVPS        Z18, Z14, Z14
+	VDIVPS        Z19, Z15, Z15
+	PREFETCHT0    3520(R14)
+	PREFETCHT0    3584(R14)
+	PREFETCHT0    3648(R14)
+	PREFETCHT0    3712(R14)
+	PREFETCHT0    3776(R14)
+	VMULPS        Z12, Z0, Z0
+	VMULPS        Z13, Z2, Z2
+	VMULPS        Z14, Z4, Z4
+	VMULPS        Z15, Z6, Z6
+	PREFETCHT0    3840(R14)
+	PREFETCHT0    3904(R14)
+	PREFETCHT0    3968(R14)
+	PREFETCHT0    4032(R14)
+	PREFETCHT0    4096(R14)
+	VRANGEPS.BCST $0x02, vectorConstants<>+416(SB), Z1, Z1
+	VRANGEPS.BCST $0x02, vectorConstants<>+416(SB), Z3, Z3
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z5, Z5
+	VRANGEPS.BCST $0x02, vectorConstants<>+416(SB), Z7, Z7
+	PREFETCHT0    4160(R14)
+	PREFETCHT0    4224(R14)
+	PREFETCHT0    4288(R14)
+	PREFETCHT0    4352(R14)
+	PREFETCHT0    4416(R14)
+	VMULPS        Z1, Z1, Z8
+	VMULPS        Z3, Z3, Z9
+	VMULPS        Z5, Z5, Z10
+	VMULPS        Z7, Z7, Z11
+	PREFETCHT0    4480(R14)
+	PREFETCHT0    4544(R14)
+	PREFETCHT0    4608(R14)
+	PREFETCHT0    4672(R14)
+	PREFETCHT0    4736(R14)
+	VMULPS.BCST   vectorConstants<>+480(SB), Z8, Z12
+	VADDPS.BCST   vectorConstants<>+512(SB), Z12, Z12
+	VMULPS.BCST   vectorConstants<>+480(SB), Z9, Z13
+	VADDPS.BCST   vectorConstants<>+512(SB), Z13, Z13
+	VMULPS.BCST   vectorConstants<>+64(SB), Z10, Z14
+	VADDPS.BCST   vectorConstants<>+96(SB), Z14, Z14
+	VMULPS.BCST   vectorConstants<>+480(SB), Z11, Z15
+	VADDPS.BCST   vectorConstants<>+512(SB), Z15, Z15
+	PREFETCHT0    4800(R14)
+	PREFETCHT0    4864(R14)
+	PREFETCHT0    4928(R14)
+	PREFETCHT0    4992(R14)
+	PREFETCHT0    5056(R14)
+	VMULPS.BCST   vectorConstants<>+704(SB), Z8, Z16
+	VADDPS.BCST   vectorConstants<>+736(SB), Z16, Z16
+	VMULPS.BCST   vectorConstants<>+704(SB), Z9, Z17
+	VADDPS.BCST   vectorConstants<>+736(SB), Z17, Z17
+	VMULPS.BCST   vectorConstants<>+288(SB), Z10, Z18
+	VADDPS.BCST   vectorConstants<>+320(SB), Z18, Z18
+	VMULPS.BCST   vectorConstants<>+704(SB), Z11, Z19
+	VADDPS.BCST   vectorConstants<>+736(SB), Z19, Z19
+	PREFETCHT0    5120(R14)
+	PREFETCHT0    5184(R14)
+	PREFETCHT0    5248(R14)
+	PREFETCHT0    5312(R14)
+	PREFETCHT0    5376(R14)
+	VMULPS        Z8, Z12, Z12
+	VADDPS.BCST   vectorConstants<>+544(SB), Z12, Z12
+	VMULPS        Z9, Z13, Z13
+	VADDPS.BCST   vectorConstants<>+544(SB), Z13, Z13
+	VMULPS        Z10, Z14, Z14
+	VADDPS.BCST   vectorConstants<>+128(SB), Z14, Z14
+	VMULPS        Z11, Z15, Z15
+	VADDPS.BCST   vectorConstants<>+544(SB), Z15, Z15
+	PREFETCHT0    5440(R14)
+	PREFETCHT0    5504(R14)
+	PREFETCHT0    5568(R14)
+	PREFETCHT0    5632(R14)
+	PREFETCHT0    5696(R14)
+	VMULPS        Z8, Z16, Z16
+	VADDPS.BCST   vectorConstants<>+768(SB), Z16, Z16
+	VMULPS        Z9, Z17, Z17
+	VADDPS.BCST   vectorConstants<>+768(SB), Z17, Z17
+	VMULPS        Z10, Z18, Z18
+	VADDPS.BCST   vectorConstants<>+352(SB), Z18, Z18
+	VMULPS        Z11, Z19, Z19
+	VADDPS.BCST   vectorConstants<>+768(SB), Z19, Z19
+	PREFETCHT0    5760(R14)
+	PREFETCHT0    5824(R14)
+	PREFETCHT0    5888(R14)
+	PREFETCHT0    5952(R14)
+	PREFETCHT0    6016(R14)
+	VMULPS        Z8, Z12, Z12
+	VADDPS.BCST   vectorConstants<>+576(SB), Z12, Z12
+	VMULPS        Z9, Z13, Z13
+	VADDPS.BCST   vectorConstants<>+576(SB), Z13, Z13
+	VMULPS        Z10, Z14, Z14
+	VADDPS.BCST   vectorConstants<>+160(SB), Z14, Z14
+	VMULPS        Z11, Z15, Z15
+	VADDPS.BCST   vectorConstants<>+576(SB), Z15, Z15
+	PREFETCHT0    6080(R14)
+	PREFETCHT0    6144(R14)
+	PREFETCHT0    6208(R14)
+	PREFETCHT0    6272(R14)
+	PREFETCHT0    6336(R14)
+	VMULPS        Z8, Z16, Z16
+	VADDPS.BCST   vectorConstants<>+800(SB), Z16, Z16
+	VMULPS        Z9, Z17, Z17
+	VADDPS.BCST   vectorConstants<>+800(SB), Z17, Z17
+	VMULPS        Z10, Z18, Z18
+	VADDPS.BCST   vectorConstants<>+384(SB), Z18, Z18
+	VMULPS        Z11, Z19, Z19
+	VADDPS.BCST   vectorConstants<>+800(SB), Z19, Z19
+	PREFETCHT0    6400(R14)
+	PREFETCHT0    6464(R14)
+	PREFETCHT0    6528(R14)
+	PREFETCHT0    6592(R14)
+	PREFETCHT0    6656(R14)
+	VMULPS        Z8, Z12, Z12
+	VADDPS.BCST   vectorConstants<>+608(SB), Z12, Z12
+	VMULPS        Z9, Z13, Z13
+	VADDPS.BCST   vectorConstants<>+608(SB), Z13, Z13
+	VMULPS        Z10, Z14, Z14
+	VADDPS.BCST   vectorConstants<>+192(SB), Z14, Z14
+	VMULPS        Z11, Z15, Z15
+	VADDPS.BCST   vectorConstants<>+608(SB), Z15, Z15
+	PREFETCHT0    6720(R14)
+	PREFETCHT0    6784(R14)
+	PREFETCHT0    6848(R14)
+	PREFETCHT0    6912(R14)
+	PREFETCHT0    6976(R14)
+	VMULPS        Z8, Z12, Z12
+	VADDPS.BCST   vectorConstants<>+640(SB), Z12, Z12
+	VMULPS        Z9, Z13, Z13
+	VADDPS.BCST   vectorConstants<>+640(SB), Z13, Z13
+	VMULPS        Z10, Z14, Z14
+	VADDPS.BCST   vectorConstants<>+224(SB), Z14, Z14
+	VMULPS        Z11, Z15, Z15
+	VADDPS.BCST   vectorConstants<>+640(SB), Z15, Z15
+	PREFETCHT0    7040(R14)
+	PREFETCHT0    7104(R14)
+	PREFETCHT0    7168(R14)
+	PREFETCHT0    7232(R14)
+	PREFETCHT0    7296(R14)
+	VMULPS        Z8, Z12, Z12
+	VADDPS.BCST   vectorConstants<>+672(SB), Z12, Z12
+	VMULPS        Z9, Z13, Z13
+	VADDPS.BCST   vectorConstants<>+672(SB), Z13, Z13
+	VMULPS        Z10, Z14, Z14
+	VADDPS.BCST   vectorConstants<>+256(SB), Z14, Z14
+	VMULPS        Z11, Z15, Z15
+	VADDPS.BCST   vectorConstants<>+672(SB), Z15, Z15
+	PREFETCHT0    7360(R14)
+	PREFETCHT0    7424(R14)
+	PREFETCHT0    7488(R14)
+	PREFETCHT0    7552(R14)
+	PREFETCHT0    7616(R14)
+	VDIVPS        Z16, Z12, Z12
+	VDIVPS        Z17, Z13, Z13
+	VDIVPS        Z18, Z14, Z14
+	VDIVPS        Z19, Z15, Z15
+	PREFETCHT0    7680(R14)
+	PREFETCHT0    7744(R14)
+	PREFETCHT0    7808(R14)
+	PREFETCHT0    7872(R14)
+	PREFETCHT0    7936(R14)
+	VMULPS        Z12, Z1, Z1
+	VMULPS        Z13, Z3, Z3
+	VMULPS        Z14, Z5, Z5
+	VMULPS        Z15, Z7, Z7
+	PREFETCHT0    8000(R14)
+	PREFETCHT0    8064(R14)
+	PREFETCHT0    8128(R14)
+	PREFETCHT0    8192(R14)
+	PREFETCHT0    8256(R14)
+	VADDPS.BCST   vectorConstants<>+832(SB), Z0, Z0
+	VADDPS.BCST   vectorConstants<>+832(SB), Z2, Z2
+	VADDPS.BCST   vectorConstants<>+832(SB), Z6, Z6
+	VMULPS        (R9), Z2, Z2
+	VMULPS        Z4, Z0, Z0
+	VADDPS        Z0, Z2, Z2
+	VMOVUPS       Z2, (R9)
+	VADDPS.BCST   vectorConstants<>+832(SB), Z1, Z1
+	VADDPS.BCST   vectorConstants<>+832(SB), Z3, Z3
+	VADDPS.BCST   vectorConstants<>+832(SB), Z7, Z7
+	VMULPS        64(R9), Z3, Z3
+	VMULPS        Z5, Z1, Z1
+	VADDPS        Z1, Z3, Z3
+	VMOVUPS       Z3, 64(R9)
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z2, Z2
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z3, Z3
+	PREFETCHT0    8320(R14)
+	PREFETCHT0    8384(R14)
+	PREFETCHT0    8448(R14)
+	PREFETCHT0    8512(R14)
+	PREFETCHT0    8576(R14)
+	VMULPS        Z2, Z2, Z8
+	VMULPS        Z3, Z3, Z9
+	PREFETCHT0    8640(R14)
+	PREFETCHT0    8704(R14)
+	PREFETCHT0    8768(R14)
+	PREFETCHT0    8832(R14)
+	PREFETCHT0    8896(R14)
+	VMULPS.BCST   vectorConstants<>+64(SB), Z8, Z10
+	VADDPS.BCST   vectorConstants<>+96(SB), Z10, Z10
+	VMULPS.BCST   vectorConstants<>+64(SB), Z9, Z11
+	VADDPS.BCST   vectorConstants<>+96(SB), Z11, Z11
+	PREFETCHT0    8960(R14)
+	PREFETCHT0    9024(R14)
+	PREFETCHT0    9088(R14)
+	PREFETCHT0    9152(R14)
+	PREFETCHT0    9216(R14)
+	VMULPS.BCST   vectorConstants<>+288(SB), Z8, Z12
+	VADDPS.BCST   vectorConstants<>+320(SB), Z12, Z12
+	VMULPS.BCST   vectorConstants<>+288(SB), Z9, Z13
+	VADDPS.BCST   vectorConstants<>+320(SB), Z13, Z13
+	PREFETCHT0    9280(R14)
+	PREFETCHT0    9344(R14)
+	PREFETCHT0    9408(R14)
+	PREFETCHT0    9472(R14)
+	PREFETCHT0    9536(R14)
+	VMULPS        Z8, Z10, Z10
+	VADDPS.BCST   vectorConstants<>+128(SB), Z10, Z10
+	VMULPS        Z9, Z11, Z11
+	VADDPS.BCST   vectorConstants<>+128(SB), Z11, Z11
+	PREFETCHT0    9600(R14)
+	PREFETCHT0    9664(R14)
+	PREFETCHT0    9728(R14)
+	PREFETCHT0    9792(R14)
+	PREFETCHT0    9856(R14)
+	VMULPS        Z8, Z12, Z12
+	VADDPS.BCST   vectorConstants<>+352(SB), Z12, Z12
+	VMULPS        Z9, Z13, Z13
+	VADDPS.BCST   vectorConstants<>+352(SB), Z13, Z13
+	PREFETCHT0    9920(R14)
+	PREFETCHT0    9984(R14)
+	PREFETCHT0    10048(R14)
+	PREFETCHT0    10112(R14)
+	PREFETCHT0    10176(R14)
+	VMULPS        Z8, Z10, Z10
+	VADDPS.BCST   vectorConstants<>+160(SB), Z10, Z10
+	VMULPS        Z9, Z11, Z11
+	VADDPS.BCST   vectorConstants<>+160(SB), Z11, Z11
+	PREFETCHT0    10240(R14)
+	PREFETCHT0    10304(R14)
+	PREFETCHT0    10368(R14)
+	PREFETCHT0    10432(R14)
+	PREFETCHT0    10496(R14)
+	VMULPS        Z8, Z12, Z12
+	VADDPS.BCST   vectorConstants<>+384(SB), Z12, Z12
+	VMULPS        Z9, Z13, Z13
+	VADDPS.BCST   vectorConstants<>+384(SB), Z13, Z13
+	PREFETCHT0    10560(R14)
+	PREFETCHT0    10624(R14)
+	PREFETCHT0    10688(R14)
+	PREFETCHT0    10752(R14)
+	PREFETCHT0    10816(R14)
+	VMULPS        Z8, Z10, Z10
+	VADDPS.BCST   vectorConstants<>+192(SB), Z10, Z10
+	VMULPS        Z9, Z11, Z11
+	VADDPS.BCST   vectorConstants<>+192(SB), Z11, Z11
+	PREFETCHT0    10880(R14)
+	PREFETCHT0    10944(R14)
+	PREFETCHT0    11008(R14)
+	PREFETCHT0    11072(R14)
+	PREFETCHT0    11136(R14)
+	VMULPS        Z8, Z10, Z10
+	VADDPS.BCST   vectorConstants<>+224(SB), Z10, Z10
+	VMULPS        Z9, Z11, Z11
+	VADDPS.BCST   vectorConstants<>+224(SB), Z11, Z11
+	PREFETCHT0    11200(R14)
+	PREFETCHT0    11264(R14)
+	PREFETCHT0    11328(R14)
+	PREFETCHT0    11392(R14)
+	PREFETCHT0    11456(R14)
+	VMULPS        Z8, Z10, Z10
+	VADDPS.BCST   vectorConstants<>+256(SB), Z10, Z10
+	VMULPS        Z9, Z11, Z11
+	VADDPS.BCST   vectorConstants<>+256(SB), Z11, Z11
+	PREFETCHT0    11520(R14)
+	PREFETCHT0    11584(R14)
+	PREFETCHT0    11648(R14)
+	PREFETCHT0    11712(R14)
+	PREFETCHT0    11776(R14)
+	VDIVPS        Z12, Z10, Z10
+	VDIVPS        Z13, Z11, Z11
+	PREFETCHT0    11840(R14)
+	PREFETCHT0    11904(R14)
+	PREFETCHT0    11968(R14)
+	PREFETCHT0    12032(R14)
+	PREFETCHT0    12096(R14)
+	VMULPS        Z10, Z2, Z2
+	VMULPS        Z11, Z3, Z3
+	PREFETCHT0    12160(R14)
+	PREFETCHT0    12224(R14)
+	VMULPS        Z2, Z6, Z6
+	VMULPS        Z3, Z7, Z7
+	VMOVUPS       Z6, (R10)
+	VMULPS.BCST   vectorConstants<>+864(SB), Z6, Z6
+	VCVTPS2DQ     Z6, Z6
+	VPADDD.BCST   vectorConstants<>+896(SB), Z6, Z6
+	VPMOVDB       Z6, (R11)
+	VMOVUPS       Z7, 64(R10)
+	VMULPS.BCST   vectorConstants<>+864(SB), Z7, Z7
+	VCVTPS2DQ     Z7, Z7
+	VPADDD.BCST   vectorConstants<>+896(SB), Z7, Z7
+	VPMOVDB       Z7, 16(R11)
+	MOVQ          112(AX), R12
+	ADDQ          R12, R11
+	SHLQ          $0x02, R12
+	ADDQ          R12, R9
+	ADDQ          R12, R10
+	ADDQ          8(AX), R8
+	ADDQ          32(AX), DI
+	DECQ          BX
+	JNZ           block
 	VZEROUPPER
 	RET
 
 // func int8StepAVX512Half(a *byte)
-// Requires: AVX, AVX512F, AVX512VNNI, CMOV, MMX+
+// Requires: AVX, AVX512DQ, AVX512F, AVX512VNNI, CMOV, MMX+
 TEXT ·int8StepAVX512Half(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), R8
@@ -934,331 +1016,310 @@ first:
 	ADDQ      $+256, SI
 
 recurrent:
-	VPBROADCASTD (DX), Z16
-	VPDPBUSD     (SI), Z16, Z4
-	VPDPBUSD     64(SI), Z16, Z5
-	VPDPBUSD     128(SI), Z16, Z6
-	VPDPBUSD     192(SI), Z16, Z7
-	VPBROADCASTD 4(DX), Z17
-	VPDPBUSD     256(SI), Z17, Z4
-	VPDPBUSD     320(SI), Z17, Z5
-	VPDPBUSD     384(SI), Z17, Z6
-	VPDPBUSD     448(SI), Z17, Z7
-	VPBROADCASTD 8(DX), Z16
-	VPDPBUSD     512(SI), Z16, Z4
-	VPDPBUSD     576(SI), Z16, Z5
-	VPDPBUSD     640(SI), Z16, Z6
-	VPDPBUSD     704(SI), Z16, Z7
-	VPBROADCASTD 12(DX), Z17
-	VPDPBUSD     768(SI), Z17, Z4
-	VPDPBUSD     832(SI), Z17, Z5
-	VPDPBUSD     896(SI), Z17, Z6
-	VPDPBUSD     960(SI), Z17, Z7
-	ADDQ         $+16, DX
-	ADDQ         $+1024, SI
-	DECQ         CX
-	JNZ          recurrent
-	VCVTDQ2PS    Z4, Z4
-	VMULPS       (SI), Z4, Z4
-	VADDPS       Z4, Z0, Z0
-	VCVTDQ2PS    Z5, Z5
-	VMULPS       64(SI), Z5, Z5
-	VADDPS       Z5, Z1, Z1
-	VCVTDQ2PS    Z6, Z6
-	VMULPS       128(SI), Z6, Z6
-	VADDPS       Z6, Z2, Z2
-	VCVTDQ2PS    Z7, Z7
-	VMULPS       192(SI), Z7, Z7
-	VADDPS       Z7, Z3, Z3
-	ADDQ         $+256, SI
-	MOVQ         R8, R14
-	MOVQ         R8, R12
-	ADDQ         8(AX), R12
-	CMPQ         BX, $+1
-	CMOVQNE      R12, R14
-	VMULPS.BCST  vectorConstants<>+416(SB), Z0, Z0
-	VMULPS.BCST  vectorConstants<>+416(SB), Z1, Z1
-	VMULPS.BCST  vectorConstants<>+416(SB), Z3, Z3
-	VMINPS.BCST  vectorConstants<>+0(SB), Z0, Z0
-	VMINPS.BCST  vectorConstants<>+0(SB), Z1, Z1
-	VMINPS.BCST  vectorConstants<>+0(SB), Z2, Z2
-	VMINPS.BCST  vectorConstants<>+0(SB), Z3, Z3
-	PREFETCHT0   (R14)
-	PREFETCHT0   64(R14)
-	PREFETCHT0   128(R14)
-	PREFETCHT0   192(R14)
-	PREFETCHT0   256(R14)
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z0, Z0
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z1, Z1
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z2, Z2
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z3, Z3
-	PREFETCHT0   320(R14)
-	PREFETCHT0   384(R14)
-	PREFETCHT0   448(R14)
-	PREFETCHT0   512(R14)
-	PREFETCHT0   576(R14)
-	VMULPS       Z0, Z0, Z4
-	VMULPS       Z1, Z1, Z5
-	VMULPS       Z2, Z2, Z6
-	VMULPS       Z3, Z3, Z7
-	PREFETCHT0   640(R14)
-	PREFETCHT0   704(R14)
-	PREFETCHT0   768(R14)
-	PREFETCHT0   832(R14)
-	PREFETCHT0   896(R14)
-	VMULPS.BCST  vectorConstants<>+64(SB), Z4, Z8
-	VADDPS.BCST  vectorConstants<>+96(SB), Z8, Z8
-	VMULPS.BCST  vectorConstants<>+64(SB), Z5, Z9
-	VADDPS.BCST  vectorConstants<>+96(SB), Z9, Z9
-	VMULPS.BCST  vectorConstants<>+64(SB), Z6, Z10
-	VADDPS.BCST  vectorConstants<>+96(SB), Z10, Z10
-	VMULPS.BCST  vectorConstants<>+64(SB), Z7, Z11
-	VADDPS.BCST  vectorConstants<>+96(SB), Z11, Z11
-	PREFETCHT0   960(R14)
-	PREFETCHT0   1024(R14)
-	PREFETCHT0   1088(R14)
-	PREFETCHT0   1152(R14)
-	PREFETCHT0   1216(R14)
-	VMULPS.BCST  vectorConstants<>+288(SB), Z4, Z12
-	VADDPS.BCST  vectorConstants<>+320(SB), Z12, Z12
-	VMULPS.BCST  vectorConstants<>+288(SB), Z5, Z13
-	VADDPS.BCST  vectorConstants<>+320(SB), Z13, Z13
-	VMULPS.BCST  vectorConstants<>+288(SB), Z6, Z14
-	VADDPS.BCST  vectorConstants<>+320(SB), Z14, Z14
-	VMULPS.BCST  vectorConstants<>+288(SB), Z7, Z15
-	VADDPS.BCST  vectorConstants<>+320(SB), Z15, Z15
-	PREFETCHT0   1280(R14)
-	PREFETCHT0   1344(R14)
-	PREFETCHT0   1408(R14)
-	PREFETCHT0   1472(R14)
-	PREFETCHT0   1536(R14)
-	VMULPS       Z4, Z8, Z8
-	VADDPS.BCST  vectorConstants<>+128(SB), Z8, Z8
-	VMULPS       Z5, Z9, Z9
-	VADDPS.BCST  vectorConstants<>+128(SB), Z9, Z9
-	VMULPS       Z6, Z10, Z10
-	VADDPS.BCST  vectorConstants<>+128(SB), Z10, Z10
-	VMULPS       Z7, Z11, Z11
-	VADDPS.BCST  vectorConstants<>+128(SB), Z11, Z11
-	PREFETCHT0   1600(R14)
-	PREFETCHT0   1664(R14)
-	PREFETCHT0   1728(R14)
-	PREFETCHT0   1792(R14)
-	PREFETCHT0   1856(R14)
-	VMULPS       Z4, Z12, Z12
-	VADDPS.BCST  vectorConstants<>+352(SB), Z12, Z12
-	VMULPS       Z5, Z13, Z13
-	VADDPS.BCST  vectorConstants<>+352(SB), Z13, Z13
-	VMULPS       Z6, Z14, Z14
-	VADDPS.BCST  vectorConstants<>+352(SB), Z14, Z14
-	VMULPS       Z7, Z15, Z15
-	VADDPS.BCST  vectorConstants<>+352(SB), Z15, Z15
-	PREFETCHT0   1920(R14)
-	PREFETCHT0   1984(R14)
-	PREFETCHT0   2048(R14)
-	PREFETCHT0   2112(R14)
-	PREFETCHT0   2176(R14)
-	VMULPS       Z4, Z8, Z8
-	VADDPS.BCST  vectorConstants<>+160(SB), Z8, Z8
-	VMULPS       Z5, Z9, Z9
-	VADDPS.BCST  vectorConstants<>+160(SB), Z9, Z9
-	VMULPS       Z6, Z10, Z10
-	VADDPS.BCST  vectorConstants<>+160(SB), Z10, Z10
-	VMULPS       Z7, Z11, Z11
-	VADDPS.BCST  vectorConstants<>+160(SB), Z11, Z11
-	PREFETCHT0   2240(R14)
-	PREFETCHT0   2304(R14)
-	PREFETCHT0   2368(R14)
-	PREFETCHT0   2432(R14)
-	PREFETCHT0   2496(R14)
-	VMULPS       Z4, Z12, Z12
-	VADDPS.BCST  vectorConstants<>+384(SB), Z12, Z12
-	VMULPS       Z5, Z13, Z13
-	VADDPS.BCST  vectorConstants<>+384(SB), Z13, Z13
-	VMULPS       Z6, Z14, Z14
-	VADDPS.BCST  vectorConstants<>+384(SB), Z14, Z14
-	VMULPS       Z7, Z15, Z15
-	VADDPS.BCST  vectorConstants<>+384(SB), Z15, Z15
-	PREFETCHT0   2560(R14)
-	PREFETCHT0   2624(R14)
-	PREFETCHT0   2688(R14)
-	PREFETCHT0   2752(R14)
-	PREFETCHT0   2816(R14)
-	VMULPS       Z4, Z8, Z8
-	VADDPS.BCST  vectorConstants<>+192(SB), Z8, Z8
-	VMULPS       Z5, Z9, Z9
-	VADDPS.BCST  vectorConstants<>+192(SB), Z9, Z9
-	VMULPS       Z6, Z10, Z10
-	VADDPS.BCST  vectorConstants<>+192(SB), Z10, Z10
-	VMULPS       Z7, Z11, Z11
-	VADDPS.BCST  vectorConstants<>+192(SB), Z11, Z11
-	PREFETCHT0   2880(R14)
-	PREFETCHT0   2944(R14)
-	PREFETCHT0   3008(R14)
-	PREFETCHT0   3072(R14)
-	PREFETCHT0   3136(R14)
-	VMULPS       Z4, Z8, Z8
-	VADDPS.BCST  vectorConstants<>+224(SB), Z8, Z8
-	VMULPS       Z5, Z9, Z9
-	VADDPS.BCST  vectorConstants<>+224(SB), Z9, Z9
-	VMULPS       Z6, Z10, Z10
-	VADDPS.BCST  vectorConstants<>+224(SB), Z10, Z10
-	VMULPS       Z7, Z11, Z11
-	VADDPS.BCST  vectorConstants<>+224(SB), Z11, Z11
-	PREFETCHT0   3200(R14)
-	PREFETCHT0   3264(R14)
-	PREFETCHT0   3328(R14)
-	PREFETCHT0   3392(R14)
-	PREFETCHT0   3456(R14)
-	VMULPS       Z4, Z8, Z8
-	VADDPS.BCST  vectorConstants<>+256(SB), Z8, Z8
-	VMULPS       Z5, Z9, Z9
-	VADDPS.BCST  vectorConstants<>+256(SB), Z9, Z9
-	VMULPS       Z6, Z10, Z10
-	VADDPS.BCST  vectorConstants<>+256(SB), Z10, Z10
-	VMULPS       Z7, Z11, Z11
-	VADDPS.BCST  vectorConstants<>+256(SB), Z11, Z11
-	PREFETCHT0   3520(R14)
-	PREFETCHT0   3584(R14)
-	PREFETCHT0   3648(R14)
-	PREFETCHT0   3712(R14)
-	PREFETCHT0   3776(R14)
-	VDIVPS       Z12, Z8, Z8
-	VDIVPS       Z13, Z9, Z9
-	VDIVPS       Z14, Z10, Z10
-	VDIVPS       Z15, Z11, Z11
-	PREFETCHT0   3840(R14)
-	PREFETCHT0   3904(R14)
-	PREFETCHT0   3968(R14)
-	PREFETCHT0   4032(R14)
-	PREFETCHT0   4096(R14)
-	VMULPS       Z8, Z0, Z0
-	VMULPS       Z9, Z1, Z1
-	VMULPS       Z10, Z2, Z2
-	VMULPS       Z11, Z3, Z3
-	PREFETCHT0   4160(R14)
-	PREFETCHT0   4224(R14)
-	PREFETCHT0   4288(R14)
-	PREFETCHT0   4352(R14)
-	PREFETCHT0   4416(R14)
-	VMULPS.BCST  vectorConstants<>+416(SB), Z0, Z0
-	VADDPS.BCST  vectorConstants<>+416(SB), Z0, Z0
-	VMULPS.BCST  vectorConstants<>+416(SB), Z1, Z1
-	VADDPS.BCST  vectorConstants<>+416(SB), Z1, Z1
-	VMULPS.BCST  vectorConstants<>+416(SB), Z3, Z3
-	VADDPS.BCST  vectorConstants<>+416(SB), Z3, Z3
-	VMULPS       (R9), Z1, Z1
-	VMULPS       Z2, Z0, Z0
-	VADDPS       Z0, Z1, Z1
-	VMOVUPS      Z1, (R9)
-	VMINPS.BCST  vectorConstants<>+0(SB), Z1, Z1
-	PREFETCHT0   4480(R14)
-	PREFETCHT0   4544(R14)
-	PREFETCHT0   4608(R14)
-	PREFETCHT0   4672(R14)
-	PREFETCHT0   4736(R14)
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z1, Z1
-	PREFETCHT0   4800(R14)
-	PREFETCHT0   4864(R14)
-	PREFETCHT0   4928(R14)
-	PREFETCHT0   4992(R14)
-	PREFETCHT0   5056(R14)
-	VMULPS       Z1, Z1, Z4
-	PREFETCHT0   5120(R14)
-	PREFETCHT0   5184(R14)
-	PREFETCHT0   5248(R14)
-	PREFETCHT0   5312(R14)
-	PREFETCHT0   5376(R14)
-	VMULPS.BCST  vectorConstants<>+64(SB), Z4, Z5
-	VADDPS.BCST  vectorConstants<>+96(SB), Z5, Z5
-	PREFETCHT0   5440(R14)
-	PREFETCHT0   5504(R14)
-	PREFETCHT0   5568(R14)
-	PREFETCHT0   5632(R14)
-	PREFETCHT0   5696(R14)
-	VMULPS.BCST  vectorConstants<>+288(SB), Z4, Z6
-	VADDPS.BCST  vectorConstants<>+320(SB), Z6, Z6
-	PREFETCHT0   5760(R14)
-	PREFETCHT0   5824(R14)
-	PREFETCHT0   5888(R14)
-	PREFETCHT0   5952(R14)
-	PREFETCHT0   6016(R14)
-	VMULPS       Z4, Z5, Z5
-	VADDPS.BCST  vectorConstants<>+128(SB), Z5, Z5
-	PREFETCHT0   6080(R14)
-	PREFETCHT0   6144(R14)
-	PREFETCHT0   6208(R14)
-	PREFETCHT0   6272(R14)
-	PREFETCHT0   6336(R14)
-	VMULPS       Z4, Z6, Z6
-	VADDPS.BCST  vectorConstants<>+352(SB), Z6, Z6
-	PREFETCHT0   6400(R14)
-	PREFETCHT0   6464(R14)
-	PREFETCHT0   6528(R14)
-	PREFETCHT0   6592(R14)
-	PREFETCHT0   6656(R14)
-	VMULPS       Z4, Z5, Z5
-	VADDPS.BCST  vectorConstants<>+160(SB), Z5, Z5
-	PREFETCHT0   6720(R14)
-	PREFETCHT0   6784(R14)
-	PREFETCHT0   6848(R14)
-	PREFETCHT0   6912(R14)
-	PREFETCHT0   6976(R14)
-	VMULPS       Z4, Z6, Z6
-	VADDPS.BCST  vectorConstants<>+384(SB), Z6, Z6
-	PREFETCHT0   7040(R14)
-	PREFETCHT0   7104(R14)
-	PREFETCHT0   7168(R14)
-	PREFETCHT0   7232(R14)
-	PREFETCHT0   7296(R14)
-	VMULPS       Z4, Z5, Z5
-	VADDPS.BCST  vectorConstants<>+192(SB), Z5, Z5
-	PREFETCHT0   7360(R14)
-	PREFETCHT0   7424(R14)
-	PREFETCHT0   7488(R14)
-	PREFETCHT0   7552(R14)
-	PREFETCHT0   7616(R14)
-	VMULPS       Z4, Z5, Z5
-	VADDPS.BCST  vectorConstants<>+224(SB), Z5, Z5
-	PREFETCHT0   7680(R14)
-	PREFETCHT0   7744(R14)
-	PREFETCHT0   7808(R14)
-	PREFETCHT0   7872(R14)
-	PREFETCHT0   7936(R14)
-	VMULPS       Z4, Z5, Z5
-	VADDPS.BCST  vectorConstants<>+256(SB), Z5, Z5
-	PREFETCHT0   8000(R14)
-	PREFETCHT0   8064(R14)
-	PREFETCHT0   8128(R14)
-	PREFETCHT0   8192(R14)
-	PREFETCHT0   8256(R14)
-	VDIVPS       Z6, Z5, Z5
-	PREFETCHT0   8320(R14)
-	PREFETCHT0   8384(R14)
-	PREFETCHT0   8448(R14)
-	PREFETCHT0   8512(R14)
-	PREFETCHT0   8576(R14)
-	VMULPS       Z5, Z1, Z1
-	PREFETCHT0   8640(R14)
-	PREFETCHT0   8704(R14)
-	PREFETCHT0   8768(R14)
-	PREFETCHT0   8832(R14)
-	PREFETCHT0   8896(R14)
-	VMULPS       Z1, Z3, Z3
-	VMOVUPS      Z3, (R10)
-	VMULPS.BCST  vectorConstants<>+448(SB), Z3, Z3
-	VCVTPS2DQ    Z3, Z3
-	VPADDD.BCST  vectorConstants<>+480(SB), Z3, Z3
-	VPMOVDB      Z3, (R11)
-	MOVQ         112(AX), R12
-	ADDQ         R12, R11
-	SHLQ         $0x02, R12
-	ADDQ         R12, R9
-	ADDQ         R12, R10
-	ADDQ         8(AX), R8
-	ADDQ         32(AX), DI
-	DECQ         BX
-	JNZ          block
+	VPBROADCASTD  (DX), Z16
+	VPDPBUSD      (SI), Z16, Z4
+	VPDPBUSD      64(SI), Z16, Z5
+	VPDPBUSD      128(SI), Z16, Z6
+	VPDPBUSD      192(SI), Z16, Z7
+	VPBROADCASTD  4(DX), Z17
+	VPDPBUSD      256(SI), Z17, Z4
+	VPDPBUSD      320(SI), Z17, Z5
+	VPDPBUSD      384(SI), Z17, Z6
+	VPDPBUSD      448(SI), Z17, Z7
+	VPBROADCASTD  8(DX), Z16
+	VPDPBUSD      512(SI), Z16, Z4
+	VPDPBUSD      576(SI), Z16, Z5
+	VPDPBUSD      640(SI), Z16, Z6
+	VPDPBUSD      704(SI), Z16, Z7
+	VPBROADCASTD  12(DX), Z17
+	VPDPBUSD      768(SI), Z17, Z4
+	VPDPBUSD      832(SI), Z17, Z5
+	VPDPBUSD      896(SI), Z17, Z6
+	VPDPBUSD      960(SI), Z17, Z7
+	ADDQ          $+16, DX
+	ADDQ          $+1024, SI
+	DECQ          CX
+	JNZ           recurrent
+	VCVTDQ2PS     Z4, Z4
+	VMULPS        (SI), Z4, Z4
+	VADDPS        Z4, Z0, Z0
+	VCVTDQ2PS     Z5, Z5
+	VMULPS        64(SI), Z5, Z5
+	VADDPS        Z5, Z1, Z1
+	VCVTDQ2PS     Z6, Z6
+	VMULPS        128(SI), Z6, Z6
+	VADDPS        Z6, Z2, Z2
+	VCVTDQ2PS     Z7, Z7
+	VMULPS        192(SI), Z7, Z7
+	VADDPS        Z7, Z3, Z3
+	ADDQ          $+256, SI
+	MOVQ          R8, R14
+	MOVQ          R8, R12
+	ADDQ          8(AX), R12
+	CMPQ          BX, $+1
+	CMOVQNE       R12, R14
+	VRANGEPS.BCST $0x02, vectorConstants<>+416(SB), Z0, Z0
+	VRANGEPS.BCST $0x02, vectorConstants<>+416(SB), Z1, Z1
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z2, Z2
+	VRANGEPS.BCST $0x02, vectorConstants<>+416(SB), Z3, Z3
+	PREFETCHT0    (R14)
+	PREFETCHT0    64(R14)
+	PREFETCHT0    128(R14)
+	PREFETCHT0    192(R14)
+	PREFETCHT0    256(R14)
+	VMULPS        Z0, Z0, Z4
+	VMULPS        Z1, Z1, Z5
+	VMULPS        Z2, Z2, Z6
+	VMULPS        Z3, Z3, Z7
+	PREFETCHT0    320(R14)
+	PREFETCHT0    384(R14)
+	PREFETCHT0    448(R14)
+	PREFETCHT0    512(R14)
+	PREFETCHT0    576(R14)
+	VMULPS.BCST   vectorConstants<>+480(SB), Z4, Z8
+	VADDPS.BCST   vectorConstants<>+512(SB), Z8, Z8
+	VMULPS.BCST   vectorConstants<>+480(SB), Z5, Z9
+	VADDPS.BCST   vectorConstants<>+512(SB), Z9, Z9
+	VMULPS.BCST   vectorConstants<>+64(SB), Z6, Z10
+	VADDPS.BCST   vectorConstants<>+96(SB), Z10, Z10
+	VMULPS.BCST   vectorConstants<>+480(SB), Z7, Z11
+	VADDPS.BCST   vectorConstants<>+512(SB), Z11, Z11
+	PREFETCHT0    640(R14)
+	PREFETCHT0    704(R14)
+	PREFETCHT0    768(R14)
+	PREFETCHT0    832(R14)
+	PREFETCHT0    896(R14)
+	VMULPS.BCST   vectorConstants<>+704(SB), Z4, Z12
+	VADDPS.BCST   vectorConstants<>+736(SB), Z12, Z12
+	VMULPS.BCST   vectorConstants<>+704(SB), Z5, Z13
+	VADDPS.BCST   vectorConstants<>+736(SB), Z13, Z13
+	VMULPS.BCST   vectorConstants<>+288(SB), Z6, Z14
+	VADDPS.BCST   vectorConstants<>+320(SB), Z14, Z14
+	VMULPS.BCST   vectorConstants<>+704(SB), Z7, Z15
+	VADDPS.BCST   vectorConstants<>+736(SB), Z15, Z15
+	PREFETCHT0    960(R14)
+	PREFETCHT0    1024(R14)
+	PREFETCHT0    1088(R14)
+	PREFETCHT0    1152(R14)
+	PREFETCHT0    1216(R14)
+	VMULPS        Z4, Z8, Z8
+	VADDPS.BCST   vectorConstants<>+544(SB), Z8, Z8
+	VMULPS        Z5, Z9, Z9
+	VADDPS.BCST   vectorConstants<>+544(SB), Z9, Z9
+	VMULPS        Z6, Z10, Z10
+	VADDPS.BCST   vectorConstants<>+128(SB), Z10, Z10
+	VMULPS        Z7, Z11, Z11
+	VADDPS.BCST   vectorConstants<>+544(SB), Z11, Z11
+	PREFETCHT0    1280(R14)
+	PREFETCHT0    1344(R14)
+	PREFETCHT0    1408(R14)
+	PREFETCHT0    1472(R14)
+	PREFETCHT0    1536(R14)
+	VMULPS        Z4, Z12, Z12
+	VADDPS.BCST   vectorConstants<>+768(SB), Z12, Z12
+	VMULPS        Z5, Z13, Z13
+	VADDPS.BCST   vectorConstants<>+768(SB), Z13, Z13
+	VMULPS        Z6, Z14, Z14
+	VADDPS.BCST   vectorConstants<>+352(SB), Z14, Z14
+	VMULPS        Z7, Z15, Z15
+	VADDPS.BCST   vectorConstants<>+768(SB), Z15, Z15
+	PREFETCHT0    1600(R14)
+	PREFETCHT0    1664(R14)
+	PREFETCHT0    1728(R14)
+	PREFETCHT0    1792(R14)
+	PREFETCHT0    1856(R14)
+	VMULPS        Z4, Z8, Z8
+	VADDPS.BCST   vectorConstants<>+576(SB), Z8, Z8
+	VMULPS        Z5, Z9, Z9
+	VADDPS.BCST   vectorConstants<>+576(SB), Z9, Z9
+	VMULPS        Z6, Z10, Z10
+	VADDPS.BCST   vectorConstants<>+160(SB), Z10, Z10
+	VMULPS        Z7, Z11, Z11
+	VADDPS.BCST   vectorConstants<>+576(SB), Z11, Z11
+	PREFETCHT0    1920(R14)
+	PREFETCHT0    1984(R14)
+	PREFETCHT0    2048(R14)
+	PREFETCHT0    2112(R14)
+	PREFETCHT0    2176(R14)
+	VMULPS        Z4, Z12, Z12
+	VADDPS.BCST   vectorConstants<>+800(SB), Z12, Z12
+	VMULPS        Z5, Z13, Z13
+	VADDPS.BCST   vectorConstants<>+800(SB), Z13, Z13
+	VMULPS        Z6, Z14, Z14
+	VADDPS.BCST   vectorConstants<>+384(SB), Z14, Z14
+	VMULPS        Z7, Z15, Z15
+	VADDPS.BCST   vectorConstants<>+800(SB), Z15, Z15
+	PREFETCHT0    2240(R14)
+	PREFETCHT0    2304(R14)
+	PREFETCHT0    2368(R14)
+	PREFETCHT0    2432(R14)
+	PREFETCHT0    2496(R14)
+	VMULPS        Z4, Z8, Z8
+	VADDPS.BCST   vectorConstants<>+608(SB), Z8, Z8
+	VMULPS        Z5, Z9, Z9
+	VADDPS.BCST   vectorConstants<>+608(SB), Z9, Z9
+	VMULPS        Z6, Z10, Z10
+	VADDPS.BCST   vectorConstants<>+192(SB), Z10, Z10
+	VMULPS        Z7, Z11, Z11
+	VADDPS.BCST   vectorConstants<>+608(SB), Z11, Z11
+	PREFETCHT0    2560(R14)
+	PREFETCHT0    2624(R14)
+	PREFETCHT0    2688(R14)
+	PREFETCHT0    2752(R14)
+	PREFETCHT0    2816(R14)
+	VMULPS        Z4, Z8, Z8
+	VADDPS.BCST   vectorConstants<>+640(SB), Z8, Z8
+	VMULPS        Z5, Z9, Z9
+	VADDPS.BCST   vectorConstants<>+640(SB), Z9, Z9
+	VMULPS        Z6, Z10, Z10
+	VADDPS.BCST   vectorConstants<>+224(SB), Z10, Z10
+	VMULPS        Z7, Z11, Z11
+	VADDPS.BCST   vectorConstants<>+640(SB), Z11, Z11
+	PREFETCHT0    2880(R14)
+	PREFETCHT0    2944(R14)
+	PREFETCHT0    3008(R14)
+	PREFETCHT0    3072(R14)
+	PREFETCHT0    3136(R14)
+	VMULPS        Z4, Z8, Z8
+	VADDPS.BCST   vectorConstants<>+672(SB), Z8, Z8
+	VMULPS        Z5, Z9, Z9
+	VADDPS.BCST   vectorConstants<>+672(SB), Z9, Z9
+	VMULPS        Z6, Z10, Z10
+	VADDPS.BCST   vectorConstants<>+256(SB), Z10, Z10
+	VMULPS        Z7, Z11, Z11
+	VADDPS.BCST   vectorConstants<>+672(SB), Z11, Z11
+	PREFETCHT0    3200(R14)
+	PREFETCHT0    3264(R14)
+	PREFETCHT0    3328(R14)
+	PREFETCHT0    3392(R14)
+	PREFETCHT0    3456(R14)
+	VDIVPS        Z12, Z8, Z8
+	VDIVPS        Z13, Z9, Z9
+	VDIVPS        Z14, Z10, Z10
+	VDIVPS        Z15, Z11, Z11
+	PREFETCHT0    3520(R14)
+	PREFETCHT0    3584(R14)
+	PREFETCHT0    3648(R14)
+	PREFETCHT0    3712(R14)
+	PREFETCHT0    3776(R14)
+	VMULPS        Z8, Z0, Z0
+	VMULPS        Z9, Z1, Z1
+	VMULPS        Z10, Z2, Z2
+	VMULPS        Z11, Z3, Z3
+	PREFETCHT0    3840(R14)
+	PREFETCHT0    3904(R14)
+	PREFETCHT0    3968(R14)
+	PREFETCHT0    4032(R14)
+	PREFETCHT0    4096(R14)
+	VADDPS.BCST   vectorConstants<>+832(SB), Z0, Z0
+	VADDPS.BCST   vectorConstants<>+832(SB), Z1, Z1
+	VADDPS.BCST   vectorConstants<>+832(SB), Z3, Z3
+	VMULPS        (R9), Z1, Z1
+	VMULPS        Z2, Z0, Z0
+	VADDPS        Z0, Z1, Z1
+	VMOVUPS       Z1, (R9)
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z1, Z1
+	PREFETCHT0    4160(R14)
+	PREFETCHT0    4224(R14)
+	PREFETCHT0    4288(R14)
+	PREFETCHT0    4352(R14)
+	PREFETCHT0    4416(R14)
+	VMULPS        Z1, Z1, Z4
+	PREFETCHT0    4480(R14)
+	PREFETCHT0    4544(R14)
+	PREFETCHT0    4608(R14)
+	PREFETCHT0    4672(R14)
+	PREFETCHT0    4736(R14)
+	VMULPS.BCST   vectorConstants<>+64(SB), Z4, Z5
+	VADDPS.BCST   vectorConstants<>+96(SB), Z5, Z5
+	PREFETCHT0    4800(R14)
+	PREFETCHT0    4864(R14)
+	PREFETCHT0    4928(R14)
+	PREFETCHT0    4992(R14)
+	PREFETCHT0    5056(R14)
+	VMULPS.BCST   vectorConstants<>+288(SB), Z4, Z6
+	VADDPS.BCST   vectorConstants<>+320(SB), Z6, Z6
+	PREFETCHT0    5120(R14)
+	PREFETCHT0    5184(R14)
+	PREFETCHT0    5248(R14)
+	PREFETCHT0    5312(R14)
+	PREFETCHT0    5376(R14)
+	VMULPS        Z4, Z5, Z5
+	VADDPS.BCST   vectorConstants<>+128(SB), Z5, Z5
+	PREFETCHT0    5440(R14)
+	PREFETCHT0    5504(R14)
+	PREFETCHT0    5568(R14)
+	PREFETCHT0    5632(R14)
+	PREFETCHT0    5696(R14)
+	VMULPS        Z4, Z6, Z6
+	VADDPS.BCST   vectorConstants<>+352(SB), Z6, Z6
+	PREFETCHT0    5760(R14)
+	PREFETCHT0    5824(R14)
+	PREFETCHT0    5888(R14)
+	PREFETCHT0    5952(R14)
+	PREFETCHT0    6016(R14)
+	VMULPS        Z4, Z5, Z5
+	VADDPS.BCST   vectorConstants<>+160(SB), Z5, Z5
+	PREFETCHT0    6080(R14)
+	PREFETCHT0    6144(R14)
+	PREFETCHT0    6208(R14)
+	PREFETCHT0    6272(R14)
+	PREFETCHT0    6336(R14)
+	VMULPS        Z4, Z6, Z6
+	VADDPS.BCST   vectorConstants<>+384(SB), Z6, Z6
+	PREFETCHT0    6400(R14)
+	PREFETCHT0    6464(R14)
+	PREFETCHT0    6528(R14)
+	PREFETCHT0    6592(R14)
+	PREFETCHT0    6656(R14)
+	VMULPS        Z4, Z5, Z5
+	VADDPS.BCST   vectorConstants<>+192(SB), Z5, Z5
+	PREFETCHT0    6720(R14)
+	PREFETCHT0    6784(R14)
+	PREFETCHT0    6848(R14)
+	PREFETCHT0    6912(R14)
+	PREFETCHT0    6976(R14)
+	VMULPS        Z4, Z5, Z5
+	VADDPS.BCST   vectorConstants<>+224(SB), Z5, Z5
+	PREFETCHT0    7040(R14)
+	PREFETCHT0    7104(R14)
+	PREFETCHT0    7168(R14)
+	PREFETCHT0    7232(R14)
+	PREFETCHT0    7296(R14)
+	VMULPS        Z4, Z5, Z5
+	VADDPS.BCST   vectorConstants<>+256(SB), Z5, Z5
+	PREFETCHT0    7360(R14)
+	PREFETCHT0    7424(R14)
+	PREFETCHT0    7488(R14)
+	PREFETCHT0    7552(R14)
+	PREFETCHT0    7616(R14)
+	VDIVPS        Z6, Z5, Z5
+	PREFETCHT0    7680(R14)
+	PREFETCHT0    7744(R14)
+	PREFETCHT0    7808(R14)
+	PREFETCHT0    7872(R14)
+	PREFETCHT0    7936(R14)
+	VMULPS        Z5, Z1, Z1
+	PREFETCHT0    8000(R14)
+	PREFETCHT0    8064(R14)
+	PREFETCHT0    8128(R14)
+	PREFETCHT0    8192(R14)
+	PREFETCHT0    8256(R14)
+	VMULPS        Z1, Z3, Z3
+	VMOVUPS       Z3, (R10)
+	VMULPS.BCST   vectorConstants<>+864(SB), Z3, Z3
+	VCVTPS2DQ     Z3, Z3
+	VPADDD.BCST   vectorConstants<>+896(SB), Z3, Z3
+	VPMOVDB       Z3, (R11)
+	MOVQ          112(AX), R12
+	ADDQ          R12, R11
+	SHLQ          $0x02, R12
+	ADDQ          R12, R9
+	ADDQ          R12, R10
+	ADDQ          8(AX), R8
+	ADDQ          32(AX), DI
+	DECQ          BX
+	JNZ           block
 	VZEROUPPER
 	RET
 
@@ -1334,7 +1395,7 @@ input_none:
 	VPXOR   Y5, Y5, Y5
 	VPXOR   Y6, Y6, Y6
 	VPXOR   Y7, Y7, Y7
-	VMOVDQU vectorConstants<>+544(SB), Y15
+	VMOVDQU vectorConstants<>+960(SB), Y15
 
 below:
 	VPBROADCASTD (DX), Y8
@@ -1554,7 +1615,7 @@ first:
 	VPXOR   Y5, Y5, Y5
 	VPXOR   Y6, Y6, Y6
 	VPXOR   Y7, Y7, Y7
-	VMOVDQU vectorConstants<>+544(SB), Y15
+	VMOVDQU vectorConstants<>+960(SB), Y15
 
 recurrent:
 	VPBROADCASTD (DX), Y8
@@ -1754,219 +1815,207 @@ recurrent:
 	VMULPS       224(SI), Y7, Y7
 	VADDPS       224(R13), Y7, Y7
 	ADDQ         $+256, SI
-	VMULPS       vectorConstants<>+416(SB), Y0, Y0
-	VMULPS       vectorConstants<>+416(SB), Y2, Y2
-	VMULPS       vectorConstants<>+416(SB), Y6, Y6
-	VMULPS       vectorConstants<>+416(SB), Y1, Y1
-	VMULPS       vectorConstants<>+416(SB), Y3, Y3
-	VMULPS       vectorConstants<>+416(SB), Y7, Y7
-	VMINPS       vectorConstants<>+0(SB), Y0, Y0
-	VMINPS       vectorConstants<>+0(SB), Y2, Y2
-	VMAXPS       vectorConstants<>+32(SB), Y0, Y0
-	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMINPS       vectorConstants<>+416(SB), Y0, Y0
+	VMAXPS       vectorConstants<>+448(SB), Y0, Y0
+	VMINPS       vectorConstants<>+416(SB), Y2, Y2
+	VMAXPS       vectorConstants<>+448(SB), Y2, Y2
 	VMULPS       Y0, Y0, Y8
 	VMULPS       Y2, Y2, Y9
-	VMULPS       vectorConstants<>+64(SB), Y8, Y10
-	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
-	VMULPS       vectorConstants<>+288(SB), Y8, Y12
-	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+480(SB), Y8, Y10
+	VADDPS       vectorConstants<>+512(SB), Y10, Y10
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
+	VMULPS       vectorConstants<>+704(SB), Y8, Y12
+	VADDPS       vectorConstants<>+736(SB), Y12, Y12
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VADDPS       vectorConstants<>+544(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VADDPS       vectorConstants<>+544(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
-	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VADDPS       vectorConstants<>+768(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VADDPS       vectorConstants<>+768(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VADDPS       vectorConstants<>+576(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VADDPS       vectorConstants<>+576(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
-	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VADDPS       vectorConstants<>+800(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VADDPS       vectorConstants<>+800(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VADDPS       vectorConstants<>+608(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VADDPS       vectorConstants<>+608(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VADDPS       vectorConstants<>+640(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VADDPS       vectorConstants<>+640(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VADDPS       vectorConstants<>+672(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VADDPS       vectorConstants<>+672(SB), Y11, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y0, Y0
 	VMULPS       Y11, Y2, Y2
 	VMINPS       vectorConstants<>+0(SB), Y4, Y4
-	VMINPS       vectorConstants<>+0(SB), Y6, Y6
 	VMAXPS       vectorConstants<>+32(SB), Y4, Y4
-	VMAXPS       vectorConstants<>+32(SB), Y6, Y6
+	VMINPS       vectorConstants<>+416(SB), Y6, Y6
+	VMAXPS       vectorConstants<>+448(SB), Y6, Y6
 	VMULPS       Y4, Y4, Y8
 	VMULPS       Y6, Y6, Y9
 	VMULPS       vectorConstants<>+64(SB), Y8, Y10
 	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
 	VMULPS       vectorConstants<>+288(SB), Y8, Y12
 	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+128(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VADDPS       vectorConstants<>+544(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
 	VADDPS       vectorConstants<>+352(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VADDPS       vectorConstants<>+768(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+160(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VADDPS       vectorConstants<>+576(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
 	VADDPS       vectorConstants<>+384(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VADDPS       vectorConstants<>+800(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+192(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VADDPS       vectorConstants<>+608(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+224(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VADDPS       vectorConstants<>+640(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+256(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VADDPS       vectorConstants<>+672(SB), Y11, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y4, Y4
 	VMULPS       Y11, Y6, Y6
-	VMINPS       vectorConstants<>+0(SB), Y1, Y1
-	VMINPS       vectorConstants<>+0(SB), Y3, Y3
-	VMAXPS       vectorConstants<>+32(SB), Y1, Y1
-	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
+	VMINPS       vectorConstants<>+416(SB), Y1, Y1
+	VMAXPS       vectorConstants<>+448(SB), Y1, Y1
+	VMINPS       vectorConstants<>+416(SB), Y3, Y3
+	VMAXPS       vectorConstants<>+448(SB), Y3, Y3
 	VMULPS       Y1, Y1, Y8
 	VMULPS       Y3, Y3, Y9
-	VMULPS       vectorConstants<>+64(SB), Y8, Y10
-	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
-	VMULPS       vectorConstants<>+288(SB), Y8, Y12
-	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+480(SB), Y8, Y10
+	VADDPS       vectorConstants<>+512(SB), Y10, Y10
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
+	VMULPS       vectorConstants<>+704(SB), Y8, Y12
+	VADDPS       vectorConstants<>+736(SB), Y12, Y12
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VADDPS       vectorConstants<>+544(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VADDPS       vectorConstants<>+544(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
-	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VADDPS       vectorConstants<>+768(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VADDPS       vectorConstants<>+768(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VADDPS       vectorConstants<>+576(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VADDPS       vectorConstants<>+576(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
-	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VADDPS       vectorConstants<>+800(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VADDPS       vectorConstants<>+800(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VADDPS       vectorConstants<>+608(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VADDPS       vectorConstants<>+608(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VADDPS       vectorConstants<>+640(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VADDPS       vectorConstants<>+640(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VADDPS       vectorConstants<>+672(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VADDPS       vectorConstants<>+672(SB), Y11, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y1, Y1
 	VMULPS       Y11, Y3, Y3
 	VMINPS       vectorConstants<>+0(SB), Y5, Y5
-	VMINPS       vectorConstants<>+0(SB), Y7, Y7
 	VMAXPS       vectorConstants<>+32(SB), Y5, Y5
-	VMAXPS       vectorConstants<>+32(SB), Y7, Y7
+	VMINPS       vectorConstants<>+416(SB), Y7, Y7
+	VMAXPS       vectorConstants<>+448(SB), Y7, Y7
 	VMULPS       Y5, Y5, Y8
 	VMULPS       Y7, Y7, Y9
 	VMULPS       vectorConstants<>+64(SB), Y8, Y10
 	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
 	VMULPS       vectorConstants<>+288(SB), Y8, Y12
 	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+128(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VADDPS       vectorConstants<>+544(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
 	VADDPS       vectorConstants<>+352(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VADDPS       vectorConstants<>+768(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+160(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VADDPS       vectorConstants<>+576(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
 	VADDPS       vectorConstants<>+384(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VADDPS       vectorConstants<>+800(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+192(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VADDPS       vectorConstants<>+608(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+224(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VADDPS       vectorConstants<>+640(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+256(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VADDPS       vectorConstants<>+672(SB), Y11, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y5, Y5
 	VMULPS       Y11, Y7, Y7
-	VMULPS       vectorConstants<>+416(SB), Y0, Y0
-	VADDPS       vectorConstants<>+416(SB), Y0, Y0
-	VMULPS       vectorConstants<>+416(SB), Y2, Y2
-	VADDPS       vectorConstants<>+416(SB), Y2, Y2
-	VMULPS       vectorConstants<>+416(SB), Y6, Y6
-	VADDPS       vectorConstants<>+416(SB), Y6, Y6
+	VADDPS       vectorConstants<>+832(SB), Y0, Y0
+	VADDPS       vectorConstants<>+832(SB), Y2, Y2
+	VADDPS       vectorConstants<>+832(SB), Y6, Y6
 	VMULPS       (R9), Y2, Y2
 	VMULPS       Y4, Y0, Y0
 	VADDPS       Y0, Y2, Y2
 	VMOVUPS      Y2, (R9)
-	VMULPS       vectorConstants<>+416(SB), Y1, Y1
-	VADDPS       vectorConstants<>+416(SB), Y1, Y1
-	VMULPS       vectorConstants<>+416(SB), Y3, Y3
-	VADDPS       vectorConstants<>+416(SB), Y3, Y3
-	VMULPS       vectorConstants<>+416(SB), Y7, Y7
-	VADDPS       vectorConstants<>+416(SB), Y7, Y7
+	VADDPS       vectorConstants<>+832(SB), Y1, Y1
+	VADDPS       vectorConstants<>+832(SB), Y3, Y3
+	VADDPS       vectorConstants<>+832(SB), Y7, Y7
 	VMULPS       32(R9), Y3, Y3
 	VMULPS       Y5, Y1, Y1
 	VADDPS       Y1, Y3, Y3
 	VMOVUPS      Y3, 32(R9)
 	VMINPS       vectorConstants<>+0(SB), Y2, Y2
-	VMINPS       vectorConstants<>+0(SB), Y3, Y3
 	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMINPS       vectorConstants<>+0(SB), Y3, Y3
 	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
 	VMULPS       Y2, Y2, Y8
 	VMULPS       Y3, Y3, Y9
@@ -2013,10 +2062,10 @@ recurrent:
 	VMULPS       Y2, Y6, Y6
 	VMULPS       Y3, Y7, Y7
 	VMOVUPS      Y6, (R10)
-	VMULPS       vectorConstants<>+448(SB), Y6, Y6
+	VMULPS       vectorConstants<>+864(SB), Y6, Y6
 	VCVTPS2DQ    Y6, Y6
 	VMOVUPS      Y7, 32(R10)
-	VMULPS       vectorConstants<>+448(SB), Y7, Y7
+	VMULPS       vectorConstants<>+864(SB), Y7, Y7
 	VCVTPS2DQ    Y7, Y7
 	VPACKSSDW    Y7, Y6, Y6
 	VPERMQ       $0xd8, Y6, Y6
@@ -2903,219 +2952,207 @@ recurrent:
 	VMULPS       224(SI), Y7, Y7
 	VADDPS       224(R13), Y7, Y7
 	ADDQ         $+256, SI
-	VMULPS       vectorConstants<>+416(SB), Y0, Y0
-	VMULPS       vectorConstants<>+416(SB), Y2, Y2
-	VMULPS       vectorConstants<>+416(SB), Y6, Y6
-	VMULPS       vectorConstants<>+416(SB), Y1, Y1
-	VMULPS       vectorConstants<>+416(SB), Y3, Y3
-	VMULPS       vectorConstants<>+416(SB), Y7, Y7
-	VMINPS       vectorConstants<>+0(SB), Y0, Y0
-	VMINPS       vectorConstants<>+0(SB), Y2, Y2
-	VMAXPS       vectorConstants<>+32(SB), Y0, Y0
-	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMINPS       vectorConstants<>+416(SB), Y0, Y0
+	VMAXPS       vectorConstants<>+448(SB), Y0, Y0
+	VMINPS       vectorConstants<>+416(SB), Y2, Y2
+	VMAXPS       vectorConstants<>+448(SB), Y2, Y2
 	VMULPS       Y0, Y0, Y8
 	VMULPS       Y2, Y2, Y9
-	VMULPS       vectorConstants<>+64(SB), Y8, Y10
-	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
-	VMULPS       vectorConstants<>+288(SB), Y8, Y12
-	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+480(SB), Y8, Y10
+	VADDPS       vectorConstants<>+512(SB), Y10, Y10
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
+	VMULPS       vectorConstants<>+704(SB), Y8, Y12
+	VADDPS       vectorConstants<>+736(SB), Y12, Y12
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VADDPS       vectorConstants<>+544(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VADDPS       vectorConstants<>+544(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
-	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VADDPS       vectorConstants<>+768(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VADDPS       vectorConstants<>+768(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VADDPS       vectorConstants<>+576(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VADDPS       vectorConstants<>+576(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
-	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VADDPS       vectorConstants<>+800(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VADDPS       vectorConstants<>+800(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VADDPS       vectorConstants<>+608(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VADDPS       vectorConstants<>+608(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VADDPS       vectorConstants<>+640(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VADDPS       vectorConstants<>+640(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VADDPS       vectorConstants<>+672(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VADDPS       vectorConstants<>+672(SB), Y11, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y0, Y0
 	VMULPS       Y11, Y2, Y2
 	VMINPS       vectorConstants<>+0(SB), Y4, Y4
-	VMINPS       vectorConstants<>+0(SB), Y6, Y6
 	VMAXPS       vectorConstants<>+32(SB), Y4, Y4
-	VMAXPS       vectorConstants<>+32(SB), Y6, Y6
+	VMINPS       vectorConstants<>+416(SB), Y6, Y6
+	VMAXPS       vectorConstants<>+448(SB), Y6, Y6
 	VMULPS       Y4, Y4, Y8
 	VMULPS       Y6, Y6, Y9
 	VMULPS       vectorConstants<>+64(SB), Y8, Y10
 	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
 	VMULPS       vectorConstants<>+288(SB), Y8, Y12
 	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+128(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VADDPS       vectorConstants<>+544(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
 	VADDPS       vectorConstants<>+352(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VADDPS       vectorConstants<>+768(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+160(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VADDPS       vectorConstants<>+576(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
 	VADDPS       vectorConstants<>+384(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VADDPS       vectorConstants<>+800(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+192(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VADDPS       vectorConstants<>+608(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+224(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VADDPS       vectorConstants<>+640(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+256(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VADDPS       vectorConstants<>+672(SB), Y11, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y4, Y4
 	VMULPS       Y11, Y6, Y6
-	VMINPS       vectorConstants<>+0(SB), Y1, Y1
-	VMINPS       vectorConstants<>+0(SB), Y3, Y3
-	VMAXPS       vectorConstants<>+32(SB), Y1, Y1
-	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
+	VMINPS       vectorConstants<>+416(SB), Y1, Y1
+	VMAXPS       vectorConstants<>+448(SB), Y1, Y1
+	VMINPS       vectorConstants<>+416(SB), Y3, Y3
+	VMAXPS       vectorConstants<>+448(SB), Y3, Y3
 	VMULPS       Y1, Y1, Y8
 	VMULPS       Y3, Y3, Y9
-	VMULPS       vectorConstants<>+64(SB), Y8, Y10
-	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
-	VMULPS       vectorConstants<>+288(SB), Y8, Y12
-	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+480(SB), Y8, Y10
+	VADDPS       vectorConstants<>+512(SB), Y10, Y10
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
+	VMULPS       vectorConstants<>+704(SB), Y8, Y12
+	VADDPS       vectorConstants<>+736(SB), Y12, Y12
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VADDPS       vectorConstants<>+544(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VADDPS       vectorConstants<>+544(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
-	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VADDPS       vectorConstants<>+768(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VADDPS       vectorConstants<>+768(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VADDPS       vectorConstants<>+576(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VADDPS       vectorConstants<>+576(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
-	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VADDPS       vectorConstants<>+800(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VADDPS       vectorConstants<>+800(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VADDPS       vectorConstants<>+608(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VADDPS       vectorConstants<>+608(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VADDPS       vectorConstants<>+640(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VADDPS       vectorConstants<>+640(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VADDPS       vectorConstants<>+672(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VADDPS       vectorConstants<>+672(SB), Y11, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y1, Y1
 	VMULPS       Y11, Y3, Y3
 	VMINPS       vectorConstants<>+0(SB), Y5, Y5
-	VMINPS       vectorConstants<>+0(SB), Y7, Y7
 	VMAXPS       vectorConstants<>+32(SB), Y5, Y5
-	VMAXPS       vectorConstants<>+32(SB), Y7, Y7
+	VMINPS       vectorConstants<>+416(SB), Y7, Y7
+	VMAXPS       vectorConstants<>+448(SB), Y7, Y7
 	VMULPS       Y5, Y5, Y8
 	VMULPS       Y7, Y7, Y9
 	VMULPS       vectorConstants<>+64(SB), Y8, Y10
 	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
 	VMULPS       vectorConstants<>+288(SB), Y8, Y12
 	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+128(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VADDPS       vectorConstants<>+544(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
 	VADDPS       vectorConstants<>+352(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VADDPS       vectorConstants<>+768(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+160(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VADDPS       vectorConstants<>+576(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
 	VADDPS       vectorConstants<>+384(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VADDPS       vectorConstants<>+800(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+192(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VADDPS       vectorConstants<>+608(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+224(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VADDPS       vectorConstants<>+640(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+256(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VADDPS       vectorConstants<>+672(SB), Y11, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y5, Y5
 	VMULPS       Y11, Y7, Y7
-	VMULPS       vectorConstants<>+416(SB), Y0, Y0
-	VADDPS       vectorConstants<>+416(SB), Y0, Y0
-	VMULPS       vectorConstants<>+416(SB), Y2, Y2
-	VADDPS       vectorConstants<>+416(SB), Y2, Y2
-	VMULPS       vectorConstants<>+416(SB), Y6, Y6
-	VADDPS       vectorConstants<>+416(SB), Y6, Y6
+	VADDPS       vectorConstants<>+832(SB), Y0, Y0
+	VADDPS       vectorConstants<>+832(SB), Y2, Y2
+	VADDPS       vectorConstants<>+832(SB), Y6, Y6
 	VMULPS       (R9), Y2, Y2
 	VMULPS       Y4, Y0, Y0
 	VADDPS       Y0, Y2, Y2
 	VMOVUPS      Y2, (R9)
-	VMULPS       vectorConstants<>+416(SB), Y1, Y1
-	VADDPS       vectorConstants<>+416(SB), Y1, Y1
-	VMULPS       vectorConstants<>+416(SB), Y3, Y3
-	VADDPS       vectorConstants<>+416(SB), Y3, Y3
-	VMULPS       vectorConstants<>+416(SB), Y7, Y7
-	VADDPS       vectorConstants<>+416(SB), Y7, Y7
+	VADDPS       vectorConstants<>+832(SB), Y1, Y1
+	VADDPS       vectorConstants<>+832(SB), Y3, Y3
+	VADDPS       vectorConstants<>+832(SB), Y7, Y7
 	VMULPS       32(R9), Y3, Y3
 	VMULPS       Y5, Y1, Y1
 	VADDPS       Y1, Y3, Y3
 	VMOVUPS      Y3, 32(R9)
 	VMINPS       vectorConstants<>+0(SB), Y2, Y2
-	VMINPS       vectorConstants<>+0(SB), Y3, Y3
 	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMINPS       vectorConstants<>+0(SB), Y3, Y3
 	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
 	VMULPS       Y2, Y2, Y8
 	VMULPS       Y3, Y3, Y9
@@ -3162,16 +3199,16 @@ recurrent:
 	VMULPS       Y2, Y6, Y6
 	VMULPS       Y3, Y7, Y7
 	VMOVUPS      Y6, (R10)
-	VMULPS       vectorConstants<>+448(SB), Y6, Y6
+	VMULPS       vectorConstants<>+864(SB), Y6, Y6
 	VCVTPS2DQ    Y6, Y6
 	VMOVUPS      Y7, 32(R10)
-	VMULPS       vectorConstants<>+448(SB), Y7, Y7
+	VMULPS       vectorConstants<>+864(SB), Y7, Y7
 	VCVTPS2DQ    Y7, Y7
 	VPACKSSDW    Y7, Y6, Y6
 	VPERMQ       $0xd8, Y6, Y6
 	VEXTRACTI128 $0x01, Y6, X15
 	VPACKSSWB    X15, X6, X6
-	VPXOR        vectorConstants<>+512(SB), X6, X6
+	VPXOR        vectorConstants<>+928(SB), X6, X6
 	VMOVDQU      X6, (R11)
 	MOVQ         112(AX), R12
 	ADDQ         R12, R11
@@ -3413,219 +3450,207 @@ recurrent:
 	VMULPS       224(SI), Y7, Y7
 	VADDPS       224(R13), Y7, Y7
 	ADDQ         $+256, SI
-	VMULPS       vectorConstants<>+416(SB), Y0, Y0
-	VMULPS       vectorConstants<>+416(SB), Y2, Y2
-	VMULPS       vectorConstants<>+416(SB), Y6, Y6
-	VMULPS       vectorConstants<>+416(SB), Y1, Y1
-	VMULPS       vectorConstants<>+416(SB), Y3, Y3
-	VMULPS       vectorConstants<>+416(SB), Y7, Y7
-	VMINPS       vectorConstants<>+0(SB), Y0, Y0
-	VMINPS       vectorConstants<>+0(SB), Y2, Y2
-	VMAXPS       vectorConstants<>+32(SB), Y0, Y0
-	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMINPS       vectorConstants<>+416(SB), Y0, Y0
+	VMAXPS       vectorConstants<>+448(SB), Y0, Y0
+	VMINPS       vectorConstants<>+416(SB), Y2, Y2
+	VMAXPS       vectorConstants<>+448(SB), Y2, Y2
 	VMULPS       Y0, Y0, Y8
 	VMULPS       Y2, Y2, Y9
-	VMULPS       vectorConstants<>+64(SB), Y8, Y10
-	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
-	VMULPS       vectorConstants<>+288(SB), Y8, Y12
-	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+480(SB), Y8, Y10
+	VADDPS       vectorConstants<>+512(SB), Y10, Y10
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
+	VMULPS       vectorConstants<>+704(SB), Y8, Y12
+	VADDPS       vectorConstants<>+736(SB), Y12, Y12
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VADDPS       vectorConstants<>+544(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VADDPS       vectorConstants<>+544(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
-	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VADDPS       vectorConstants<>+768(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VADDPS       vectorConstants<>+768(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VADDPS       vectorConstants<>+576(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VADDPS       vectorConstants<>+576(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
-	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VADDPS       vectorConstants<>+800(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VADDPS       vectorConstants<>+800(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VADDPS       vectorConstants<>+608(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VADDPS       vectorConstants<>+608(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VADDPS       vectorConstants<>+640(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VADDPS       vectorConstants<>+640(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VADDPS       vectorConstants<>+672(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VADDPS       vectorConstants<>+672(SB), Y11, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y0, Y0
 	VMULPS       Y11, Y2, Y2
 	VMINPS       vectorConstants<>+0(SB), Y4, Y4
-	VMINPS       vectorConstants<>+0(SB), Y6, Y6
 	VMAXPS       vectorConstants<>+32(SB), Y4, Y4
-	VMAXPS       vectorConstants<>+32(SB), Y6, Y6
+	VMINPS       vectorConstants<>+416(SB), Y6, Y6
+	VMAXPS       vectorConstants<>+448(SB), Y6, Y6
 	VMULPS       Y4, Y4, Y8
 	VMULPS       Y6, Y6, Y9
 	VMULPS       vectorConstants<>+64(SB), Y8, Y10
 	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
 	VMULPS       vectorConstants<>+288(SB), Y8, Y12
 	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+128(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VADDPS       vectorConstants<>+544(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
 	VADDPS       vectorConstants<>+352(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VADDPS       vectorConstants<>+768(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+160(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VADDPS       vectorConstants<>+576(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
 	VADDPS       vectorConstants<>+384(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VADDPS       vectorConstants<>+800(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+192(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VADDPS       vectorConstants<>+608(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+224(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VADDPS       vectorConstants<>+640(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+256(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VADDPS       vectorConstants<>+672(SB), Y11, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y4, Y4
 	VMULPS       Y11, Y6, Y6
-	VMINPS       vectorConstants<>+0(SB), Y1, Y1
-	VMINPS       vectorConstants<>+0(SB), Y3, Y3
-	VMAXPS       vectorConstants<>+32(SB), Y1, Y1
-	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
+	VMINPS       vectorConstants<>+416(SB), Y1, Y1
+	VMAXPS       vectorConstants<>+448(SB), Y1, Y1
+	VMINPS       vectorConstants<>+416(SB), Y3, Y3
+	VMAXPS       vectorConstants<>+448(SB), Y3, Y3
 	VMULPS       Y1, Y1, Y8
 	VMULPS       Y3, Y3, Y9
-	VMULPS       vectorConstants<>+64(SB), Y8, Y10
-	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
-	VMULPS       vectorConstants<>+288(SB), Y8, Y12
-	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+480(SB), Y8, Y10
+	VADDPS       vectorConstants<>+512(SB), Y10, Y10
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
+	VMULPS       vectorConstants<>+704(SB), Y8, Y12
+	VADDPS       vectorConstants<>+736(SB), Y12, Y12
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VADDPS       vectorConstants<>+544(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VADDPS       vectorConstants<>+544(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
-	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VADDPS       vectorConstants<>+768(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VADDPS       vectorConstants<>+768(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VADDPS       vectorConstants<>+576(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VADDPS       vectorConstants<>+576(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
-	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VADDPS       vectorConstants<>+800(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VADDPS       vectorConstants<>+800(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VADDPS       vectorConstants<>+608(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VADDPS       vectorConstants<>+608(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VADDPS       vectorConstants<>+640(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VADDPS       vectorConstants<>+640(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VADDPS       vectorConstants<>+672(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VADDPS       vectorConstants<>+672(SB), Y11, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y1, Y1
 	VMULPS       Y11, Y3, Y3
 	VMINPS       vectorConstants<>+0(SB), Y5, Y5
-	VMINPS       vectorConstants<>+0(SB), Y7, Y7
 	VMAXPS       vectorConstants<>+32(SB), Y5, Y5
-	VMAXPS       vectorConstants<>+32(SB), Y7, Y7
+	VMINPS       vectorConstants<>+416(SB), Y7, Y7
+	VMAXPS       vectorConstants<>+448(SB), Y7, Y7
 	VMULPS       Y5, Y5, Y8
 	VMULPS       Y7, Y7, Y9
 	VMULPS       vectorConstants<>+64(SB), Y8, Y10
 	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
 	VMULPS       vectorConstants<>+288(SB), Y8, Y12
 	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+128(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VADDPS       vectorConstants<>+544(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
 	VADDPS       vectorConstants<>+352(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VADDPS       vectorConstants<>+768(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+160(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VADDPS       vectorConstants<>+576(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
 	VADDPS       vectorConstants<>+384(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VADDPS       vectorConstants<>+800(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+192(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VADDPS       vectorConstants<>+608(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+224(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VADDPS       vectorConstants<>+640(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+256(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VADDPS       vectorConstants<>+672(SB), Y11, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y5, Y5
 	VMULPS       Y11, Y7, Y7
-	VMULPS       vectorConstants<>+416(SB), Y0, Y0
-	VADDPS       vectorConstants<>+416(SB), Y0, Y0
-	VMULPS       vectorConstants<>+416(SB), Y2, Y2
-	VADDPS       vectorConstants<>+416(SB), Y2, Y2
-	VMULPS       vectorConstants<>+416(SB), Y6, Y6
-	VADDPS       vectorConstants<>+416(SB), Y6, Y6
+	VADDPS       vectorConstants<>+832(SB), Y0, Y0
+	VADDPS       vectorConstants<>+832(SB), Y2, Y2
+	VADDPS       vectorConstants<>+832(SB), Y6, Y6
 	VMULPS       (R9), Y2, Y2
 	VMULPS       Y4, Y0, Y0
 	VADDPS       Y0, Y2, Y2
 	VMOVUPS      Y2, (R9)
-	VMULPS       vectorConstants<>+416(SB), Y1, Y1
-	VADDPS       vectorConstants<>+416(SB), Y1, Y1
-	VMULPS       vectorConstants<>+416(SB), Y3, Y3
-	VADDPS       vectorConstants<>+416(SB), Y3, Y3
-	VMULPS       vectorConstants<>+416(SB), Y7, Y7
-	VADDPS       vectorConstants<>+416(SB), Y7, Y7
+	VADDPS       vectorConstants<>+832(SB), Y1, Y1
+	VADDPS       vectorConstants<>+832(SB), Y3, Y3
+	VADDPS       vectorConstants<>+832(SB), Y7, Y7
 	VMULPS       32(R9), Y3, Y3
 	VMULPS       Y5, Y1, Y1
 	VADDPS       Y1, Y3, Y3
 	VMOVUPS      Y3, 32(R9)
 	VMINPS       vectorConstants<>+0(SB), Y2, Y2
-	VMINPS       vectorConstants<>+0(SB), Y3, Y3
 	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMINPS       vectorConstants<>+0(SB), Y3, Y3
 	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
 	VMULPS       Y2, Y2, Y8
 	VMULPS       Y3, Y3, Y9
@@ -3672,16 +3697,16 @@ recurrent:
 	VMULPS       Y2, Y6, Y6
 	VMULPS       Y3, Y7, Y7
 	VMOVUPS      Y6, (R10)
-	VMULPS       vectorConstants<>+448(SB), Y6, Y6
+	VMULPS       vectorConstants<>+864(SB), Y6, Y6
 	VCVTPS2DQ    Y6, Y6
 	VMOVUPS      Y7, 32(R10)
-	VMULPS       vectorConstants<>+448(SB), Y7, Y7
+	VMULPS       vectorConstants<>+864(SB), Y7, Y7
 	VCVTPS2DQ    Y7, Y7
 	VPACKSSDW    Y7, Y6, Y6
 	VPERMQ       $0xd8, Y6, Y6
 	VEXTRACTI128 $0x01, Y6, X15
 	VPACKSSWB    X15, X6, X6
-	VPXOR        vectorConstants<>+512(SB), X6, X6
+	VPXOR        vectorConstants<>+928(SB), X6, X6
 	VMOVDQU      X6, (R11)
 	MOVQ         112(AX), R12
 	ADDQ         R12, R11
@@ -3696,7 +3721,7 @@ recurrent:
 	RET
 
 // func float32StepAVX512(a *byte)
-// Requires: AVX, AVX512F, CMOV, MMX+
+// Requires: AVX, AVX512DQ, AVX512F, CMOV, MMX+
 TEXT ·float32StepAVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), R8
@@ -3894,384 +3919,362 @@ recurrent:
 	ADDQ             8(AX), R12
 	CMPQ             BX, $+1
 	CMOVQNE          R12, R14
-	VMULPS.BCST      vectorConstants<>+416(SB), Z0, Z0
-	VMULPS.BCST      vectorConstants<>+416(SB), Z2, Z2
-	VMULPS.BCST      vectorConstants<>+416(SB), Z6, Z6
-	VMULPS.BCST      vectorConstants<>+416(SB), Z1, Z1
-	VMULPS.BCST      vectorConstants<>+416(SB), Z3, Z3
-	VMULPS.BCST      vectorConstants<>+416(SB), Z7, Z7
-	VMINPS.BCST      vectorConstants<>+0(SB), Z0, Z0
-	VMINPS.BCST      vectorConstants<>+0(SB), Z2, Z2
-	VMINPS.BCST      vectorConstants<>+0(SB), Z4, Z4
-	VMINPS.BCST      vectorConstants<>+0(SB), Z6, Z6
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z0, Z0
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z2, Z2
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z4, Z4
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z6, Z6
 	PREFETCHT0       (R14)
 	PREFETCHT0       64(R14)
 	PREFETCHT0       128(R14)
 	PREFETCHT0       192(R14)
 	PREFETCHT0       256(R14)
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z0, Z0
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z2, Z2
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z4, Z4
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z6, Z6
+	VMULPS           Z0, Z0, Z8
+	VMULPS           Z2, Z2, Z9
+	VMULPS           Z4, Z4, Z10
+	VMULPS           Z6, Z6, Z11
 	PREFETCHT0       320(R14)
 	PREFETCHT0       384(R14)
 	PREFETCHT0       448(R14)
 	PREFETCHT0       512(R14)
 	PREFETCHT0       576(R14)
-	VMULPS           Z0, Z0, Z8
-	VMULPS           Z2, Z2, Z9
-	VMULPS           Z4, Z4, Z10
-	VMULPS           Z6, Z6, Z11
+	VMULPS.BCST      vectorConstants<>+480(SB), Z8, Z12
+	VADDPS.BCST      vectorConstants<>+512(SB), Z12, Z12
+	VMULPS.BCST      vectorConstants<>+480(SB), Z9, Z13
+	VADDPS.BCST      vectorConstants<>+512(SB), Z13, Z13
+	VMULPS.BCST      vectorConstants<>+64(SB), Z10, Z14
+	VADDPS.BCST      vectorConstants<>+96(SB), Z14, Z14
+	VMULPS.BCST      vectorConstants<>+480(SB), Z11, Z15
+	VADDPS.BCST      vectorConstants<>+512(SB), Z15, Z15
 	PREFETCHT0       640(R14)
 	PREFETCHT0       704(R14)
 	PREFETCHT0       768(R14)
 	PREFETCHT0       832(R14)
 	PREFETCHT0       896(R14)
-	VMULPS.BCST      vectorConstants<>+64(SB), Z8, Z12
-	VADDPS.BCST      vectorConstants<>+96(SB), Z12, Z12
-	VMULPS.BCST      vectorConstants<>+64(SB), Z9, Z13
-	VADDPS.BCST      vectorConstants<>+96(SB), Z13, Z13
-	VMULPS.BCST      vectorConstants<>+64(SB), Z10, Z14
-	VADDPS.BCST      vectorConstants<>+96(SB), Z14, Z14
-	VMULPS.BCST      vectorConstants<>+64(SB), Z11, Z15
-	VADDPS.BCST      vectorConstants<>+96(SB), Z15, Z15
+	VMULPS.BCST      vectorConstants<>+704(SB), Z8, Z16
+	VADDPS.BCST      vectorConstants<>+736(SB), Z16, Z16
+	VMULPS.BCST      vectorConstants<>+704(SB), Z9, Z17
+	VADDPS.BCST      vectorConstants<>+736(SB), Z17, Z17
+	VMULPS.BCST      vectorConstants<>+288(SB), Z10, Z18
+	VADDPS.BCST      vectorConstants<>+320(SB), Z18, Z18
+	VMULPS.BCST      vectorConstants<>+704(SB), Z11, Z19
+	VADDPS.BCST      vectorConstants<>+736(SB), Z19, Z19
 	PREFETCHT0       960(R14)
 	PREFETCHT0       1024(R14)
 	PREFETCHT0       1088(R14)
 	PREFETCHT0       1152(R14)
 	PREFETCHT0       1216(R14)
-	VMULPS.BCST      vectorConstants<>+288(SB), Z8, Z16
-	VADDPS.BCST      vectorConstants<>+320(SB), Z16, Z16
-	VMULPS.BCST      vectorConstants<>+288(SB), Z9, Z17
-	VADDPS.BCST      vectorConstants<>+320(SB), Z17, Z17
-	VMULPS.BCST      vectorConstants<>+288(SB), Z10, Z18
-	VADDPS.BCST      vectorConstants<>+320(SB), Z18, Z18
-	VMULPS.BCST      vectorConstants<>+288(SB), Z11, Z19
-	VADDPS.BCST      vectorConstants<>+320(SB), Z19, Z19
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z8, Z12
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z9, Z13
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z10, Z14
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z11, Z15
 	PREFETCHT0       1280(R14)
 	PREFETCHT0       1344(R14)
 	PREFETCHT0       1408(R14)
 	PREFETCHT0       1472(R14)
 	PREFETCHT0       1536(R14)
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z8, Z12
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z9, Z13
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z10, Z14
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z11, Z15
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z8, Z16
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z9, Z17
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z10, Z18
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z11, Z19
 	PREFETCHT0       1600(R14)
 	PREFETCHT0       1664(R14)
 	PREFETCHT0       1728(R14)
 	PREFETCHT0       1792(R14)
 	PREFETCHT0       1856(R14)
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z8, Z16
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z9, Z17
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z10, Z18
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z11, Z19
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z8, Z12
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z9, Z13
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z10, Z14
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z11, Z15
 	PREFETCHT0       1920(R14)
 	PREFETCHT0       1984(R14)
 	PREFETCHT0       2048(R14)
 	PREFETCHT0       2112(R14)
 	PREFETCHT0       2176(R14)
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z8, Z12
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z9, Z13
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z10, Z14
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z11, Z15
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z8, Z16
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z9, Z17
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z10, Z18
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z11, Z19
 	PREFETCHT0       2240(R14)
 	PREFETCHT0       2304(R14)
 	PREFETCHT0       2368(R14)
 	PREFETCHT0       2432(R14)
 	PREFETCHT0       2496(R14)
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z8, Z16
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z9, Z17
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z10, Z18
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z11, Z19
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z8, Z12
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z9, Z13
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z10, Z14
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z11, Z15
 	PREFETCHT0       2560(R14)
 	PREFETCHT0       2624(R14)
 	PREFETCHT0       2688(R14)
 	PREFETCHT0       2752(R14)
 	PREFETCHT0       2816(R14)
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z8, Z12
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z9, Z13
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z10, Z14
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z11, Z15
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z8, Z12
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z9, Z13
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z10, Z14
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z11, Z15
 	PREFETCHT0       2880(R14)
 	PREFETCHT0       2944(R14)
 	PREFETCHT0       3008(R14)
 	PREFETCHT0       3072(R14)
 	PREFETCHT0       3136(R14)
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z8, Z12
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z9, Z13
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z10, Z14
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z11, Z15
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z8, Z12
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z9, Z13
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z10, Z14
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z11, Z15
 	PREFETCHT0       3200(R14)
 	PREFETCHT0       3264(R14)
 	PREFETCHT0       3328(R14)
 	PREFETCHT0       3392(R14)
 	PREFETCHT0       3456(R14)
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z8, Z12
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z9, Z13
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z10, Z14
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z11, Z15
+	VDIVPS           Z16, Z12, Z12
+	VDIVPS           Z17, Z13, Z13
+	VDIVPS           Z18, Z14, Z14
+	VDIVPS           Z19, Z15, Z15
 	PREFETCHT0       3520(R14)
 	PREFETCHT0       3584(R14)
 	PREFETCHT0       3648(R14)
 	PREFETCHT0       3712(R14)
 	PREFETCHT0       3776(R14)
-	VDIVPS           Z16, Z12, Z12
-	VDIVPS           Z17, Z13, Z13
-	VDIVPS           Z18, Z14, Z14
-	VDIVPS           Z19, Z15, Z15
+	VMULPS           Z12, Z0, Z0
+	VMULPS           Z13, Z2, Z2
+	VMULPS           Z14, Z4, Z4
+	VMULPS           Z15, Z6, Z6
 	PREFETCHT0       3840(R14)
 	PREFETCHT0       3904(R14)
 	PREFETCHT0       3968(R14)
 	PREFETCHT0       4032(R14)
 	PREFETCHT0       4096(R14)
-	VMULPS           Z12, Z0, Z0
-	VMULPS           Z13, Z2, Z2
-	VMULPS           Z14, Z4, Z4
-	VMULPS           Z15, Z6, Z6
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z1, Z1
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z3, Z3
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z5, Z5
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z7, Z7
 	PREFETCHT0       4160(R14)
 	PREFETCHT0       4224(R14)
 	PREFETCHT0       4288(R14)
 	PREFETCHT0       4352(R14)
 	PREFETCHT0       4416(R14)
-	VMINPS.BCST      vectorConstants<>+0(SB), Z1, Z1
-	VMINPS.BCST      vectorConstants<>+0(SB), Z3, Z3
-	VMINPS.BCST      vectorConstants<>+0(SB), Z5, Z5
-	VMINPS.BCST      vectorConstants<>+0(SB), Z7, Z7
+	VMULPS           Z1, Z1, Z8
+	VMULPS           Z3, Z3, Z9
+	VMULPS           Z5, Z5, Z10
+	VMULPS           Z7, Z7, Z11
 	PREFETCHT0       4480(R14)
 	PREFETCHT0       4544(R14)
 	PREFETCHT0       4608(R14)
 	PREFETCHT0       4672(R14)
 	PREFETCHT0       4736(R14)
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z1, Z1
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z3, Z3
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z5, Z5
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z7, Z7
+	VMULPS.BCST      vectorConstants<>+480(SB), Z8, Z12
+	VADDPS.BCST      vectorConstants<>+512(SB), Z12, Z12
+	VMULPS.BCST      vectorConstants<>+480(SB), Z9, Z13
+	VADDPS.BCST      vectorConstants<>+512(SB), Z13, Z13
+	VMULPS.BCST      vectorConstants<>+64(SB), Z10, Z14
+	VADDPS.BCST      vectorConstants<>+96(SB), Z14, Z14
+	VMULPS.BCST      vectorConstants<>+480(SB), Z11, Z15
+	VADDPS.BCST      vectorConstants<>+512(SB), Z15, Z15
 	PREFETCHT0       4800(R14)
 	PREFETCHT0       4864(R14)
 	PREFETCHT0       4928(R14)
 	PREFETCHT0       4992(R14)
 	PREFETCHT0       5056(R14)
-	VMULPS           Z1, Z1, Z8
-	VMULPS           Z3, Z3, Z9
-	VMULPS           Z5, Z5, Z10
-	VMULPS           Z7, Z7, Z11
+	VMULPS.BCST      vectorConstants<>+704(SB), Z8, Z16
+	VADDPS.BCST      vectorConstants<>+736(SB), Z16, Z16
+	VMULPS.BCST      vectorConstants<>+704(SB), Z9, Z17
+	VADDPS.BCST      vectorConstants<>+736(SB), Z17, Z17
+	VMULPS.BCST      vectorConstants<>+288(SB), Z10, Z18
+	VADDPS.BCST      vectorConstants<>+320(SB), Z18, Z18
+	VMULPS.BCST      vectorConstants<>+704(SB), Z11, Z19
+	VADDPS.BCST      vectorConstants<>+736(SB), Z19, Z19
 	PREFETCHT0       5120(R14)
 	PREFETCHT0       5184(R14)
 	PREFETCHT0       5248(R14)
 	PREFETCHT0       5312(R14)
 	PREFETCHT0       5376(R14)
-	VMULPS.BCST      vectorConstants<>+64(SB), Z8, Z12
-	VADDPS.BCST      vectorConstants<>+96(SB), Z12, Z12
-	VMULPS.BCST      vectorConstants<>+64(SB), Z9, Z13
-	VADDPS.BCST      vectorConstants<>+96(SB), Z13, Z13
-	VMULPS.BCST      vectorConstants<>+64(SB), Z10, Z14
-	VADDPS.BCST      vectorConstants<>+96(SB), Z14, Z14
-	VMULPS.BCST      vectorConstants<>+64(SB), Z11, Z15
-	VADDPS.BCST      vectorConstants<>+96(SB), Z15, Z15
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z8, Z12
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z9, Z13
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z10, Z14
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z11, Z15
 	PREFETCHT0       5440(R14)
 	PREFETCHT0       5504(R14)
 	PREFETCHT0       5568(R14)
 	PREFETCHT0       5632(R14)
 	PREFETCHT0       5696(R14)
-	VMULPS.BCST      vectorConstants<>+288(SB), Z8, Z16
-	VADDPS.BCST      vectorConstants<>+320(SB), Z16, Z16
-	VMULPS.BCST      vectorConstants<>+288(SB), Z9, Z17
-	VADDPS.BCST      vectorConstants<>+320(SB), Z17, Z17
-	VMULPS.BCST      vectorConstants<>+288(SB), Z10, Z18
-	VADDPS.BCST      vectorConstants<>+320(SB), Z18, Z18
-	VMULPS.BCST      vectorConstants<>+288(SB), Z11, Z19
-	VADDPS.BCST      vectorConstants<>+320(SB), Z19, Z19
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z8, Z16
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z9, Z17
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z10, Z18
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z11, Z19
 	PREFETCHT0       5760(R14)
 	PREFETCHT0       5824(R14)
 	PREFETCHT0       5888(R14)
 	PREFETCHT0       5952(R14)
 	PREFETCHT0       6016(R14)
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z8, Z12
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z9, Z13
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z10, Z14
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z11, Z15
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z8, Z12
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z9, Z13
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z10, Z14
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z11, Z15
 	PREFETCHT0       6080(R14)
 	PREFETCHT0       6144(R14)
 	PREFETCHT0       6208(R14)
 	PREFETCHT0       6272(R14)
 	PREFETCHT0       6336(R14)
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z8, Z16
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z9, Z17
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z10, Z18
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z11, Z19
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z8, Z16
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z9, Z17
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z10, Z18
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z11, Z19
 	PREFETCHT0       6400(R14)
 	PREFETCHT0       6464(R14)
 	PREFETCHT0       6528(R14)
 	PREFETCHT0       6592(R14)
 	PREFETCHT0       6656(R14)
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z8, Z12
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z9, Z13
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z10, Z14
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z11, Z15
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z8, Z12
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z9, Z13
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z10, Z14
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z11, Z15
 	PREFETCHT0       6720(R14)
 	PREFETCHT0       6784(R14)
 	PREFETCHT0       6848(R14)
 	PREFETCHT0       6912(R14)
 	PREFETCHT0       6976(R14)
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z8, Z16
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z9, Z17
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z10, Z18
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z11, Z19
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z8, Z12
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z9, Z13
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z10, Z14
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z11, Z15
 	PREFETCHT0       7040(R14)
 	PREFETCHT0       7104(R14)
 	PREFETCHT0       7168(R14)
 	PREFETCHT0       7232(R14)
 	PREFETCHT0       7296(R14)
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z8, Z12
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z9, Z13
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z10, Z14
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z11, Z15
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z8, Z12
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z9, Z13
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z10, Z14
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z11, Z15
 	PREFETCHT0       7360(R14)
 	PREFETCHT0       7424(R14)
 	PREFETCHT0       7488(R14)
 	PREFETCHT0       7552(R14)
 	PREFETCHT0       7616(R14)
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z8, Z12
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z9, Z13
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z10, Z14
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z11, Z15
+	VDIVPS           Z16, Z12, Z12
+	VDIVPS           Z17, Z13, Z13
+	VDIVPS           Z18, Z14, Z14
+	VDIVPS           Z19, Z15, Z15
 	PREFETCHT0       7680(R14)
 	PREFETCHT0       7744(R14)
 	PREFETCHT0       7808(R14)
 	PREFETCHT0       7872(R14)
 	PREFETCHT0       7936(R14)
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z8, Z12
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z9, Z13
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z10, Z14
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z11, Z15
+	VMULPS           Z12, Z1, Z1
+	VMULPS           Z13, Z3, Z3
+	VMULPS           Z14, Z5, Z5
+	VMULPS           Z15, Z7, Z7
 	PREFETCHT0       8000(R14)
 	PREFETCHT0       8064(R14)
 	PREFETCHT0       8128(R14)
 	PREFETCHT0       8192(R14)
 	PREFETCHT0       8256(R14)
-	VDIVPS           Z16, Z12, Z12
-	VDIVPS           Z17, Z13, Z13
-	VDIVPS           Z18, Z14, Z14
-	VDIVPS           Z19, Z15, Z15
+	VADDPS.BCST      vectorConstants<>+832(SB), Z0, Z0
+	VADDPS.BCST      vectorConstants<>+832(SB), Z2, Z2
+	VADDPS.BCST      vectorConstants<>+832(SB), Z6, Z6
+	VMULPS           (R9), Z2, Z2
+	VMULPS           Z4, Z0, Z0
+	VADDPS           Z0, Z2, Z2
+	VMOVUPS          Z2, (R9)
+	VADDPS.BCST      vectorConstants<>+832(SB), Z1, Z1
+	VADDPS.BCST      vectorConstants<>+832(SB), Z3, Z3
+	VADDPS.BCST      vectorConstants<>+832(SB), Z7, Z7
+	VMULPS           64(R9), Z3, Z3
+	VMULPS           Z5, Z1, Z1
+	VADDPS           Z1, Z3, Z3
+	VMOVUPS          Z3, 64(R9)
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z2, Z2
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z3, Z3
 	PREFETCHT0       8320(R14)
 	PREFETCHT0       8384(R14)
 	PREFETCHT0       8448(R14)
 	PREFETCHT0       8512(R14)
 	PREFETCHT0       8576(R14)
-	VMULPS           Z12, Z1, Z1
-	VMULPS           Z13, Z3, Z3
-	VMULPS           Z14, Z5, Z5
-	VMULPS           Z15, Z7, Z7
+	VMULPS           Z2, Z2, Z8
+	VMULPS           Z3, Z3, Z9
 	PREFETCHT0       8640(R14)
 	PREFETCHT0       8704(R14)
 	PREFETCHT0       8768(R14)
 	PREFETCHT0       8832(R14)
 	PREFETCHT0       8896(R14)
-	VMULPS.BCST      vectorConstants<>+416(SB), Z0, Z0
-	VADDPS.BCST      vectorConstants<>+416(SB), Z0, Z0
-	VMULPS.BCST      vectorConstants<>+416(SB), Z2, Z2
-	VADDPS.BCST      vectorConstants<>+416(SB), Z2, Z2
-	VMULPS.BCST      vectorConstants<>+416(SB), Z6, Z6
-	VADDPS.BCST      vectorConstants<>+416(SB), Z6, Z6
-	VMULPS           (R9), Z2, Z2
-	VMULPS           Z4, Z0, Z0
-	VADDPS           Z0, Z2, Z2
-	VMOVUPS          Z2, (R9)
-	VMULPS.BCST      vectorConstants<>+416(SB), Z1, Z1
-	VADDPS.BCST      vectorConstants<>+416(SB), Z1, Z1
-	VMULPS.BCST      vectorConstants<>+416(SB), Z3, Z3
-	VADDPS.BCST      vectorConstants<>+416(SB), Z3, Z3
-	VMULPS.BCST      vectorConstants<>+416(SB), Z7, Z7
-	VADDPS.BCST      vectorConstants<>+416(SB), Z7, Z7
-	VMULPS           64(R9), Z3, Z3
-	VMULPS           Z5, Z1, Z1
-	VADDPS           Z1, Z3, Z3
-	VMOVUPS          Z3, 64(R9)
-	VMINPS.BCST      vectorConstants<>+0(SB), Z2, Z2
-	VMINPS.BCST      vectorConstants<>+0(SB), Z3, Z3
+	VMULPS.BCST      vectorConstants<>+64(SB), Z8, Z10
+	VADDPS.BCST      vectorConstants<>+96(SB), Z10, Z10
+	VMULPS.BCST      vectorConstants<>+64(SB), Z9, Z11
+	VADDPS.BCST      vectorConstants<>+96(SB), Z11, Z11
 	PREFETCHT0       8960(R14)
 	PREFETCHT0       9024(R14)
 	PREFETCHT0       9088(R14)
 	PREFETCHT0       9152(R14)
 	PREFETCHT0       9216(R14)
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z2, Z2
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z3, Z3
+	VMULPS.BCST      vectorConstants<>+288(SB), Z8, Z12
+	VADDPS.BCST      vectorConstants<>+320(SB), Z12, Z12
+	VMULPS.BCST      vectorConstants<>+288(SB), Z9, Z13
+	VADDPS.BCST      vectorConstants<>+320(SB), Z13, Z13
 	PREFETCHT0       9280(R14)
 	PREFETCHT0       9344(R14)
 	PREFETCHT0       9408(R14)
 	PREFETCHT0       9472(R14)
 	PREFETCHT0       9536(R14)
-	VMULPS           Z2, Z2, Z8
-	VMULPS           Z3, Z3, Z9
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z8, Z10
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z9, Z11
 	PREFETCHT0       9600(R14)
 	PREFETCHT0       9664(R14)
 	PREFETCHT0       9728(R14)
 	PREFETCHT0       9792(R14)
 	PREFETCHT0       9856(R14)
-	VMULPS.BCST      vectorConstants<>+64(SB), Z8, Z10
-	VADDPS.BCST      vectorConstants<>+96(SB), Z10, Z10
-	VMULPS.BCST      vectorConstants<>+64(SB), Z9, Z11
-	VADDPS.BCST      vectorConstants<>+96(SB), Z11, Z11
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z8, Z12
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z9, Z13
 	PREFETCHT0       9920(R14)
 	PREFETCHT0       9984(R14)
 	PREFETCHT0       10048(R14)
 	PREFETCHT0       10112(R14)
 	PREFETCHT0       10176(R14)
-	VMULPS.BCST      vectorConstants<>+288(SB), Z8, Z12
-	VADDPS.BCST      vectorConstants<>+320(SB), Z12, Z12
-	VMULPS.BCST      vectorConstants<>+288(SB), Z9, Z13
-	VADDPS.BCST      vectorConstants<>+320(SB), Z13, Z13
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z8, Z10
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z9, Z11
 	PREFETCHT0       10240(R14)
 	PREFETCHT0       10304(R14)
 	PREFETCHT0       10368(R14)
 	PREFETCHT0       10432(R14)
 	PREFETCHT0       10496(R14)
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z8, Z10
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z9, Z11
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z8, Z12
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z9, Z13
 	PREFETCHT0       10560(R14)
 	PREFETCHT0       10624(R14)
 	PREFETCHT0       10688(R14)
 	PREFETCHT0       10752(R14)
 	PREFETCHT0       10816(R14)
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z8, Z12
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z9, Z13
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z8, Z10
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z9, Z11
 	PREFETCHT0       10880(R14)
 	PREFETCHT0       10944(R14)
 	PREFETCHT0       11008(R14)
 	PREFETCHT0       11072(R14)
 	PREFETCHT0       11136(R14)
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z8, Z10
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z9, Z11
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z8, Z10
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z9, Z11
 	PREFETCHT0       11200(R14)
 	PREFETCHT0       11264(R14)
 	PREFETCHT0       11328(R14)
 	PREFETCHT0       11392(R14)
 	PREFETCHT0       11456(R14)
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z8, Z12
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z9, Z13
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z8, Z10
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z9, Z11
 	PREFETCHT0       11520(R14)
 	PREFETCHT0       11584(R14)
 	PREFETCHT0       11648(R14)
 	PREFETCHT0       11712(R14)
 	PREFETCHT0       11776(R14)
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z8, Z10
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z9, Z11
+	VDIVPS           Z12, Z10, Z10
+	VDIVPS           Z13, Z11, Z11
 	PREFETCHT0       11840(R14)
 	PREFETCHT0       11904(R14)
 	PREFETCHT0       11968(R14)
 	PREFETCHT0       12032(R14)
 	PREFETCHT0       12096(R14)
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z8, Z10
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z9, Z11
-	PREFETCHT0       12160(R14)
-	PREFETCHT0       12224(R14)
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z8, Z10
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z9, Z11
-	VDIVPS           Z12, Z10, Z10
-	VDIVPS           Z13, Z11, Z11
 	VMULPS           Z10, Z2, Z2
 	VMULPS           Z11, Z3, Z3
+	PREFETCHT0       12160(R14)
+	PREFETCHT0       12224(R14)
 	VMULPS           Z2, Z6, Z6
 	VMULPS           Z3, Z7, Z7
 	VMOVUPS          Z6, (R10)
@@ -4419,7 +4422,7 @@ input:
 	RET
 
 // func float32StepAVX512Half(a *byte)
-// Requires: AVX, AVX512F, CMOV, MMX+
+// Requires: AVX, AVX512DQ, AVX512F, CMOV, MMX+
 TEXT ·float32StepAVX512Half(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), R8
@@ -4545,239 +4548,218 @@ recurrent:
 	ADDQ             8(AX), R12
 	CMPQ             BX, $+1
 	CMOVQNE          R12, R14
-	VMULPS.BCST      vectorConstants<>+416(SB), Z0, Z0
-	VMULPS.BCST      vectorConstants<>+416(SB), Z1, Z1
-	VMULPS.BCST      vectorConstants<>+416(SB), Z3, Z3
-	VMINPS.BCST      vectorConstants<>+0(SB), Z0, Z0
-	VMINPS.BCST      vectorConstants<>+0(SB), Z1, Z1
-	VMINPS.BCST      vectorConstants<>+0(SB), Z2, Z2
-	VMINPS.BCST      vectorConstants<>+0(SB), Z3, Z3
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z0, Z0
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z1, Z1
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z2, Z2
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z3, Z3
 	PREFETCHT0       (R14)
 	PREFETCHT0       64(R14)
 	PREFETCHT0       128(R14)
 	PREFETCHT0       192(R14)
 	PREFETCHT0       256(R14)
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z0, Z0
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z1, Z1
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z2, Z2
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z3, Z3
+	VMULPS           Z0, Z0, Z4
+	VMULPS           Z1, Z1, Z5
+	VMULPS           Z2, Z2, Z6
+	VMULPS           Z3, Z3, Z7
 	PREFETCHT0       320(R14)
 	PREFETCHT0       384(R14)
 	PREFETCHT0       448(R14)
 	PREFETCHT0       512(R14)
 	PREFETCHT0       576(R14)
-	VMULPS           Z0, Z0, Z4
-	VMULPS           Z1, Z1, Z5
-	VMULPS           Z2, Z2, Z6
-	VMULPS           Z3, Z3, Z7
+	VMULPS.BCST      vectorConstants<>+480(SB), Z4, Z8
+	VADDPS.BCST      vectorConstants<>+512(SB), Z8, Z8
+	VMULPS.BCST      vectorConstants<>+480(SB), Z5, Z9
+	VADDPS.BCST      vectorConstants<>+512(SB), Z9, Z9
+	VMULPS.BCST      vectorConstants<>+64(SB), Z6, Z10
+	VADDPS.BCST      vectorConstants<>+96(SB), Z10, Z10
+	VMULPS.BCST      vectorConstants<>+480(SB), Z7, Z11
+	VADDPS.BCST      vectorConstants<>+512(SB), Z11, Z11
 	PREFETCHT0       640(R14)
 	PREFETCHT0       704(R14)
 	PREFETCHT0       768(R14)
 	PREFETCHT0       832(R14)
 	PREFETCHT0       896(R14)
-	VMULPS.BCST      vectorConstants<>+64(SB), Z4, Z8
-	VADDPS.BCST      vectorConstants<>+96(SB), Z8, Z8
-	VMULPS.BCST      vectorConstants<>+64(SB), Z5, Z9
-	VADDPS.BCST      vectorConstants<>+96(SB), Z9, Z9
-	VMULPS.BCST      vectorConstants<>+64(SB), Z6, Z10
-	VADDPS.BCST      vectorConstants<>+96(SB), Z10, Z10
-	VMULPS.BCST      vectorConstants<>+64(SB), Z7, Z11
-	VADDPS.BCST      vectorConstants<>+96(SB), Z11, Z11
+	VMULPS.BCST      vectorConstants<>+704(SB), Z4, Z12
+	VADDPS.BCST      vectorConstants<>+736(SB), Z12, Z12
+	VMULPS.BCST      vectorConstants<>+704(SB), Z5, Z13
+	VADDPS.BCST      vectorConstants<>+736(SB), Z13, Z13
+	VMULPS.BCST      vectorConstants<>+288(SB), Z6, Z14
+	VADDPS.BCST      vectorConstants<>+320(SB), Z14, Z14
+	VMULPS.BCST      vectorConstants<>+704(SB), Z7, Z15
+	VADDPS.BCST      vectorConstants<>+736(SB), Z15, Z15
 	PREFETCHT0       960(R14)
 	PREFETCHT0       1024(R14)
 	PREFETCHT0       1088(R14)
 	PREFETCHT0       1152(R14)
 	PREFETCHT0       1216(R14)
-	VMULPS.BCST      vectorConstants<>+288(SB), Z4, Z12
-	VADDPS.BCST      vectorConstants<>+320(SB), Z12, Z12
-	VMULPS.BCST      vectorConstants<>+288(SB), Z5, Z13
-	VADDPS.BCST      vectorConstants<>+320(SB), Z13, Z13
-	VMULPS.BCST      vectorConstants<>+288(SB), Z6, Z14
-	VADDPS.BCST      vectorConstants<>+320(SB), Z14, Z14
-	VMULPS.BCST      vectorConstants<>+288(SB), Z7, Z15
-	VADDPS.BCST      vectorConstants<>+320(SB), Z15, Z15
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z4, Z8
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z5, Z9
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z6, Z10
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z7, Z11
 	PREFETCHT0       1280(R14)
 	PREFETCHT0       1344(R14)
 	PREFETCHT0       1408(R14)
 	PREFETCHT0       1472(R14)
 	PREFETCHT0       1536(R14)
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z4, Z8
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z5, Z9
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z6, Z10
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z7, Z11
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z4, Z12
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z5, Z13
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z6, Z14
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z7, Z15
 	PREFETCHT0       1600(R14)
 	PREFETCHT0       1664(R14)
 	PREFETCHT0       1728(R14)
 	PREFETCHT0       1792(R14)
 	PREFETCHT0       1856(R14)
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z4, Z12
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z5, Z13
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z6, Z14
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z7, Z15
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z4, Z8
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z5, Z9
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z6, Z10
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z7, Z11
 	PREFETCHT0       1920(R14)
 	PREFETCHT0       1984(R14)
 	PREFETCHT0       2048(R14)
 	PREFETCHT0       2112(R14)
 	PREFETCHT0       2176(R14)
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z4, Z8
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z5, Z9
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z6, Z10
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z7, Z11
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z4, Z12
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z5, Z13
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z6, Z14
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z7, Z15
 	PREFETCHT0       2240(R14)
 	PREFETCHT0       2304(R14)
 	PREFETCHT0       2368(R14)
 	PREFETCHT0       2432(R14)
 	PREFETCHT0       2496(R14)
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z4, Z12
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z5, Z13
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z6, Z14
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z7, Z15
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z4, Z8
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z5, Z9
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z6, Z10
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z7, Z11
 	PREFETCHT0       2560(R14)
 	PREFETCHT0       2624(R14)
 	PREFETCHT0       2688(R14)
 	PREFETCHT0       2752(R14)
 	PREFETCHT0       2816(R14)
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z4, Z8
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z5, Z9
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z6, Z10
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z7, Z11
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z4, Z8
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z5, Z9
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z6, Z10
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z7, Z11
 	PREFETCHT0       2880(R14)
 	PREFETCHT0       2944(R14)
 	PREFETCHT0       3008(R14)
 	PREFETCHT0       3072(R14)
 	PREFETCHT0       3136(R14)
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z4, Z8
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z5, Z9
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z6, Z10
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z7, Z11
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z4, Z8
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z5, Z9
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z6, Z10
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z7, Z11
 	PREFETCHT0       3200(R14)
 	PREFETCHT0       3264(R14)
 	PREFETCHT0       3328(R14)
 	PREFETCHT0       3392(R14)
 	PREFETCHT0       3456(R14)
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z4, Z8
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z5, Z9
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z6, Z10
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z7, Z11
+	VDIVPS           Z12, Z8, Z8
+	VDIVPS           Z13, Z9, Z9
+	VDIVPS           Z14, Z10, Z10
+	VDIVPS           Z15, Z11, Z11
 	PREFETCHT0       3520(R14)
 	PREFETCHT0       3584(R14)
 	PREFETCHT0       3648(R14)
 	PREFETCHT0       3712(R14)
 	PREFETCHT0       3776(R14)
-	VDIVPS           Z12, Z8, Z8
-	VDIVPS           Z13, Z9, Z9
-	VDIVPS           Z14, Z10, Z10
-	VDIVPS           Z15, Z11, Z11
+	VMULPS           Z8, Z0, Z0
+	VMULPS           Z9, Z1, Z1
+	VMULPS           Z10, Z2, Z2
+	VMULPS           Z11, Z3, Z3
 	PREFETCHT0       3840(R14)
 	PREFETCHT0       3904(R14)
 	PREFETCHT0       3968(R14)
 	PREFETCHT0       4032(R14)
 	PREFETCHT0       4096(R14)
-	VMULPS           Z8, Z0, Z0
-	VMULPS           Z9, Z1, Z1
-	VMULPS           Z10, Z2, Z2
-	VMULPS           Z11, Z3, Z3
+	VADDPS.BCST      vectorConstants<>+832(SB), Z0, Z0
+	VADDPS.BCST      vectorConstants<>+832(SB), Z1, Z1
+	VADDPS.BCST      vectorConstants<>+832(SB), Z3, Z3
+	VMULPS           (R9), Z1, Z1
+	VMULPS           Z2, Z0, Z0
+	VADDPS           Z0, Z1, Z1
+	VMOVUPS          Z1, (R9)
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z1, Z1
 	PREFETCHT0       4160(R14)
 	PREFETCHT0       4224(R14)
 	PREFETCHT0       4288(R14)
 	PREFETCHT0       4352(R14)
 	PREFETCHT0       4416(R14)
-	VMULPS.BCST      vectorConstants<>+416(SB), Z0, Z0
-	VADDPS.BCST      vectorConstants<>+416(SB), Z0, Z0
-	VMULPS.BCST      vectorConstants<>+416(SB), Z1, Z1
-	VADDPS.BCST      vectorConstants<>+416(SB), Z1, Z1
-	VMULPS.BCST      vectorConstants<>+416(SB), Z3, Z3
-	VADDPS.BCST      vectorConstants<>+416(SB), Z3, Z3
-	VMULPS           (R9), Z1, Z1
-	VMULPS           Z2, Z0, Z0
-	VADDPS           Z0, Z1, Z1
-	VMOVUPS          Z1, (R9)
-	VMINPS.BCST      vectorConstants<>+0(SB), Z1, Z1
+	VMULPS           Z1, Z1, Z4
 	PREFETCHT0       4480(R14)
 	PREFETCHT0       4544(R14)
 	PREFETCHT0       4608(R14)
 	PREFETCHT0       4672(R14)
 	PREFETCHT0       4736(R14)
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z1, Z1
+	VMULPS.BCST      vectorConstants<>+64(SB), Z4, Z5
+	VADDPS.BCST      vectorConstants<>+96(SB), Z5, Z5
 	PREFETCHT0       4800(R14)
 	PREFETCHT0       4864(R14)
 	PREFETCHT0       4928(R14)
 	PREFETCHT0       4992(R14)
 	PREFETCHT0       5056(R14)
-	VMULPS           Z1, Z1, Z4
+	VMULPS.BCST      vectorConstants<>+288(SB), Z4, Z6
+	VADDPS.BCST      vectorConstants<>+320(SB), Z6, Z6
 	PREFETCHT0       5120(R14)
 	PREFETCHT0       5184(R14)
 	PREFETCHT0       5248(R14)
 	PREFETCHT0       5312(R14)
 	PREFETCHT0       5376(R14)
-	VMULPS.BCST      vectorConstants<>+64(SB), Z4, Z5
-	VADDPS.BCST      vectorConstants<>+96(SB), Z5, Z5
+	VFMADD213PS.BCST vectorConstants<>+128(SB), Z4, Z5
 	PREFETCHT0       5440(R14)
 	PREFETCHT0       5504(R14)
 	PREFETCHT0       5568(R14)
 	PREFETCHT0       5632(R14)
 	PREFETCHT0       5696(R14)
-	VMULPS.BCST      vectorConstants<>+288(SB), Z4, Z6
-	VADDPS.BCST      vectorConstants<>+320(SB), Z6, Z6
+	VFMADD213PS.BCST vectorConstants<>+352(SB), Z4, Z6
 	PREFETCHT0       5760(R14)
 	PREFETCHT0       5824(R14)
 	PREFETCHT0       5888(R14)
 	PREFETCHT0       5952(R14)
 	PREFETCHT0       6016(R14)
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z4, Z5
+	VFMADD213PS.BCST vectorConstants<>+160(SB), Z4, Z5
 	PREFETCHT0       6080(R14)
 	PREFETCHT0       6144(R14)
 	PREFETCHT0       6208(R14)
 	PREFETCHT0       6272(R14)
 	PREFETCHT0       6336(R14)
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z4, Z6
+	VFMADD213PS.BCST vectorConstants<>+384(SB), Z4, Z6
 	PREFETCHT0       6400(R14)
 	PREFETCHT0       6464(R14)
 	PREFETCHT0       6528(R14)
 	PREFETCHT0       6592(R14)
 	PREFETCHT0       6656(R14)
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z4, Z5
+	VFMADD213PS.BCST vectorConstants<>+192(SB), Z4, Z5
 	PREFETCHT0       6720(R14)
 	PREFETCHT0       6784(R14)
 	PREFETCHT0       6848(R14)
 	PREFETCHT0       6912(R14)
 	PREFETCHT0       6976(R14)
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z4, Z6
+	VFMADD213PS.BCST vectorConstants<>+224(SB), Z4, Z5
 	PREFETCHT0       7040(R14)
 	PREFETCHT0       7104(R14)
 	PREFETCHT0       7168(R14)
 	PREFETCHT0       7232(R14)
 	PREFETCHT0       7296(R14)
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z4, Z5
+	VFMADD213PS.BCST vectorConstants<>+256(SB), Z4, Z5
 	PREFETCHT0       7360(R14)
 	PREFETCHT0       7424(R14)
 	PREFETCHT0       7488(R14)
 	PREFETCHT0       7552(R14)
 	PREFETCHT0       7616(R14)
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z4, Z5
+	VDIVPS           Z6, Z5, Z5
 	PREFETCHT0       7680(R14)
 	PREFETCHT0       7744(R14)
 	PREFETCHT0       7808(R14)
 	PREFETCHT0       7872(R14)
 	PREFETCHT0       7936(R14)
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z4, Z5
+	VMULPS           Z5, Z1, Z1
 	PREFETCHT0       8000(R14)
 	PREFETCHT0       8064(R14)
 	PREFETCHT0       8128(R14)
 	PREFETCHT0       8192(R14)
 	PREFETCHT0       8256(R14)
-	VDIVPS           Z6, Z5, Z5
-	PREFETCHT0       8320(R14)
-	PREFETCHT0       8384(R14)
-	PREFETCHT0       8448(R14)
-	PREFETCHT0       8512(R14)
-	PREFETCHT0       8576(R14)
-	VMULPS           Z5, Z1, Z1
-	PREFETCHT0       8640(R14)
-	PREFETCHT0       8704(R14)
-	PREFETCHT0       8768(R14)
-	PREFETCHT0       8832(R14)
-	PREFETCHT0       8896(R14)
 	VMULPS           Z1, Z3, Z3
 	VMOVUPS          Z3, (R10)
 	VMOVUPS          Z3, (R11)
@@ -5092,318 +5074,306 @@ recurrent:
 	ADDQ         8(AX), R12
 	CMPQ         BX, $+1
 	CMOVQNE      R12, R14
-	VMULPS       vectorConstants<>+416(SB), Y0, Y0
-	VMULPS       vectorConstants<>+416(SB), Y2, Y2
-	VMULPS       vectorConstants<>+416(SB), Y6, Y6
-	VMULPS       vectorConstants<>+416(SB), Y1, Y1
-	VMULPS       vectorConstants<>+416(SB), Y3, Y3
-	VMULPS       vectorConstants<>+416(SB), Y7, Y7
-	VMINPS       vectorConstants<>+0(SB), Y0, Y0
-	VMINPS       vectorConstants<>+0(SB), Y2, Y2
+	VMINPS       vectorConstants<>+416(SB), Y0, Y0
+	VMAXPS       vectorConstants<>+448(SB), Y0, Y0
+	VMINPS       vectorConstants<>+416(SB), Y2, Y2
+	VMAXPS       vectorConstants<>+448(SB), Y2, Y2
 	PREFETCHT0   (R14)
 	PREFETCHT0   64(R14)
-	VMAXPS       vectorConstants<>+32(SB), Y0, Y0
-	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
-	PREFETCHT0   128(R14)
-	PREFETCHT0   192(R14)
 	VMULPS       Y0, Y0, Y8
 	VMULPS       Y2, Y2, Y9
+	PREFETCHT0   128(R14)
+	PREFETCHT0   192(R14)
+	VMULPS       vectorConstants<>+480(SB), Y8, Y10
+	VADDPS       vectorConstants<>+512(SB), Y10, Y10
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
 	PREFETCHT0   256(R14)
 	PREFETCHT0   320(R14)
-	VMULPS       vectorConstants<>+64(SB), Y8, Y10
-	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+704(SB), Y8, Y12
+	VADDPS       vectorConstants<>+736(SB), Y12, Y12
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	PREFETCHT0   384(R14)
 	PREFETCHT0   448(R14)
-	VMULPS       vectorConstants<>+288(SB), Y8, Y12
-	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VFMADD213PS  vectorConstants<>+544(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+544(SB), Y9, Y11
 	PREFETCHT0   512(R14)
 	PREFETCHT0   576(R14)
-	VFMADD213PS  vectorConstants<>+128(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+128(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+768(SB), Y8, Y12
+	VFMADD213PS  vectorConstants<>+768(SB), Y9, Y13
 	PREFETCHT0   640(R14)
 	PREFETCHT0   704(R14)
-	VFMADD213PS  vectorConstants<>+352(SB), Y8, Y12
-	VFMADD213PS  vectorConstants<>+352(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+576(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+576(SB), Y9, Y11
 	PREFETCHT0   768(R14)
 	PREFETCHT0   832(R14)
-	VFMADD213PS  vectorConstants<>+160(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+160(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+800(SB), Y8, Y12
+	VFMADD213PS  vectorConstants<>+800(SB), Y9, Y13
 	PREFETCHT0   896(R14)
 	PREFETCHT0   960(R14)
-	VFMADD213PS  vectorConstants<>+384(SB), Y8, Y12
-	VFMADD213PS  vectorConstants<>+384(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+608(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+608(SB), Y9, Y11
 	PREFETCHT0   1024(R14)
 	PREFETCHT0   1088(R14)
-	VFMADD213PS  vectorConstants<>+192(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+192(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+640(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+640(SB), Y9, Y11
 	PREFETCHT0   1152(R14)
 	PREFETCHT0   1216(R14)
-	VFMADD213PS  vectorConstants<>+224(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+224(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+672(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+672(SB), Y9, Y11
 	PREFETCHT0   1280(R14)
 	PREFETCHT0   1344(R14)
-	VFMADD213PS  vectorConstants<>+256(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+256(SB), Y9, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
 	PREFETCHT0   1408(R14)
 	PREFETCHT0   1472(R14)
-	VDIVPS       Y12, Y10, Y10
-	VDIVPS       Y13, Y11, Y11
-	PREFETCHT0   1536(R14)
-	PREFETCHT0   1600(R14)
 	VMULPS       Y10, Y0, Y0
 	VMULPS       Y11, Y2, Y2
+	PREFETCHT0   1536(R14)
+	PREFETCHT0   1600(R14)
+	VMINPS       vectorConstants<>+0(SB), Y4, Y4
+	VMAXPS       vectorConstants<>+32(SB), Y4, Y4
+	VMINPS       vectorConstants<>+416(SB), Y6, Y6
+	VMAXPS       vectorConstants<>+448(SB), Y6, Y6
 	PREFETCHT0   1664(R14)
 	PREFETCHT0   1728(R14)
-	VMINPS       vectorConstants<>+0(SB), Y4, Y4
-	VMINPS       vectorConstants<>+0(SB), Y6, Y6
-	PREFETCHT0   1792(R14)
-	PREFETCHT0   1856(R14)
-	VMAXPS       vectorConstants<>+32(SB), Y4, Y4
-	VMAXPS       vectorConstants<>+32(SB), Y6, Y6
-	PREFETCHT0   1920(R14)
-	PREFETCHT0   1984(R14)
 	VMULPS       Y4, Y4, Y8
 	VMULPS       Y6, Y6, Y9
+	PREFETCHT0   1792(R14)
+	PREFETCHT0   1856(R14)
+	VMULPS       vectorConstants<>+64(SB), Y8, Y10
+	VADDPS       vectorConstants<>+96(SB), Y10, Y10
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
+	PREFETCHT0   1920(R14)
+	PREFETCHT0   1984(R14)
+	VMULPS       vectorConstants<>+288(SB), Y8, Y12
+	VADDPS       vectorConstants<>+320(SB), Y12, Y12
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	PREFETCHT0   2048(R14)
 	PREFETCHT0   2112(R14)
-	VMULPS       vectorConstants<>+64(SB), Y8, Y10
-	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VFMADD213PS  vectorConstants<>+128(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+544(SB), Y9, Y11
 	PREFETCHT0   2176(R14)
 	PREFETCHT0   2240(R14)
-	VMULPS       vectorConstants<>+288(SB), Y8, Y12
-	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VFMADD213PS  vectorConstants<>+352(SB), Y8, Y12
+	VFMADD213PS  vectorConstants<>+768(SB), Y9, Y13
 	PREFETCHT0   2304(R14)
 	PREFETCHT0   2368(R14)
-	VFMADD213PS  vectorConstants<>+128(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+128(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+160(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+576(SB), Y9, Y11
 	PREFETCHT0   2432(R14)
 	PREFETCHT0   2496(R14)
-	VFMADD213PS  vectorConstants<>+352(SB), Y8, Y12
-	VFMADD213PS  vectorConstants<>+352(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+384(SB), Y8, Y12
+	VFMADD213PS  vectorConstants<>+800(SB), Y9, Y13
 	PREFETCHT0   2560(R14)
 	PREFETCHT0   2624(R14)
-	VFMADD213PS  vectorConstants<>+160(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+160(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+192(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+608(SB), Y9, Y11
 	PREFETCHT0   2688(R14)
 	PREFETCHT0   2752(R14)
-	VFMADD213PS  vectorConstants<>+384(SB), Y8, Y12
-	VFMADD213PS  vectorConstants<>+384(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+224(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+640(SB), Y9, Y11
 	PREFETCHT0   2816(R14)
 	PREFETCHT0   2880(R14)
-	VFMADD213PS  vectorConstants<>+192(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+192(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+256(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+672(SB), Y9, Y11
 	PREFETCHT0   2944(R14)
 	PREFETCHT0   3008(R14)
-	VFMADD213PS  vectorConstants<>+224(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+224(SB), Y9, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
 	PREFETCHT0   3072(R14)
 	PREFETCHT0   3136(R14)
-	VFMADD213PS  vectorConstants<>+256(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+256(SB), Y9, Y11
-	PREFETCHT0   3200(R14)
-	PREFETCHT0   3264(R14)
-	VDIVPS       Y12, Y10, Y10
-	VDIVPS       Y13, Y11, Y11
-	PREFETCHT0   3328(R14)
-	PREFETCHT0   3392(R14)
 	VMULPS       Y10, Y4, Y4
 	VMULPS       Y11, Y6, Y6
-	PREFETCHT0   3456(R14)
-	PREFETCHT0   3520(R14)
-	VMINPS       vectorConstants<>+0(SB), Y1, Y1
-	VMINPS       vectorConstants<>+0(SB), Y3, Y3
-	PREFETCHT0   3584(R14)
-	PREFETCHT0   3648(R14)
-	VMAXPS       vectorConstants<>+32(SB), Y1, Y1
-	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
-	PREFETCHT0   3712(R14)
-	PREFETCHT0   3776(R14)
+	PREFETCHT0   3200(R14)
+	PREFETCHT0   3264(R14)
+	VMINPS       vectorConstants<>+416(SB), Y1, Y1
+	VMAXPS       vectorConstants<>+448(SB), Y1, Y1
+	VMINPS       vectorConstants<>+416(SB), Y3, Y3
+	VMAXPS       vectorConstants<>+448(SB), Y3, Y3
+	PREFETCHT0   3328(R14)
+	PREFETCHT0   3392(R14)
 	VMULPS       Y1, Y1, Y8
 	VMULPS       Y3, Y3, Y9
+	PREFETCHT0   3456(R14)
+	PREFETCHT0   3520(R14)
+	VMULPS       vectorConstants<>+480(SB), Y8, Y10
+	VADDPS       vectorConstants<>+512(SB), Y10, Y10
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
+	PREFETCHT0   3584(R14)
+	PREFETCHT0   3648(R14)
+	VMULPS       vectorConstants<>+704(SB), Y8, Y12
+	VADDPS       vectorConstants<>+736(SB), Y12, Y12
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
+	PREFETCHT0   3712(R14)
+	PREFETCHT0   3776(R14)
+	VFMADD213PS  vectorConstants<>+544(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+544(SB), Y9, Y11
 	PREFETCHT0   3840(R14)
 	PREFETCHT0   3904(R14)
-	VMULPS       vectorConstants<>+64(SB), Y8, Y10
-	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VFMADD213PS  vectorConstants<>+768(SB), Y8, Y12
+	VFMADD213PS  vectorConstants<>+768(SB), Y9, Y13
 	PREFETCHT0   3968(R14)
 	PREFETCHT0   4032(R14)
-	VMULPS       vectorConstants<>+288(SB), Y8, Y12
-	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VFMADD213PS  vectorConstants<>+576(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+576(SB), Y9, Y11
 	PREFETCHT0   4096(R14)
 	PREFETCHT0   4160(R14)
-	VFMADD213PS  vectorConstants<>+128(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+128(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+800(SB), Y8, Y12
+	VFMADD213PS  vectorConstants<>+800(SB), Y9, Y13
 	PREFETCHT0   4224(R14)
 	PREFETCHT0   4288(R14)
-	VFMADD213PS  vectorConstants<>+352(SB), Y8, Y12
-	VFMADD213PS  vectorConstants<>+352(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+608(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+608(SB), Y9, Y11
 	PREFETCHT0   4352(R14)
 	PREFETCHT0   4416(R14)
-	VFMADD213PS  vectorConstants<>+160(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+160(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+640(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+640(SB), Y9, Y11
 	PREFETCHT0   4480(R14)
 	PREFETCHT0   4544(R14)
-	VFMADD213PS  vectorConstants<>+384(SB), Y8, Y12
-	VFMADD213PS  vectorConstants<>+384(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+672(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+672(SB), Y9, Y11
 	PREFETCHT0   4608(R14)
 	PREFETCHT0   4672(R14)
-	VFMADD213PS  vectorConstants<>+192(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+192(SB), Y9, Y11
+	VDIVPS       Y12, Y10, Y10
+	VDIVPS       Y13, Y11, Y11
 	PREFETCHT0   4736(R14)
 	PREFETCHT0   4800(R14)
-	VFMADD213PS  vectorConstants<>+224(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+224(SB), Y9, Y11
-	PREFETCHT0   4864(R14)
-	PREFETCHT0   4928(R14)
-	VFMADD213PS  vectorConstants<>+256(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+256(SB), Y9, Y11
-	PREFETCHT0   4992(R14)
-	PREFETCHT0   5056(R14)
-	VDIVPS       Y12, Y10, Y10
-	VDIVPS       Y13, Y11, Y11
-	PREFETCHT0   5120(R14)
-	PREFETCHT0   5184(R14)
 	VMULPS       Y10, Y1, Y1
 	VMULPS       Y11, Y3, Y3
-	PREFETCHT0   5248(R14)
-	PREFETCHT0   5312(R14)
+	PREFETCHT0   4864(R14)
+	PREFETCHT0   4928(R14)
 	VMINPS       vectorConstants<>+0(SB), Y5, Y5
-	VMINPS       vectorConstants<>+0(SB), Y7, Y7
-	PREFETCHT0   5376(R14)
-	PREFETCHT0   5440(R14)
 	VMAXPS       vectorConstants<>+32(SB), Y5, Y5
-	VMAXPS       vectorConstants<>+32(SB), Y7, Y7
-	PREFETCHT0   5504(R14)
-	PREFETCHT0   5568(R14)
+	VMINPS       vectorConstants<>+416(SB), Y7, Y7
+	VMAXPS       vectorConstants<>+448(SB), Y7, Y7
+	PREFETCHT0   4992(R14)
+	PREFETCHT0   5056(R14)
 	VMULPS       Y5, Y5, Y8
 	VMULPS       Y7, Y7, Y9
-	PREFETCHT0   5632(R14)
-	PREFETCHT0   5696(R14)
+	PREFETCHT0   5120(R14)
+	PREFETCHT0   5184(R14)
 	VMULPS       vectorConstants<>+64(SB), Y8, Y10
 	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
-	PREFETCHT0   5760(R14)
-	PREFETCHT0   5824(R14)
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
+	PREFETCHT0   5248(R14)
+	PREFETCHT0   5312(R14)
 	VMULPS       vectorConstants<>+288(SB), Y8, Y12
 	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
+	PREFETCHT0   5376(R14)
+	PREFETCHT0   5440(R14)
+	VFMADD213PS  vectorConstants<>+128(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+544(SB), Y9, Y11
+	PREFETCHT0   5504(R14)
+	PREFETCHT0   5568(R14)
+	VFMADD213PS  vectorConstants<>+352(SB), Y8, Y12
+	VFMADD213PS  vectorConstants<>+768(SB), Y9, Y13
+	PREFETCHT0   5632(R14)
+	PREFETCHT0   5696(R14)
+	VFMADD213PS  vectorConstants<>+160(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+576(SB), Y9, Y11
+	PREFETCHT0   5760(R14)
+	PREFETCHT0   5824(R14)
+	VFMADD213PS  vectorConstants<>+384(SB), Y8, Y12
+	VFMADD213PS  vectorConstants<>+800(SB), Y9, Y13
 	PREFETCHT0   5888(R14)
 	PREFETCHT0   5952(R14)
-	VFMADD213PS  vectorConstants<>+128(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+128(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+192(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+608(SB), Y9, Y11
 	PREFETCHT0   6016(R14)
 	PREFETCHT0   6080(R14)
-	VFMADD213PS  vectorConstants<>+352(SB), Y8, Y12
-	VFMADD213PS  vectorConstants<>+352(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+224(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+640(SB), Y9, Y11
 	PREFETCHT0   6144(R14)
 	PREFETCHT0   6208(R14)
-	VFMADD213PS  vectorConstants<>+160(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+160(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+256(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+672(SB), Y9, Y11
 	PREFETCHT0   6272(R14)
 	PREFETCHT0   6336(R14)
-	VFMADD213PS  vectorConstants<>+384(SB), Y8, Y12
-	VFMADD213PS  vectorConstants<>+384(SB), Y9, Y13
-	PREFETCHT0   6400(R14)
-	PREFETCHT0   6464(R14)
-	VFMADD213PS  vectorConstants<>+192(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+192(SB), Y9, Y11
-	PREFETCHT0   6528(R14)
-	PREFETCHT0   6592(R14)
-	VFMADD213PS  vectorConstants<>+224(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+224(SB), Y9, Y11
-	PREFETCHT0   6656(R14)
-	PREFETCHT0   6720(R14)
-	VFMADD213PS  vectorConstants<>+256(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+256(SB), Y9, Y11
-	PREFETCHT0   6784(R14)
-	PREFETCHT0   6848(R14)
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
-	PREFETCHT0   6912(R14)
-	PREFETCHT0   6976(R14)
+	PREFETCHT0   6400(R14)
+	PREFETCHT0   6464(R14)
 	VMULPS       Y10, Y5, Y5
 	VMULPS       Y11, Y7, Y7
-	PREFETCHT0   7040(R14)
-	PREFETCHT0   7104(R14)
-	VMULPS       vectorConstants<>+416(SB), Y0, Y0
-	VADDPS       vectorConstants<>+416(SB), Y0, Y0
-	VMULPS       vectorConstants<>+416(SB), Y2, Y2
-	VADDPS       vectorConstants<>+416(SB), Y2, Y2
-	VMULPS       vectorConstants<>+416(SB), Y6, Y6
-	VADDPS       vectorConstants<>+416(SB), Y6, Y6
+	PREFETCHT0   6528(R14)
+	PREFETCHT0   6592(R14)
+	VADDPS       vectorConstants<>+832(SB), Y0, Y0
+	VADDPS       vectorConstants<>+832(SB), Y2, Y2
+	VADDPS       vectorConstants<>+832(SB), Y6, Y6
 	VMULPS       (R9), Y2, Y2
 	VMULPS       Y4, Y0, Y0
 	VADDPS       Y0, Y2, Y2
 	VMOVUPS      Y2, (R9)
-	VMULPS       vectorConstants<>+416(SB), Y1, Y1
-	VADDPS       vectorConstants<>+416(SB), Y1, Y1
-	VMULPS       vectorConstants<>+416(SB), Y3, Y3
-	VADDPS       vectorConstants<>+416(SB), Y3, Y3
-	VMULPS       vectorConstants<>+416(SB), Y7, Y7
-	VADDPS       vectorConstants<>+416(SB), Y7, Y7
+	VADDPS       vectorConstants<>+832(SB), Y1, Y1
+	VADDPS       vectorConstants<>+832(SB), Y3, Y3
+	VADDPS       vectorConstants<>+832(SB), Y7, Y7
 	VMULPS       32(R9), Y3, Y3
 	VMULPS       Y5, Y1, Y1
 	VADDPS       Y1, Y3, Y3
 	VMOVUPS      Y3, 32(R9)
 	VMINPS       vectorConstants<>+0(SB), Y2, Y2
-	VMINPS       vectorConstants<>+0(SB), Y3, Y3
-	PREFETCHT0   7168(R14)
-	PREFETCHT0   7232(R14)
 	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMINPS       vectorConstants<>+0(SB), Y3, Y3
 	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
-	PREFETCHT0   7296(R14)
-	PREFETCHT0   7360(R14)
+	PREFETCHT0   6656(R14)
+	PREFETCHT0   6720(R14)
 	VMULPS       Y2, Y2, Y8
 	VMULPS       Y3, Y3, Y9
-	PREFETCHT0   7424(R14)
-	PREFETCHT0   7488(R14)
+	PREFETCHT0   6784(R14)
+	PREFETCHT0   6848(R14)
 	VMULPS       vectorConstants<>+64(SB), Y8, Y10
 	VADDPS       vectorConstants<>+96(SB), Y10, Y10
 	VMULPS       vectorConstants<>+64(SB), Y9, Y11
 	VADDPS       vectorConstants<>+96(SB), Y11, Y11
-	PREFETCHT0   7552(R14)
-	PREFETCHT0   7616(R14)
+	PREFETCHT0   6912(R14)
+	PREFETCHT0   6976(R14)
 	VMULPS       vectorConstants<>+288(SB), Y8, Y12
 	VADDPS       vectorConstants<>+320(SB), Y12, Y12
 	VMULPS       vectorConstants<>+288(SB), Y9, Y13
 	VADDPS       vectorConstants<>+320(SB), Y13, Y13
-	PREFETCHT0   7680(R14)
-	PREFETCHT0   7744(R14)
+	PREFETCHT0   7040(R14)
+	PREFETCHT0   7104(R14)
 	VFMADD213PS  vectorConstants<>+128(SB), Y8, Y10
 	VFMADD213PS  vectorConstants<>+128(SB), Y9, Y11
-	PREFETCHT0   7808(R14)
-	PREFETCHT0   7872(R14)
+	PREFETCHT0   7168(R14)
+	PREFETCHT0   7232(R14)
 	VFMADD213PS  vectorConstants<>+352(SB), Y8, Y12
 	VFMADD213PS  vectorConstants<>+352(SB), Y9, Y13
-	PREFETCHT0   7936(R14)
-	PREFETCHT0   8000(R14)
+	PREFETCHT0   7296(R14)
+	PREFETCHT0   7360(R14)
 	VFMADD213PS  vectorConstants<>+160(SB), Y8, Y10
 	VFMADD213PS  vectorConstants<>+160(SB), Y9, Y11
-	PREFETCHT0   8064(R14)
-	PREFETCHT0   8128(R14)
+	PREFETCHT0   7424(R14)
+	PREFETCHT0   7488(R14)
 	VFMADD213PS  vectorConstants<>+384(SB), Y8, Y12
 	VFMADD213PS  vectorConstants<>+384(SB), Y9, Y13
+	PREFETCHT0   7552(R14)
+	PREFETCHT0   7616(R14)
 	VFMADD213PS  vectorConstants<>+192(SB), Y8, Y10
 	VFMADD213PS  vectorConstants<>+192(SB), Y9, Y11
+	PREFETCHT0   7680(R14)
+	PREFETCHT0   7744(R14)
 	VFMADD213PS  vectorConstants<>+224(SB), Y8, Y10
 	VFMADD213PS  vectorConstants<>+224(SB), Y9, Y11
+	PREFETCHT0   7808(R14)
+	PREFETCHT0   7872(R14)
 	VFMADD213PS  vectorConstants<>+256(SB), Y8, Y10
 	VFMADD213PS  vectorConstants<>+256(SB), Y9, Y11
+	PREFETCHT0   7936(R14)
+	PREFETCHT0   8000(R14)
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
+	PREFETCHT0   8064(R14)
+	PREFETCHT0   8128(R14)
 	VMULPS       Y10, Y2, Y2
 	VMULPS       Y11, Y3, Y3
 	VMULPS       Y2, Y6, Y6
@@ -5553,8 +5523,8 @@ input:
 	RET
 
 // func int8BatchAVX512(a *byte)
-// Requires: AVX, AVX512F, AVX512VNNI
-TEXT ·int8BatchAVX512(SB), $1088-8
+// Requires: AVX, AVX512DQ, AVX512F, AVX512VNNI
+TEXT ·int8BatchAVX512(SB), $2128-8
 	MOVQ a+0(FP), AX
 	LEAQ 63(SP), DI
 	ANDQ $-64, DI
@@ -5563,6 +5533,7 @@ TEXT ·int8BatchAVX512(SB), $1088-8
 	MOVQ 96(AX), R9
 	MOVQ 104(AX), R10
 	MOVQ 88(AX), R11
+	MOVQ $+0, 2048(DI)
 
 block:
 	MOVQ    R8, SI
@@ -5591,52 +5562,52 @@ block:
 	JZ      input0_none
 
 input0:
-	VMOVUPS     (SI), Z16
-	VMOVUPS     128(SI), Z17
-	VMOVUPS     256(SI), Z18
-	VMOVUPS     384(SI), Z19
-	VMULPS.BCST (DX), Z16, Z20
-	VADDPS      Z20, Z0, Z0
-	VMULPS.BCST (DX), Z17, Z21
-	VADDPS      Z21, Z4, Z4
-	VMULPS.BCST (DX), Z18, Z22
-	VADDPS      Z22, Z8, Z8
-	VMULPS.BCST (DX), Z19, Z23
-	VADDPS      Z23, Z12, Z12
-	VMULPS.BCST (DX)(R12*1), Z16, Z24
-	VADDPS      Z24, Z1, Z1
-	VMULPS.BCST (DX)(R12*1), Z17, Z25
-	VADDPS      Z25, Z5, Z5
-	VMULPS.BCST (DX)(R12*1), Z18, Z26
-	VADDPS      Z26, Z9, Z9
-	VMULPS.BCST (DX)(R12*1), Z19, Z27
-	VADDPS      Z27, Z13, Z13
-	VMULPS.BCST (DX)(R12*2), Z16, Z28
-	VADDPS      Z28, Z2, Z2
-	VMULPS.BCST (DX)(R12*2), Z17, Z29
-	VADDPS      Z29, Z6, Z6
-	VMULPS.BCST (DX)(R12*2), Z18, Z30
-	VADDPS      Z30, Z10, Z10
-	VMULPS.BCST (DX)(R12*2), Z19, Z31
-	VADDPS      Z31, Z14, Z14
-	VMULPS.BCST (DX)(R13*1), Z16, Z20
-	VADDPS      Z20, Z3, Z3
-	VMULPS.BCST (DX)(R13*1), Z17, Z21
-	VADDPS      Z21, Z7, Z7
-	VMULPS.BCST (DX)(R13*1), Z18, Z22
-	VADDPS      Z22, Z11, Z11
-	VMULPS.BCST (DX)(R13*1), Z19, Z23
-	VADDPS      Z23, Z15, Z15
-	ADDQ        $+4, DX
-	ADDQ        $+512, SI
-	DECQ        CX
-	JNZ         input0
+	VMOVUPS      (SI), Z16
+	VMOVUPS      128(SI), Z17
+	VMOVUPS      256(SI), Z18
+	VMOVUPS      384(SI), Z19
+	VBROADCASTSS (DX), Z20
+	VMULPS       Z20, Z16, Z24
+	VADDPS       Z24, Z0, Z0
+	VMULPS       Z20, Z17, Z25
+	VADDPS       Z25, Z4, Z4
+	VMULPS       Z20, Z18, Z26
+	VADDPS       Z26, Z8, Z8
+	VMULPS       Z20, Z19, Z27
+	VADDPS       Z27, Z12, Z12
+	VBROADCASTSS (DX)(R12*1), Z21
+	VMULPS       Z21, Z16, Z28
+	VADDPS       Z28, Z1, Z1
+	VMULPS       Z21, Z17, Z29
+	VADDPS       Z29, Z5, Z5
+	VMULPS       Z21, Z18, Z30
+	VADDPS       Z30, Z9, Z9
+	VMULPS       Z21, Z19, Z31
+	VADDPS       Z31, Z13, Z13
+	VBROADCASTSS (DX)(R12*2), Z22
+	VMULPS       Z22, Z16, Z24
+	VADDPS       Z24, Z2, Z2
+	VMULPS       Z22, Z17, Z25
+	VADDPS       Z25, Z6, Z6
+	VMULPS       Z22, Z18, Z26
+	VADDPS       Z26, Z10, Z10
+	VMULPS       Z22, Z19, Z27
+	VADDPS       Z27, Z14, Z14
+	VBROADCASTSS (DX)(R13*1), Z23
+	VMULPS       Z23, Z16, Z28
+	VADDPS       Z28, Z3, Z3
+	VMULPS       Z23, Z17, Z29
+	VADDPS       Z29, Z7, Z7
+	VMULPS       Z23, Z18, Z30
+	VADDPS       Z30, Z11, Z11
+	VMULPS       Z23, Z19, Z31
+	VADDPS       Z31, Z15, Z15
+	ADDQ         $+4, DX
+	ADDQ         $+512, SI
+	DECQ         CX
+	JNZ          input0
 
 input0_none:
-	MOVQ      64(AX), CX
-	TESTQ     CX, CX
-	JZ        first0
-	MOVQ      56(AX), DX
 	VMOVUPS   Z0, (DI)
 	VMOVUPS   Z1, 64(DI)
 	VMOVUPS   Z2, 128(DI)
@@ -5653,6 +5624,10 @@ input0_none:
 	VMOVUPS   Z13, 832(DI)
 	VMOVUPS   Z14, 896(DI)
 	VMOVUPS   Z15, 960(DI)
+	MOVQ      64(AX), CX
+	TESTQ     CX, CX
+	JZ        first0
+	MOVQ      56(AX), DX
 	VMOVDQU32 (SI), Z0
 	VMOVDQU32 (SI), Z1
 	VMOVDQU32 (SI), Z2
@@ -5672,102 +5647,102 @@ input0_none:
 	ADDQ      $+512, SI
 
 below0:
-	VMOVDQU32    (SI), Z16
-	VMOVDQU32    128(SI), Z17
-	VMOVDQU32    256(SI), Z18
-	VMOVDQU32    384(SI), Z19
-	VPBROADCASTD (DX), Z20
-	VPBROADCASTD (DX)(R12*1), Z21
-	VPBROADCASTD (DX)(R12*2), Z22
-	VPBROADCASTD (DX)(R13*1), Z23
-	VPDPBUSD     Z16, Z20, Z0
-	VPDPBUSD     Z17, Z20, Z4
-	VPDPBUSD     Z18, Z20, Z8
-	VPDPBUSD     Z19, Z20, Z12
-	VPDPBUSD     Z16, Z21, Z1
-	VPDPBUSD     Z17, Z21, Z5
-	VPDPBUSD     Z18, Z21, Z9
-	VPDPBUSD     Z19, Z21, Z13
-	VPDPBUSD     Z16, Z22, Z2
-	VPDPBUSD     Z17, Z22, Z6
-	VPDPBUSD     Z18, Z22, Z10
-	VPDPBUSD     Z19, Z22, Z14
-	VPDPBUSD     Z16, Z23, Z3
-	VPDPBUSD     Z17, Z23, Z7
-	VPDPBUSD     Z18, Z23, Z11
-	VPDPBUSD     Z19, Z23, Z15
-	VMOVDQU32    512(SI), Z16
-	VMOVDQU32    640(SI), Z17
-	VMOVDQU32    768(SI), Z18
-	VMOVDQU32    896(SI), Z19
-	VPBROADCASTD 4(DX), Z20
-	VPBROADCASTD 4(DX)(R12*1), Z21
-	VPBROADCASTD 4(DX)(R12*2), Z22
-	VPBROADCASTD 4(DX)(R13*1), Z23
-	VPDPBUSD     Z16, Z20, Z0
-	VPDPBUSD     Z17, Z20, Z4
-	VPDPBUSD     Z18, Z20, Z8
-	VPDPBUSD     Z19, Z20, Z12
-	VPDPBUSD     Z16, Z21, Z1
-	VPDPBUSD     Z17, Z21, Z5
-	VPDPBUSD     Z18, Z21, Z9
-	VPDPBUSD     Z19, Z21, Z13
-	VPDPBUSD     Z16, Z22, Z2
-	VPDPBUSD     Z17, Z22, Z6
-	VPDPBUSD     Z18, Z22, Z10
-	VPDPBUSD     Z19, Z22, Z14
-	VPDPBUSD     Z16, Z23, Z3
-	VPDPBUSD     Z17, Z23, Z7
-	VPDPBUSD     Z18, Z23, Z11
-	VPDPBUSD     Z19, Z23, Z15
-	VMOVDQU32    1024(SI), Z16
-	VMOVDQU32    1152(SI), Z17
-	VMOVDQU32    1280(SI), Z18
-	VMOVDQU32    1408(SI), Z19
-	VPBROADCASTD 8(DX), Z20
-	VPBROADCASTD 8(DX)(R12*1), Z21
-	VPBROADCASTD 8(DX)(R12*2), Z22
-	VPBROADCASTD 8(DX)(R13*1), Z23
-	VPDPBUSD     Z16, Z20, Z0
-	VPDPBUSD     Z17, Z20, Z4
-	VPDPBUSD     Z18, Z20, Z8
-	VPDPBUSD     Z19, Z20, Z12
-	VPDPBUSD     Z16, Z21, Z1
-	VPDPBUSD     Z17, Z21, Z5
-	VPDPBUSD     Z18, Z21, Z9
-	VPDPBUSD     Z19, Z21, Z13
-	VPDPBUSD     Z16, Z22, Z2
-	VPDPBUSD     Z17, Z22, Z6
-	VPDPBUSD     Z18, Z22, Z10
-	VPDPBUSD     Z19, Z22, Z14
-	VPDPBUSD     Z16, Z23, Z3
-	VPDPBUSD     Z17, Z23, Z7
-	VPDPBUSD     Z18, Z23, Z11
-	VPDPBUSD     Z19, Z23, Z15
-	VMOVDQU32    1536(SI), Z16
-	VMOVDQU32    1664(SI), Z17
-	VMOVDQU32    1792(SI), Z18
-	VMOVDQU32    1920(SI), Z19
-	VPBROADCASTD 12(DX), Z20
-	VPBROADCASTD 12(DX)(R12*1), Z21
-	VPBROADCASTD 12(DX)(R12*2), Z22
-	VPBROADCASTD 12(DX)(R13*1), Z23
-	VPDPBUSD     Z16, Z20, Z0
-	VPDPBUSD     Z17, Z20, Z4
-	VPDPBUSD     Z18, Z20, Z8
-	VPDPBUSD     Z19, Z20, Z12
-	VPDPBUSD     Z16, Z21, Z1
-	VPDPBUSD     Z17, Z21, Z5
-	VPDPBUSD     Z18, Z21, Z9
-	VPDPBUSD     Z19, Z21, Z13
-	VPDPBUSD     Z16, Z22, Z2
-	VPDPBUSD     Z17, Z22, Z6
-	VPDPBUSD     Z18, Z22, Z10
-	VPDPBUSD     Z19, Z22, Z14
-	VPDPBUSD     Z16, Z23, Z3
-	VPDPBUSD     Z17, Z23, Z7
-	VPDPBUSD     Z18, Z23, Z11
-	VPDPBUSD     Z19, Z23, Z15
+	VPBROADCASTD (DX), Z16
+	VPBROADCASTD (DX)(R12*1), Z17
+	VPBROADCASTD (DX)(R12*2), Z18
+	VPBROADCASTD (DX)(R13*1), Z19
+	VMOVDQU32    (SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    128(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    256(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    384(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 4(DX), Z16
+	VPBROADCASTD 4(DX)(R12*1), Z17
+	VPBROADCASTD 4(DX)(R12*2), Z18
+	VPBROADCASTD 4(DX)(R13*1), Z19
+	VMOVDQU32    512(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    640(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    768(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    896(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 8(DX), Z16
+	VPBROADCASTD 8(DX)(R12*1), Z17
+	VPBROADCASTD 8(DX)(R12*2), Z18
+	VPBROADCASTD 8(DX)(R13*1), Z19
+	VMOVDQU32    1024(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    1152(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    1280(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    1408(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 12(DX), Z16
+	VPBROADCASTD 12(DX)(R12*1), Z17
+	VPBROADCASTD 12(DX)(R12*2), Z18
+	VPBROADCASTD 12(DX)(R13*1), Z19
+	VMOVDQU32    1536(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    1664(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    1792(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    1920(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
 	ADDQ         $+16, DX
 	ADDQ         $+2048, SI
 	DECQ         CX
@@ -5775,51 +5750,67 @@ below0:
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       (SI), Z0, Z0
 	VADDPS       (DI), Z0, Z0
+	VMOVUPS      Z0, (DI)
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       (SI), Z1, Z1
 	VADDPS       64(DI), Z1, Z1
+	VMOVUPS      Z1, 64(DI)
 	VCVTDQ2PS    Z2, Z2
 	VMULPS       (SI), Z2, Z2
 	VADDPS       128(DI), Z2, Z2
+	VMOVUPS      Z2, 128(DI)
 	VCVTDQ2PS    Z3, Z3
 	VMULPS       (SI), Z3, Z3
 	VADDPS       192(DI), Z3, Z3
+	VMOVUPS      Z3, 192(DI)
 	VCVTDQ2PS    Z4, Z4
 	VMULPS       128(SI), Z4, Z4
 	VADDPS       256(DI), Z4, Z4
+	VMOVUPS      Z4, 256(DI)
 	VCVTDQ2PS    Z5, Z5
 	VMULPS       128(SI), Z5, Z5
 	VADDPS       320(DI), Z5, Z5
+	VMOVUPS      Z5, 320(DI)
 	VCVTDQ2PS    Z6, Z6
 	VMULPS       128(SI), Z6, Z6
 	VADDPS       384(DI), Z6, Z6
+	VMOVUPS      Z6, 384(DI)
 	VCVTDQ2PS    Z7, Z7
 	VMULPS       128(SI), Z7, Z7
 	VADDPS       448(DI), Z7, Z7
+	VMOVUPS      Z7, 448(DI)
 	VCVTDQ2PS    Z8, Z8
 	VMULPS       256(SI), Z8, Z8
 	VADDPS       512(DI), Z8, Z8
+	VMOVUPS      Z8, 512(DI)
 	VCVTDQ2PS    Z9, Z9
 	VMULPS       256(SI), Z9, Z9
 	VADDPS       576(DI), Z9, Z9
+	VMOVUPS      Z9, 576(DI)
 	VCVTDQ2PS    Z10, Z10
 	VMULPS       256(SI), Z10, Z10
 	VADDPS       640(DI), Z10, Z10
+	VMOVUPS      Z10, 640(DI)
 	VCVTDQ2PS    Z11, Z11
 	VMULPS       256(SI), Z11, Z11
 	VADDPS       704(DI), Z11, Z11
+	VMOVUPS      Z11, 704(DI)
 	VCVTDQ2PS    Z12, Z12
 	VMULPS       384(SI), Z12, Z12
 	VADDPS       768(DI), Z12, Z12
+	VMOVUPS      Z12, 768(DI)
 	VCVTDQ2PS    Z13, Z13
 	VMULPS       384(SI), Z13, Z13
 	VADDPS       832(DI), Z13, Z13
+	VMOVUPS      Z13, 832(DI)
 	VCVTDQ2PS    Z14, Z14
 	VMULPS       384(SI), Z14, Z14
 	VADDPS       896(DI), Z14, Z14
+	VMOVUPS      Z14, 896(DI)
 	VCVTDQ2PS    Z15, Z15
 	VMULPS       384(SI), Z15, Z15
 	VADDPS       960(DI), Z15, Z15
+	VMOVUPS      Z15, 960(DI)
 	ADDQ         $+512, SI
 
 first0:
@@ -5827,22 +5818,6 @@ first0:
 	LEAQ      (R12)(R12*2), R13
 	MOVQ      80(AX), CX
 	MOVQ      72(AX), DX
-	VMOVUPS   Z0, (DI)
-	VMOVUPS   Z1, 64(DI)
-	VMOVUPS   Z2, 128(DI)
-	VMOVUPS   Z3, 192(DI)
-	VMOVUPS   Z4, 256(DI)
-	VMOVUPS   Z5, 320(DI)
-	VMOVUPS   Z6, 384(DI)
-	VMOVUPS   Z7, 448(DI)
-	VMOVUPS   Z8, 512(DI)
-	VMOVUPS   Z9, 576(DI)
-	VMOVUPS   Z10, 640(DI)
-	VMOVUPS   Z11, 704(DI)
-	VMOVUPS   Z12, 768(DI)
-	VMOVUPS   Z13, 832(DI)
-	VMOVUPS   Z14, 896(DI)
-	VMOVUPS   Z15, 960(DI)
 	VMOVDQU32 (SI), Z0
 	VMOVDQU32 (SI), Z1
 	VMOVDQU32 (SI), Z2
@@ -5860,104 +5835,650 @@ first0:
 	VMOVDQU32 384(SI), Z14
 	VMOVDQU32 384(SI), Z15
 	ADDQ      $+512, SI
+	CMPQ      2048(DI), $+0
+	JEQ       alone0
+	MOVQ      CX, 2056(DI)
+	CMPQ      CX, $+8
+	JLE       fits0
+	MOVQ      $+8, CX
 
+fits0:
+	SUBQ CX, 2056(DI)
+	MOVQ $+1024, R14
+	LEAQ vectorConstants<>+416(SB), R15
+
+both0:
+	VPBROADCASTD  (DX), Z16
+	VPBROADCASTD  (DX)(R12*1), Z17
+	VPBROADCASTD  (DX)(R12*2), Z18
+	VPBROADCASTD  (DX)(R13*1), Z19
+	VMOVDQU32     (SI), Z20
+	VPDPBUSD      Z20, Z16, Z0
+	VPDPBUSD      Z20, Z17, Z1
+	VPDPBUSD      Z20, Z18, Z2
+	VPDPBUSD      Z20, Z19, Z3
+	VMOVUPS       (DI)(R14*1), Z22
+	VMOVDQU32     128(SI), Z21
+	VPDPBUSD      Z21, Z16, Z4
+	VPDPBUSD      Z21, Z17, Z5
+	VPDPBUSD      Z21, Z18, Z6
+	VPDPBUSD      Z21, Z19, Z7
+	VMOVUPS       64(DI)(R14*1), Z23
+	VRANGEPS.BCST $0x02, (R15), Z22, Z22
+	VMOVDQU32     256(SI), Z20
+	VPDPBUSD      Z20, Z16, Z8
+	VPDPBUSD      Z20, Z17, Z9
+	VPDPBUSD      Z20, Z18, Z10
+	VPDPBUSD      Z20, Z19, Z11
+	VRANGEPS.BCST $0x02, (R15), Z23, Z23
+	VMULPS        Z22, Z22, Z24
+	VMOVDQU32     384(SI), Z21
+	VPDPBUSD      Z21, Z16, Z12
+	VPDPBUSD      Z21, Z17, Z13
+	VPDPBUSD      Z21, Z18, Z14
+	VPDPBUSD      Z21, Z19, Z15
+	VMULPS        Z23, Z23, Z25
+	VMULPS.BCST   64(R15), Z24, Z26
+	VADDPS.BCST   96(R15), Z26, Z26
+	VPBROADCASTD  4(DX), Z16
+	VPBROADCASTD  4(DX)(R12*1), Z17
+	VPBROADCASTD  4(DX)(R12*2), Z18
+	VPBROADCASTD  4(DX)(R13*1), Z19
+	VMOVDQU32     512(SI), Z20
+	VPDPBUSD      Z20, Z16, Z0
+	VPDPBUSD      Z20, Z17, Z1
+	VPDPBUSD      Z20, Z18, Z2
+	VPDPBUSD      Z20, Z19, Z3
+	VMULPS.BCST   64(R15), Z25, Z27
+	VADDPS.BCST   96(R15), Z27, Z27
+	VMULPS.BCST   288(R15), Z24, Z28
+	VADDPS.BCST   320(R15), Z28, Z28
+	VMOVDQU32     640(SI), Z21
+	VPDPBUSD      Z21, Z16, Z4
+	VPDPBUSD      Z21, Z17, Z5
+	VPDPBUSD      Z21, Z18, Z6
+	VPDPBUSD      Z21, Z19, Z7
+	VMULPS.BCST   288(R15), Z25, Z29
+	VADDPS.BCST   320(R15), Z29, Z29
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   128(R15), Z26, Z26
+	VMOVDQU32     768(SI), Z20
+	VPDPBUSD      Z20, Z16, Z8
+	VPDPBUSD      Z20, Z17, Z9
+	VPDPBUSD      Z20, Z18, Z10
+	VPDPBUSD      Z20, Z19, Z11
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   128(R15), Z27, Z27
+	VMULPS        Z24, Z28, Z28
+	VADDPS.BCST   352(R15), Z28, Z28
+	VMOVDQU32     896(SI), Z21
+	VPDPBUSD      Z21, Z16, Z12
+	VPDPBUSD      Z21, Z17, Z13
+	VPDPBUSD      Z21, Z18, Z14
+	VPDPBUSD      Z21, Z19, Z15
+	VMULPS        Z25, Z29, Z29
+	VADDPS.BCST   352(R15), Z29, Z29
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   160(R15), Z26, Z26
+	VPBROADCASTD  8(DX), Z16
+	VPBROADCASTD  8(DX)(R12*1), Z17
+	VPBROADCASTD  8(DX)(R12*2), Z18
+	VPBROADCASTD  8(DX)(R13*1), Z19
+	VMOVDQU32     1024(SI), Z20
+	VPDPBUSD      Z20, Z16, Z0
+	VPDPBUSD      Z20, Z17, Z1
+	VPDPBUSD      Z20, Z18, Z2
+	VPDPBUSD      Z20, Z19, Z3
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   160(R15), Z27, Z27
+	VMOVDQU32     1152(SI), Z21
+	VPDPBUSD      Z21, Z16, Z4
+	VPDPBUSD      Z21, Z17, Z5
+	VPDPBUSD      Z21, Z18, Z6
+	VPDPBUSD      Z21, Z19, Z7
+	VMULPS        Z24, Z28, Z28
+	VADDPS.BCST   384(R15), Z28, Z28
+	VMULPS        Z25, Z29, Z29
+	VADDPS.BCST   384(R15), Z29, Z29
+	VMOVDQU32     1280(SI), Z20
+	VPDPBUSD      Z20, Z16, Z8
+	VPDPBUSD      Z20, Z17, Z9
+	VPDPBUSD      Z20, Z18, Z10
+	VPDPBUSD      Z20, Z19, Z11
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   192(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   192(R15), Z27, Z27
+	VMOVDQU32     1408(SI), Z21
+	VPDPBUSD      Z21, Z16, Z12
+	VPDPBUSD      Z21, Z17, Z13
+	VPDPBUSD      Z21, Z18, Z14
+	VPDPBUSD      Z21, Z19, Z15
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   224(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   224(R15), Z27, Z27
+	VPBROADCASTD  12(DX), Z16
+	VPBROADCASTD  12(DX)(R12*1), Z17
+	VPBROADCASTD  12(DX)(R12*2), Z18
+	VPBROADCASTD  12(DX)(R13*1), Z19
+	VMOVDQU32     1536(SI), Z20
+	VPDPBUSD      Z20, Z16, Z0
+	VPDPBUSD      Z20, Z17, Z1
+	VPDPBUSD      Z20, Z18, Z2
+	VPDPBUSD      Z20, Z19, Z3
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   256(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   256(R15), Z27, Z27
+	VMOVDQU32     1664(SI), Z21
+	VPDPBUSD      Z21, Z16, Z4
+	VPDPBUSD      Z21, Z17, Z5
+	VPDPBUSD      Z21, Z18, Z6
+	VPDPBUSD      Z21, Z19, Z7
+	VDIVPS        Z28, Z26, Z26
+	VDIVPS        Z29, Z27, Z27
+	VMOVDQU32     1792(SI), Z20
+	VPDPBUSD      Z20, Z16, Z8
+	VPDPBUSD      Z20, Z17, Z9
+	VPDPBUSD      Z20, Z18, Z10
+	VPDPBUSD      Z20, Z19, Z11
+	VMULPS        Z26, Z22, Z22
+	VMULPS        Z27, Z23, Z23
+	VMOVDQU32     1920(SI), Z21
+	VPDPBUSD      Z21, Z16, Z12
+	VPDPBUSD      Z21, Z17, Z13
+	VPDPBUSD      Z21, Z18, Z14
+	VPDPBUSD      Z21, Z19, Z15
+	VMOVUPS       Z22, (DI)(R14*1)
+	VMOVUPS       Z23, 64(DI)(R14*1)
+	ADDQ          $+16, DX
+	ADDQ          $+2048, SI
+	ADDQ          $+128, R14
+	CMPQ          R14, $+1792
+	JNE           both_same0
+	LEAQ          vectorConstants<>+0(SB), R15
+
+both_same0:
+	DECQ CX
+	JNZ  both0
+
+rest0:
+	CMPQ          R14, $+2048
+	JEQ           activated0
+	VMOVUPS       (DI)(R14*1), Z22
+	VMOVUPS       64(DI)(R14*1), Z23
+	VRANGEPS.BCST $0x02, (R15), Z22, Z22
+	VRANGEPS.BCST $0x02, (R15), Z23, Z23
+	VMULPS        Z22, Z22, Z24
+	VMULPS        Z23, Z23, Z25
+	VMULPS.BCST   64(R15), Z24, Z26
+	VADDPS.BCST   96(R15), Z26, Z26
+	VMULPS.BCST   64(R15), Z25, Z27
+	VADDPS.BCST   96(R15), Z27, Z27
+	VMULPS.BCST   288(R15), Z24, Z28
+	VADDPS.BCST   320(R15), Z28, Z28
+	VMULPS.BCST   288(R15), Z25, Z29
+	VADDPS.BCST   320(R15), Z29, Z29
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   128(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   128(R15), Z27, Z27
+	VMULPS        Z24, Z28, Z28
+	VADDPS.BCST   352(R15), Z28, Z28
+	VMULPS        Z25, Z29, Z29
+	VADDPS.BCST   352(R15), Z29, Z29
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   160(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   160(R15), Z27, Z27
+	VMULPS        Z24, Z28, Z28
+	VADDPS.BCST   384(R15), Z28, Z28
+	VMULPS        Z25, Z29, Z29
+	VADDPS.BCST   384(R15), Z29, Z29
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   192(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   192(R15), Z27, Z27
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   224(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   224(R15), Z27, Z27
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   256(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   256(R15), Z27, Z27
+	VDIVPS        Z28, Z26, Z26
+	VDIVPS        Z29, Z27, Z27
+	VMULPS        Z26, Z22, Z22
+	VMULPS        Z27, Z23, Z23
+	VMOVUPS       Z22, (DI)(R14*1)
+	VMOVUPS       Z23, 64(DI)(R14*1)
+	ADDQ          $+128, R14
+	CMPQ          R14, $+1792
+	JNE           rest_same0
+	LEAQ          vectorConstants<>+0(SB), R15
+
+rest_same0:
+	JMP rest0
+
+activated0:
+	MOVQ  2056(DI), CX
+	TESTQ CX, CX
+	JZ    left0_none
+
+left0:
+	VPBROADCASTD (DX), Z16
+	VPBROADCASTD (DX)(R12*1), Z17
+	VPBROADCASTD (DX)(R12*2), Z18
+	VPBROADCASTD (DX)(R13*1), Z19
+	VMOVDQU32    (SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    128(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    256(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    384(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 4(DX), Z16
+	VPBROADCASTD 4(DX)(R12*1), Z17
+	VPBROADCASTD 4(DX)(R12*2), Z18
+	VPBROADCASTD 4(DX)(R13*1), Z19
+	VMOVDQU32    512(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    640(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    768(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    896(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 8(DX), Z16
+	VPBROADCASTD 8(DX)(R12*1), Z17
+	VPBROADCASTD 8(DX)(R12*2), Z18
+	VPBROADCASTD 8(DX)(R13*1), Z19
+	VMOVDQU32    1024(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    1152(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    1280(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    1408(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 12(DX), Z16
+	VPBROADCASTD 12(DX)(R12*1), Z17
+	VPBROADCASTD 12(DX)(R12*2), Z18
+	VPBROADCASTD 12(DX)(R13*1), Z19
+	VMOVDQU32    1536(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    1664(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    1792(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    1920(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	ADDQ         $+16, DX
+	ADDQ         $+2048, SI
+	DECQ         CX
+	JNZ          left0
+
+left0_none:
+	VBROADCASTSS  vectorConstants<>+832(SB), Z20
+	VADDPS        1280(DI), Z20, Z16
+	VADDPS        1024(DI), Z20, Z21
+	VMULPS        (R9), Z16, Z16
+	VMULPS        1792(DI), Z21, Z21
+	VADDPS        Z21, Z16, Z16
+	VMOVUPS       Z16, (R9)
+	VADDPS        1344(DI), Z20, Z17
+	VADDPS        1088(DI), Z20, Z22
+	VMULPS        (R9)(R12*4), Z17, Z17
+	VMULPS        1856(DI), Z22, Z22
+	VADDPS        Z22, Z17, Z17
+	VMOVUPS       Z17, (R9)(R12*4)
+	VADDPS        1408(DI), Z20, Z18
+	VADDPS        1152(DI), Z20, Z23
+	VMULPS        (R9)(R12*8), Z18, Z18
+	VMULPS        1920(DI), Z23, Z23
+	VADDPS        Z23, Z18, Z18
+	VMOVUPS       Z18, (R9)(R12*8)
+	VADDPS        1472(DI), Z20, Z19
+	VADDPS        1216(DI), Z20, Z24
+	VMULPS        (R9)(R13*4), Z19, Z19
+	VMULPS        1984(DI), Z24, Z24
+	VADDPS        Z24, Z19, Z19
+	VMOVUPS       Z19, (R9)(R13*4)
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z16, Z16
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z17, Z17
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z18, Z18
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z19, Z19
+	VMULPS        Z16, Z16, Z20
+	VMULPS        Z17, Z17, Z21
+	VMULPS        Z18, Z18, Z22
+	VMULPS        Z19, Z19, Z23
+	VMULPS.BCST   vectorConstants<>+64(SB), Z20, Z24
+	VADDPS.BCST   vectorConstants<>+96(SB), Z24, Z24
+	VMULPS.BCST   vectorConstants<>+64(SB), Z21, Z25
+	VADDPS.BCST   vectorConstants<>+96(SB), Z25, Z25
+	VMULPS.BCST   vectorConstants<>+64(SB), Z22, Z26
+	VADDPS.BCST   vectorConstants<>+96(SB), Z26, Z26
+	VMULPS.BCST   vectorConstants<>+64(SB), Z23, Z27
+	VADDPS.BCST   vectorConstants<>+96(SB), Z27, Z27
+	VMULPS.BCST   vectorConstants<>+288(SB), Z20, Z28
+	VADDPS.BCST   vectorConstants<>+320(SB), Z28, Z28
+	VMULPS.BCST   vectorConstants<>+288(SB), Z21, Z29
+	VADDPS.BCST   vectorConstants<>+320(SB), Z29, Z29
+	VMULPS.BCST   vectorConstants<>+288(SB), Z22, Z30
+	VADDPS.BCST   vectorConstants<>+320(SB), Z30, Z30
+	VMULPS.BCST   vectorConstants<>+288(SB), Z23, Z31
+	VADDPS.BCST   vectorConstants<>+320(SB), Z31, Z31
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+128(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+128(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+128(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+128(SB), Z27, Z27
+	VCVTDQ2PS     Z0, Z0
+	VMULPS        (SI), Z0, Z0
+	VADDPS        (DI), Z0, Z0
+	VMOVUPS       Z0, 1024(DI)
+	VCVTDQ2PS     Z1, Z1
+	VMULPS        (SI), Z1, Z1
+	VADDPS        64(DI), Z1, Z1
+	VMOVUPS       Z1, 1088(DI)
+	VCVTDQ2PS     Z2, Z2
+	VMULPS        (SI), Z2, Z2
+	VADDPS        128(DI), Z2, Z2
+	VMOVUPS       Z2, 1152(DI)
+	VCVTDQ2PS     Z3, Z3
+	VMULPS        (SI), Z3, Z3
+	VADDPS        192(DI), Z3, Z3
+	VMOVUPS       Z3, 1216(DI)
+	VMULPS        Z20, Z28, Z28
+	VADDPS.BCST   vectorConstants<>+352(SB), Z28, Z28
+	VMULPS        Z21, Z29, Z29
+	VADDPS.BCST   vectorConstants<>+352(SB), Z29, Z29
+	VMULPS        Z22, Z30, Z30
+	VADDPS.BCST   vectorConstants<>+352(SB), Z30, Z30
+	VMULPS        Z23, Z31, Z31
+	VADDPS.BCST   vectorConstants<>+352(SB), Z31, Z31
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+160(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+160(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+160(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+160(SB), Z27, Z27
+	VMULPS        Z20, Z28, Z28
+	VADDPS.BCST   vectorConstants<>+384(SB), Z28, Z28
+	VMULPS        Z21, Z29, Z29
+	VADDPS.BCST   vectorConstants<>+384(SB), Z29, Z29
+	VMULPS        Z22, Z30, Z30
+	VADDPS.BCST   vectorConstants<>+384(SB), Z30, Z30
+	VMULPS        Z23, Z31, Z31
+	VADDPS.BCST   vectorConstants<>+384(SB), Z31, Z31
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+192(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+192(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+192(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+192(SB), Z27, Z27
+	VCVTDQ2PS     Z4, Z4
+	VMULPS        128(SI), Z4, Z4
+	VADDPS        256(DI), Z4, Z4
+	VMOVUPS       Z4, 1280(DI)
+	VCVTDQ2PS     Z5, Z5
+	VMULPS        128(SI), Z5, Z5
+	VADDPS        320(DI), Z5, Z5
+	VMOVUPS       Z5, 1344(DI)
+	VCVTDQ2PS     Z6, Z6
+	VMULPS        128(SI), Z6, Z6
+	VADDPS        384(DI), Z6, Z6
+	VMOVUPS       Z6, 1408(DI)
+	VCVTDQ2PS     Z7, Z7
+	VMULPS        128(SI), Z7, Z7
+	VADDPS        448(DI), Z7, Z7
+	VMOVUPS       Z7, 1472(DI)
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+224(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+224(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+224(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+224(SB), Z27, Z27
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+256(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+256(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+256(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+256(SB), Z27, Z27
+	VDIVPS        Z28, Z24, Z24
+	VDIVPS        Z29, Z25, Z25
+	VDIVPS        Z30, Z26, Z26
+	VDIVPS        Z31, Z27, Z27
+	VMULPS        Z24, Z16, Z16
+	VMULPS        Z25, Z17, Z17
+	VMULPS        Z26, Z18, Z18
+	VMULPS        Z27, Z19, Z19
+	VCVTDQ2PS     Z8, Z8
+	VMULPS        256(SI), Z8, Z8
+	VADDPS        512(DI), Z8, Z8
+	VMOVUPS       Z8, 1792(DI)
+	VCVTDQ2PS     Z9, Z9
+	VMULPS        256(SI), Z9, Z9
+	VADDPS        576(DI), Z9, Z9
+	VMOVUPS       Z9, 1856(DI)
+	VCVTDQ2PS     Z10, Z10
+	VMULPS        256(SI), Z10, Z10
+	VADDPS        640(DI), Z10, Z10
+	VMOVUPS       Z10, 1920(DI)
+	VCVTDQ2PS     Z11, Z11
+	VMULPS        256(SI), Z11, Z11
+	VADDPS        704(DI), Z11, Z11
+	VMOVUPS       Z11, 1984(DI)
+	VBROADCASTSS  vectorConstants<>+832(SB), Z20
+	VADDPS        1536(DI), Z20, Z21
+	VMULPS        Z21, Z16, Z16
+	VMOVUPS       Z16, (R10)
+	VMULPS.BCST   vectorConstants<>+864(SB), Z16, Z16
+	VCVTPS2DQ     Z16, Z16
+	VPADDD.BCST   vectorConstants<>+896(SB), Z16, Z16
+	VPMOVDB       Z16, (R11)
+	VADDPS        1600(DI), Z20, Z22
+	VMULPS        Z22, Z17, Z17
+	VMOVUPS       Z17, (R10)(R12*4)
+	VMULPS.BCST   vectorConstants<>+864(SB), Z17, Z17
+	VCVTPS2DQ     Z17, Z17
+	VPADDD.BCST   vectorConstants<>+896(SB), Z17, Z17
+	VPMOVDB       Z17, (R11)(R12*1)
+	VADDPS        1664(DI), Z20, Z23
+	VMULPS        Z23, Z18, Z18
+	VMOVUPS       Z18, (R10)(R12*8)
+	VMULPS.BCST   vectorConstants<>+864(SB), Z18, Z18
+	VCVTPS2DQ     Z18, Z18
+	VPADDD.BCST   vectorConstants<>+896(SB), Z18, Z18
+	VPMOVDB       Z18, (R11)(R12*2)
+	VADDPS        1728(DI), Z20, Z24
+	VMULPS        Z24, Z19, Z19
+	VMOVUPS       Z19, (R10)(R13*4)
+	VMULPS.BCST   vectorConstants<>+864(SB), Z19, Z19
+	VCVTPS2DQ     Z19, Z19
+	VPADDD.BCST   vectorConstants<>+896(SB), Z19, Z19
+	VPMOVDB       Z19, (R11)(R13*1)
+	ADDQ          $+64, R9
+	ADDQ          $+64, R10
+	ADDQ          $+16, R11
+	VCVTDQ2PS     Z12, Z12
+	VMULPS        384(SI), Z12, Z12
+	VADDPS        768(DI), Z12, Z12
+	VMOVUPS       Z12, 1536(DI)
+	VCVTDQ2PS     Z13, Z13
+	VMULPS        384(SI), Z13, Z13
+	VADDPS        832(DI), Z13, Z13
+	VMOVUPS       Z13, 1600(DI)
+	VCVTDQ2PS     Z14, Z14
+	VMULPS        384(SI), Z14, Z14
+	VADDPS        896(DI), Z14, Z14
+	VMOVUPS       Z14, 1664(DI)
+	VCVTDQ2PS     Z15, Z15
+	VMULPS        384(SI), Z15, Z15
+	VADDPS        960(DI), Z15, Z15
+	VMOVUPS       Z15, 1728(DI)
+	JMP           end0
+
+alone0:
 recurrent0:
-	VMOVDQU32    (SI), Z16
-	VMOVDQU32    128(SI), Z17
-	VMOVDQU32    256(SI), Z18
-	VMOVDQU32    384(SI), Z19
-	VPBROADCASTD (DX), Z20
-	VPBROADCASTD (DX)(R12*1), Z21
-	VPBROADCASTD (DX)(R12*2), Z22
-	VPBROADCASTD (DX)(R13*1), Z23
-	VPDPBUSD     Z16, Z20, Z0
-	VPDPBUSD     Z17, Z20, Z4
-	VPDPBUSD     Z18, Z20, Z8
-	VPDPBUSD     Z19, Z20, Z12
-	VPDPBUSD     Z16, Z21, Z1
-	VPDPBUSD     Z17, Z21, Z5
-	VPDPBUSD     Z18, Z21, Z9
-	VPDPBUSD     Z19, Z21, Z13
-	VPDPBUSD     Z16, Z22, Z2
-	VPDPBUSD     Z17, Z22, Z6
-	VPDPBUSD     Z18, Z22, Z10
-	VPDPBUSD     Z19, Z22, Z14
-	VPDPBUSD     Z16, Z23, Z3
-	VPDPBUSD     Z17, Z23, Z7
-	VPDPBUSD     Z18, Z23, Z11
-	VPDPBUSD     Z19, Z23, Z15
-	VMOVDQU32    512(SI), Z16
-	VMOVDQU32    640(SI), Z17
-	VMOVDQU32    768(SI), Z18
-	VMOVDQU32    896(SI), Z19
-	VPBROADCASTD 4(DX), Z20
-	VPBROADCASTD 4(DX)(R12*1), Z21
-	VPBROADCASTD 4(DX)(R12*2), Z22
-	VPBROADCASTD 4(DX)(R13*1), Z23
-	VPDPBUSD     Z16, Z20, Z0
-	VPDPBUSD     Z17, Z20, Z4
-	VPDPBUSD     Z18, Z20, Z8
-	VPDPBUSD     Z19, Z20, Z12
-	VPDPBUSD     Z16, Z21, Z1
-	VPDPBUSD     Z17, Z21, Z5
-	VPDPBUSD     Z18, Z21, Z9
-	VPDPBUSD     Z19, Z21, Z13
-	VPDPBUSD     Z16, Z22, Z2
-	VPDPBUSD     Z17, Z22, Z6
-	VPDPBUSD     Z18, Z22, Z10
-	VPDPBUSD     Z19, Z22, Z14
-	VPDPBUSD     Z16, Z23, Z3
-	VPDPBUSD     Z17, Z23, Z7
-	VPDPBUSD     Z18, Z23, Z11
-	VPDPBUSD     Z19, Z23, Z15
-	VMOVDQU32    1024(SI), Z16
-	VMOVDQU32    1152(SI), Z17
-	VMOVDQU32    1280(SI), Z18
-	VMOVDQU32    1408(SI), Z19
-	VPBROADCASTD 8(DX), Z20
-	VPBROADCASTD 8(DX)(R12*1), Z21
-	VPBROADCASTD 8(DX)(R12*2), Z22
-	VPBROADCASTD 8(DX)(R13*1), Z23
-	VPDPBUSD     Z16, Z20, Z0
-	VPDPBUSD     Z17, Z20, Z4
-	VPDPBUSD     Z18, Z20, Z8
-	VPDPBUSD     Z19, Z20, Z12
-	VPDPBUSD     Z16, Z21, Z1
-	VPDPBUSD     Z17, Z21, Z5
-	VPDPBUSD     Z18, Z21, Z9
-	VPDPBUSD     Z19, Z21, Z13
-	VPDPBUSD     Z16, Z22, Z2
-	VPDPBUSD     Z17, Z22, Z6
-	VPDPBUSD     Z18, Z22, Z10
-	VPDPBUSD     Z19, Z22, Z14
-	VPDPBUSD     Z16, Z23, Z3
-	VPDPBUSD     Z17, Z23, Z7
-	VPDPBUSD     Z18, Z23, Z11
-	VPDPBUSD     Z19, Z23, Z15
-	VMOVDQU32    1536(SI), Z16
-	VMOVDQU32    1664(SI), Z17
-	VMOVDQU32    1792(SI), Z18
-	VMOVDQU32    1920(SI), Z19
-	VPBROADCASTD 12(DX), Z20
-	VPBROADCASTD 12(DX)(R12*1), Z21
-	VPBROADCASTD 12(DX)(R12*2), Z22
-	VPBROADCASTD 12(DX)(R13*1), Z23
-	VPDPBUSD     Z16, Z20, Z0
-	VPDPBUSD     Z17, Z20, Z4
-	VPDPBUSD     Z18, Z20, Z8
-	VPDPBUSD     Z19, Z20, Z12
-	VPDPBUSD     Z16, Z21, Z1
-	VPDPBUSD     Z17, Z21, Z5
-	VPDPBUSD     Z18, Z21, Z9
-	VPDPBUSD     Z19, Z21, Z13
-	VPDPBUSD     Z16, Z22, Z2
-	VPDPBUSD     Z17, Z22, Z6
-	VPDPBUSD     Z18, Z22, Z10
-	VPDPBUSD     Z19, Z22, Z14
-	VPDPBUSD     Z16, Z23, Z3
-	VPDPBUSD     Z17, Z23, Z7
-	VPDPBUSD     Z18, Z23, Z11
-	VPDPBUSD     Z19, Z23, Z15
+	VPBROADCASTD (DX), Z16
+	VPBROADCASTD (DX)(R12*1), Z17
+	VPBROADCASTD (DX)(R12*2), Z18
+	VPBROADCASTD (DX)(R13*1), Z19
+	VMOVDQU32    (SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    128(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    256(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    384(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 4(DX), Z16
+	VPBROADCASTD 4(DX)(R12*1), Z17
+	VPBROADCASTD 4(DX)(R12*2), Z18
+	VPBROADCASTD 4(DX)(R13*1), Z19
+	VMOVDQU32    512(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    640(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    768(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    896(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 8(DX), Z16
+	VPBROADCASTD 8(DX)(R12*1), Z17
+	VPBROADCASTD 8(DX)(R12*2), Z18
+	VPBROADCASTD 8(DX)(R13*1), Z19
+	VMOVDQU32    1024(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    1152(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    1280(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    1408(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 12(DX), Z16
+	VPBROADCASTD 12(DX)(R12*1), Z17
+	VPBROADCASTD 12(DX)(R12*2), Z18
+	VPBROADCASTD 12(DX)(R13*1), Z19
+	VMOVDQU32    1536(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    1664(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    1792(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    1920(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
 	ADDQ         $+16, DX
 	ADDQ         $+2048, SI
 	DECQ         CX
@@ -5965,663 +6486,142 @@ recurrent0:
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       (SI), Z0, Z0
 	VADDPS       (DI), Z0, Z0
+	VMOVUPS      Z0, 1024(DI)
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       (SI), Z1, Z1
 	VADDPS       64(DI), Z1, Z1
+	VMOVUPS      Z1, 1088(DI)
 	VCVTDQ2PS    Z2, Z2
 	VMULPS       (SI), Z2, Z2
 	VADDPS       128(DI), Z2, Z2
+	VMOVUPS      Z2, 1152(DI)
 	VCVTDQ2PS    Z3, Z3
 	VMULPS       (SI), Z3, Z3
 	VADDPS       192(DI), Z3, Z3
+	VMOVUPS      Z3, 1216(DI)
 	VCVTDQ2PS    Z4, Z4
 	VMULPS       128(SI), Z4, Z4
 	VADDPS       256(DI), Z4, Z4
+	VMOVUPS      Z4, 1280(DI)
 	VCVTDQ2PS    Z5, Z5
 	VMULPS       128(SI), Z5, Z5
 	VADDPS       320(DI), Z5, Z5
+	VMOVUPS      Z5, 1344(DI)
 	VCVTDQ2PS    Z6, Z6
 	VMULPS       128(SI), Z6, Z6
 	VADDPS       384(DI), Z6, Z6
+	VMOVUPS      Z6, 1408(DI)
 	VCVTDQ2PS    Z7, Z7
 	VMULPS       128(SI), Z7, Z7
 	VADDPS       448(DI), Z7, Z7
+	VMOVUPS      Z7, 1472(DI)
 	VCVTDQ2PS    Z8, Z8
 	VMULPS       256(SI), Z8, Z8
 	VADDPS       512(DI), Z8, Z8
+	VMOVUPS      Z8, 1792(DI)
 	VCVTDQ2PS    Z9, Z9
 	VMULPS       256(SI), Z9, Z9
 	VADDPS       576(DI), Z9, Z9
+	VMOVUPS      Z9, 1856(DI)
 	VCVTDQ2PS    Z10, Z10
 	VMULPS       256(SI), Z10, Z10
 	VADDPS       640(DI), Z10, Z10
+	VMOVUPS      Z10, 1920(DI)
 	VCVTDQ2PS    Z11, Z11
 	VMULPS       256(SI), Z11, Z11
 	VADDPS       704(DI), Z11, Z11
+	VMOVUPS      Z11, 1984(DI)
 	VCVTDQ2PS    Z12, Z12
 	VMULPS       384(SI), Z12, Z12
 	VADDPS       768(DI), Z12, Z12
+	VMOVUPS      Z12, 1536(DI)
 	VCVTDQ2PS    Z13, Z13
 	VMULPS       384(SI), Z13, Z13
 	VADDPS       832(DI), Z13, Z13
+	VMOVUPS      Z13, 1600(DI)
 	VCVTDQ2PS    Z14, Z14
 	VMULPS       384(SI), Z14, Z14
 	VADDPS       896(DI), Z14, Z14
+	VMOVUPS      Z14, 1664(DI)
 	VCVTDQ2PS    Z15, Z15
 	VMULPS       384(SI), Z15, Z15
 	VADDPS       960(DI), Z15, Z15
-	ADDQ         $+512, SI
-	VMULPS.BCST  vectorConstants<>+416(SB), Z0, Z0
-	VMULPS.BCST  vectorConstants<>+416(SB), Z4, Z4
-	VMULPS.BCST  vectorConstants<>+416(SB), Z12, Z12
-	VMULPS.BCST  vectorConstants<>+416(SB), Z1, Z1
-	VMULPS.BCST  vectorConstants<>+416(SB), Z5, Z5
-	VMULPS.BCST  vectorConstants<>+416(SB), Z13, Z13
-	VMULPS.BCST  vectorConstants<>+416(SB), Z2, Z2
-	VMULPS.BCST  vectorConstants<>+416(SB), Z6, Z6
-	VMULPS.BCST  vectorConstants<>+416(SB), Z14, Z14
-	VMULPS.BCST  vectorConstants<>+416(SB), Z3, Z3
-	VMULPS.BCST  vectorConstants<>+416(SB), Z7, Z7
-	VMULPS.BCST  vectorConstants<>+416(SB), Z15, Z15
-	VMINPS.BCST  vectorConstants<>+0(SB), Z0, Z0
-	VMINPS.BCST  vectorConstants<>+0(SB), Z4, Z4
-	VMINPS.BCST  vectorConstants<>+0(SB), Z8, Z8
-	VMINPS.BCST  vectorConstants<>+0(SB), Z12, Z12
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z0, Z0
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z4, Z4
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z8, Z8
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z12, Z12
-	VMULPS       Z0, Z0, Z16
-	VMULPS       Z4, Z4, Z17
-	VMULPS       Z8, Z8, Z18
-	VMULPS       Z12, Z12, Z19
-	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
-	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
-	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
-	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
-	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
-	VDIVPS       Z24, Z20, Z20
-	VDIVPS       Z25, Z21, Z21
-	VDIVPS       Z26, Z22, Z22
-	VDIVPS       Z27, Z23, Z23
-	VMULPS       Z20, Z0, Z0
-	VMULPS       Z21, Z4, Z4
-	VMULPS       Z22, Z8, Z8
-	VMULPS       Z23, Z12, Z12
-	VMINPS.BCST  vectorConstants<>+0(SB), Z1, Z1
-	VMINPS.BCST  vectorConstants<>+0(SB), Z5, Z5
-	VMINPS.BCST  vectorConstants<>+0(SB), Z9, Z9
-	VMINPS.BCST  vectorConstants<>+0(SB), Z13, Z13
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z1, Z1
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z5, Z5
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z9, Z9
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z13, Z13
-	VMULPS       Z1, Z1, Z16
-	VMULPS       Z5, Z5, Z17
-	VMULPS       Z9, Z9, Z18
-	VMULPS       Z13, Z13, Z19
-	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
-	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
-	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
-	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
-	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
-	VDIVPS       Z24, Z20, Z20
-	VDIVPS       Z25, Z21, Z21
-	VDIVPS       Z26, Z22, Z22
-	VDIVPS       Z27, Z23, Z23
-	VMULPS       Z20, Z1, Z1
-	VMULPS       Z21, Z5, Z5
-	VMULPS       Z22, Z9, Z9
-	VMULPS       Z23, Z13, Z13
-	VMINPS.BCST  vectorConstants<>+0(SB), Z2, Z2
-	VMINPS.BCST  vectorConstants<>+0(SB), Z6, Z6
-	VMINPS.BCST  vectorConstants<>+0(SB), Z10, Z10
-	VMINPS.BCST  vectorConstants<>+0(SB), Z14, Z14
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z2, Z2
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z6, Z6
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z10, Z10
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z14, Z14
-	VMULPS       Z2, Z2, Z16
-	VMULPS       Z6, Z6, Z17
-	VMULPS       Z10, Z10, Z18
-	VMULPS       Z14, Z14, Z19
-	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
-	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
-	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
-	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
-	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
-	VDIVPS       Z24, Z20, Z20
-	VDIVPS       Z25, Z21, Z21
-	VDIVPS       Z26, Z22, Z22
-	VDIVPS       Z27, Z23, Z23
-	VMULPS       Z20, Z2, Z2
-	VMULPS       Z21, Z6, Z6
-	VMULPS       Z22, Z10, Z10
-	VMULPS       Z23, Z14, Z14
-	VMINPS.BCST  vectorConstants<>+0(SB), Z3, Z3
-	VMINPS.BCST  vectorConstants<>+0(SB), Z7, Z7
-	VMINPS.BCST  vectorConstants<>+0(SB), Z11, Z11
-	VMINPS.BCST  vectorConstants<>+0(SB), Z15, Z15
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z3, Z3
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z7, Z7
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z11, Z11
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z15, Z15
-	VMULPS       Z3, Z3, Z16
-	VMULPS       Z7, Z7, Z17
-	VMULPS       Z11, Z11, Z18
-	VMULPS       Z15, Z15, Z19
-	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
-	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
-	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
-	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
-	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
-	VDIVPS       Z24, Z20, Z20
-	VDIVPS       Z25, Z21, Z21
-	VDIVPS       Z26, Z22, Z22
-	VDIVPS       Z27, Z23, Z23
-	VMULPS       Z20, Z3, Z3
-	VMULPS       Z21, Z7, Z7
-	VMULPS       Z22, Z11, Z11
-	VMULPS       Z23, Z15, Z15
-	VMULPS.BCST  vectorConstants<>+416(SB), Z0, Z0
-	VADDPS.BCST  vectorConstants<>+416(SB), Z0, Z0
-	VMULPS.BCST  vectorConstants<>+416(SB), Z4, Z4
-	VADDPS.BCST  vectorConstants<>+416(SB), Z4, Z4
-	VMULPS.BCST  vectorConstants<>+416(SB), Z12, Z12
-	VADDPS.BCST  vectorConstants<>+416(SB), Z12, Z12
-	VMULPS       (R9), Z4, Z4
-	VMULPS       Z8, Z0, Z0
-	VADDPS       Z0, Z4, Z4
-	VMOVUPS      Z4, (R9)
-	VMULPS.BCST  vectorConstants<>+416(SB), Z1, Z1
-	VADDPS.BCST  vectorConstants<>+416(SB), Z1, Z1
-	VMULPS.BCST  vectorConstants<>+416(SB), Z5, Z5
-	VADDPS.BCST  vectorConstants<>+416(SB), Z5, Z5
-	VMULPS.BCST  vectorConstants<>+416(SB), Z13, Z13
-	VADDPS.BCST  vectorConstants<>+416(SB), Z13, Z13
-	VMULPS       (R9)(R12*4), Z5, Z5
-	VMULPS       Z9, Z1, Z1
-	VADDPS       Z1, Z5, Z5
-	VMOVUPS      Z5, (R9)(R12*4)
-	VMULPS.BCST  vectorConstants<>+416(SB), Z2, Z2
-	VADDPS.BCST  vectorConstants<>+416(SB), Z2, Z2
-	VMULPS.BCST  vectorConstants<>+416(SB), Z6, Z6
-	VADDPS.BCST  vectorConstants<>+416(SB), Z6, Z6
-	VMULPS.BCST  vectorConstants<>+416(SB), Z14, Z14
-	VADDPS.BCST  vectorConstants<>+416(SB), Z14, Z14
-	VMULPS       (R9)(R12*8), Z6, Z6
-	VMULPS       Z10, Z2, Z2
-	VADDPS       Z2, Z6, Z6
-	VMOVUPS      Z6, (R9)(R12*8)
-	VMULPS.BCST  vectorConstants<>+416(SB), Z3, Z3
-	VADDPS.BCST  vectorConstants<>+416(SB), Z3, Z3
-	VMULPS.BCST  vectorConstants<>+416(SB), Z7, Z7
-	VADDPS.BCST  vectorConstants<>+416(SB), Z7, Z7
-	VMULPS.BCST  vectorConstants<>+416(SB), Z15, Z15
-	VADDPS.BCST  vectorConstants<>+416(SB), Z15, Z15
-	VMULPS       (R9)(R13*4), Z7, Z7
-	VMULPS       Z11, Z3, Z3
-	VADDPS       Z3, Z7, Z7
-	VMOVUPS      Z7, (R9)(R13*4)
-	VMINPS.BCST  vectorConstants<>+0(SB), Z4, Z4
-	VMINPS.BCST  vectorConstants<>+0(SB), Z5, Z5
-	VMINPS.BCST  vectorConstants<>+0(SB), Z6, Z6
-	VMINPS.BCST  vectorConstants<>+0(SB), Z7, Z7
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z4, Z4
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z5, Z5
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z6, Z6
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z7, Z7
-	VMULPS       Z4, Z4, Z16
-	VMULPS       Z5, Z5, Z17
-	VMULPS       Z6, Z6, Z18
-	VMULPS       Z7, Z7, Z19
-	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
-	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
-	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
-	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
-	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
-	VDIVPS       Z24, Z20, Z20
-	VDIVPS       Z25, Z21, Z21
-	VDIVPS       Z26, Z22, Z22
-	VDIVPS       Z27, Z23, Z23
-	VMULPS       Z20, Z4, Z4
-	VMULPS       Z21, Z5, Z5
-	VMULPS       Z22, Z6, Z6
-	VMULPS       Z23, Z7, Z7
-	VMULPS       Z4, Z12, Z12
-	VMULPS       Z5, Z13, Z13
-	VMULPS       Z6, Z14, Z14
-	VMULPS       Z7, Z15, Z15
-	VMOVUPS      Z12, (R10)
-	VMULPS.BCST  vectorConstants<>+448(SB), Z12, Z12
-	VCVTPS2DQ    Z12, Z12
-	VPADDD.BCST  vectorConstants<>+480(SB), Z12, Z12
-	VPMOVDB      Z12, (R11)
-	VMOVUPS      Z13, (R10)(R12*4)
-	VMULPS.BCST  vectorConstants<>+448(SB), Z13, Z13
-	VCVTPS2DQ    Z13, Z13
-	VPADDD.BCST  vectorConstants<>+480(SB), Z13, Z13
-	VPMOVDB      Z13, (R11)(R12*1)
-	VMOVUPS      Z14, (R10)(R12*8)
-	VMULPS.BCST  vectorConstants<>+448(SB), Z14, Z14
-	VCVTPS2DQ    Z14, Z14
-	VPADDD.BCST  vectorConstants<>+480(SB), Z14, Z14
-	VPMOVDB      Z14, (R11)(R12*2)
-	VMOVUPS      Z15, (R10)(R13*4)
-	VMULPS.BCST  vectorConstants<>+448(SB), Z15, Z15
-	VCVTPS2DQ    Z15, Z15
-	VPADDD.BCST  vectorConstants<>+480(SB), Z15, Z15
-	VPMOVDB      Z15, (R11)(R13*1)
-	ADDQ         $+64, R9
-	ADDQ         $+64, R10
-	ADDQ         $+16, R11
-	MOVQ         R8, SI
-	VMOVUPS      64(SI), Z0
-	VMOVUPS      64(SI), Z1
-	VMOVUPS      64(SI), Z2
-	VMOVUPS      64(SI), Z3
-	VMOVUPS      192(SI), Z4
-	VMOVUPS      192(SI), Z5
-	VMOVUPS      192(SI), Z6
-	VMOVUPS      192(SI), Z7
-	VMOVUPS      320(SI), Z8
-	VMOVUPS      320(SI), Z9
-	VMOVUPS      320(SI), Z10
-	VMOVUPS      320(SI), Z11
-	VMOVUPS      448(SI), Z12
-	VMOVUPS      448(SI), Z13
-	VMOVUPS      448(SI), Z14
-	VMOVUPS      448(SI), Z15
-	ADDQ         $+512, SI
-	MOVQ         128(AX), R12
-	LEAQ         (R12)(R12*2), R13
-	MOVQ         48(AX), CX
-	MOVQ         40(AX), DX
-	TESTQ        CX, CX
-	JZ           input1_none
+	VMOVUPS      Z15, 1728(DI)
+
+end0:
+	MOVQ    $+1, 2048(DI)
+	MOVQ    R8, SI
+	VMOVUPS 64(SI), Z0
+	VMOVUPS 64(SI), Z1
+	VMOVUPS 64(SI), Z2
+	VMOVUPS 64(SI), Z3
+	VMOVUPS 192(SI), Z4
+	VMOVUPS 192(SI), Z5
+	VMOVUPS 192(SI), Z6
+	VMOVUPS 192(SI), Z7
+	VMOVUPS 320(SI), Z8
+	VMOVUPS 320(SI), Z9
+	VMOVUPS 320(SI), Z10
+	VMOVUPS 320(SI), Z11
+	VMOVUPS 448(SI), Z12
+	VMOVUPS 448(SI), Z13
+	VMOVUPS 448(SI), Z14
+	VMOVUPS 448(SI), Z15
+	ADDQ    $+512, SI
+	MOVQ    128(AX), R12
+	LEAQ    (R12)(R12*2), R13
+	MOVQ    48(AX), CX
+	MOVQ    40(AX), DX
+	TESTQ   CX, CX
+	JZ      input1_none
 
 input1:
-	VMOVUPS     64(SI), Z16
-	VMOVUPS     192(SI), Z17
-	VMOVUPS     320(SI), Z18
-	VMOVUPS     448(SI), Z19
-	VMULPS.BCST (DX), Z16, Z20
-	VADDPS      Z20, Z0, Z0
-	VMULPS.BCST (DX), Z17, Z21
-	VADDPS      Z21, Z4, Z4
-	VMULPS.BCST (DX), Z18, Z22
-	VADDPS      Z22, Z8, Z8
-	VMULPS.BCST (DX), Z19, Z23
-	VADDPS      Z23, Z12, Z12
-	VMULPS.BCST (DX)(R12*1), Z16, Z24
-	VADDPS      Z24, Z1, Z1
-	VMULPS.BCST (DX)(R12*1), Z17, Z25
-	VADDPS      Z25, Z5, Z5
-	VMULPS.BCST (DX)(R12*1), Z18, Z26
-	VADDPS      Z26, Z9, Z9
-	VMULPS.BCST (DX)(R12*1), Z19, Z27
-	VADDPS      Z27, Z13, Z13
-	VMULPS.BCST (DX)(R12*2), Z16, Z28
-	VADDPS      Z28, Z2, Z2
-	VMULPS.BCST (DX)(R12*2), Z17, Z29
-	VADDPS      Z29, Z6, Z6
-	VMULPS.BCST (DX)(R12*2), Z18, Z30
-	VADDPS      Z30, Z10, Z10
-	VMULPS.BCST (DX)(R12*2), Z19, Z31
-	VADDPS      Z31, Z14, Z14
-	VMULPS.BCST (DX)(R13*1), Z16, Z20
-	VADDPS      Z20, Z3, Z3
-	VMULPS.BCST (DX)(R13*1), Z17, Z21
-	VADDPS      Z21, Z7, Z7
-	VMULPS.BCST (DX)(R13*1), Z18, Z22
-	VADDPS      Z22, Z11, Z11
-	VMULPS.BCST (DX)(R13*1), Z19, Z23
-	VADDPS      Z23, Z15, Z15
-	ADDQ        $+4, DX
-	ADDQ        $+512, SI
-	DECQ        CX
-	JNZ         input1
+	VMOVUPS      64(SI), Z16
+	VMOVUPS      192(SI), Z17
+	VMOVUPS      320(SI), Z18
+	VMOVUPS      448(SI), Z19
+	VBROADCASTSS (DX), Z20
+	VMULPS       Z20, Z16, Z24
+	VADDPS       Z24, Z0, Z0
+	VMULPS       Z20, Z17, Z25
+	VADDPS       Z25, Z4, Z4
+	VMULPS       Z20, Z18, Z26
+	VADDPS       Z26, Z8, Z8
+	VMULPS       Z20, Z19, Z27
+	VADDPS       Z27, Z12, Z12
+	VBROADCASTSS (DX)(R12*1), Z21
+	VMULPS       Z21, Z16, Z28
+	VADDPS       Z28, Z1, Z1
+	VMULPS       Z21, Z17, Z29
+	VADDPS       Z29, Z5, Z5
+	VMULPS       Z21, Z18, Z30
+	VADDPS       Z30, Z9, Z9
+	VMULPS       Z21, Z19, Z31
+	VADDPS       Z31, Z13, Z13
+	VBROADCASTSS (DX)(R12*2), Z22
+	VMULPS       Z22, Z16, Z24
+	VADDPS       Z24, Z2, Z2
+	VMULPS       Z22, Z17, Z25
+	VADDPS       Z25, Z6, Z6
+	VMULPS       Z22, Z18, Z26
+	VADDPS       Z26, Z10, Z10
+	VMULPS       Z22, Z19, Z27
+	VADDPS       Z27, Z14, Z14
+	VBROADCASTSS (DX)(R13*1), Z23
+	VMULPS       Z23, Z16, Z28
+	VADDPS       Z28, Z3, Z3
+	VMULPS       Z23, Z17, Z29
+	VADDPS       Z29, Z7, Z7
+	VMULPS       Z23, Z18, Z30
+	VADDPS       Z30, Z11, Z11
+	VMULPS       Z23, Z19, Z31
+	VADDPS       Z31, Z15, Z15
+	ADDQ         $+4, DX
+	ADDQ         $+512, SI
+	DECQ         CX
+	JNZ          input1
 
 input1_none:
-	MOVQ      64(AX), CX
-	TESTQ     CX, CX
-	JZ        first1
-	MOVQ      56(AX), DX
 	VMOVUPS   Z0, (DI)
 	VMOVUPS   Z1, 64(DI)
 	VMOVUPS   Z2, 128(DI)
@@ -6638,6 +6638,10 @@ input1_none:
 	VMOVUPS   Z13, 832(DI)
 	VMOVUPS   Z14, 896(DI)
 	VMOVUPS   Z15, 960(DI)
+	MOVQ      64(AX), CX
+	TESTQ     CX, CX
+	JZ        first1
+	MOVQ      56(AX), DX
 	VMOVDQU32 64(SI), Z0
 	VMOVDQU32 64(SI), Z1
 	VMOVDQU32 64(SI), Z2
@@ -6657,102 +6661,102 @@ input1_none:
 	ADDQ      $+512, SI
 
 below1:
-	VMOVDQU32    64(SI), Z16
-	VMOVDQU32    192(SI), Z17
-	VMOVDQU32    320(SI), Z18
-	VMOVDQU32    448(SI), Z19
-	VPBROADCASTD (DX), Z20
-	VPBROADCASTD (DX)(R12*1), Z21
-	VPBROADCASTD (DX)(R12*2), Z22
-	VPBROADCASTD (DX)(R13*1), Z23
-	VPDPBUSD     Z16, Z20, Z0
-	VPDPBUSD     Z17, Z20, Z4
-	VPDPBUSD     Z18, Z20, Z8
-	VPDPBUSD     Z19, Z20, Z12
-	VPDPBUSD     Z16, Z21, Z1
-	VPDPBUSD     Z17, Z21, Z5
-	VPDPBUSD     Z18, Z21, Z9
-	VPDPBUSD     Z19, Z21, Z13
-	VPDPBUSD     Z16, Z22, Z2
-	VPDPBUSD     Z17, Z22, Z6
-	VPDPBUSD     Z18, Z22, Z10
-	VPDPBUSD     Z19, Z22, Z14
-	VPDPBUSD     Z16, Z23, Z3
-	VPDPBUSD     Z17, Z23, Z7
-	VPDPBUSD     Z18, Z23, Z11
-	VPDPBUSD     Z19, Z23, Z15
-	VMOVDQU32    576(SI), Z16
-	VMOVDQU32    704(SI), Z17
-	VMOVDQU32    832(SI), Z18
-	VMOVDQU32    960(SI), Z19
-	VPBROADCASTD 4(DX), Z20
-	VPBROADCASTD 4(DX)(R12*1), Z21
-	VPBROADCASTD 4(DX)(R12*2), Z22
-	VPBROADCASTD 4(DX)(R13*1), Z23
-	VPDPBUSD     Z16, Z20, Z0
-	VPDPBUSD     Z17, Z20, Z4
-	VPDPBUSD     Z18, Z20, Z8
-	VPDPBUSD     Z19, Z20, Z12
-	VPDPBUSD     Z16, Z21, Z1
-	VPDPBUSD     Z17, Z21, Z5
-	VPDPBUSD     Z18, Z21, Z9
-	VPDPBUSD     Z19, Z21, Z13
-	VPDPBUSD     Z16, Z22, Z2
-	VPDPBUSD     Z17, Z22, Z6
-	VPDPBUSD     Z18, Z22, Z10
-	VPDPBUSD     Z19, Z22, Z14
-	VPDPBUSD     Z16, Z23, Z3
-	VPDPBUSD     Z17, Z23, Z7
-	VPDPBUSD     Z18, Z23, Z11
-	VPDPBUSD     Z19, Z23, Z15
-	VMOVDQU32    1088(SI), Z16
-	VMOVDQU32    1216(SI), Z17
-	VMOVDQU32    1344(SI), Z18
-	VMOVDQU32    1472(SI), Z19
-	VPBROADCASTD 8(DX), Z20
-	VPBROADCASTD 8(DX)(R12*1), Z21
-	VPBROADCASTD 8(DX)(R12*2), Z22
-	VPBROADCASTD 8(DX)(R13*1), Z23
-	VPDPBUSD     Z16, Z20, Z0
-	VPDPBUSD     Z17, Z20, Z4
-	VPDPBUSD     Z18, Z20, Z8
-	VPDPBUSD     Z19, Z20, Z12
-	VPDPBUSD     Z16, Z21, Z1
-	VPDPBUSD     Z17, Z21, Z5
-	VPDPBUSD     Z18, Z21, Z9
-	VPDPBUSD     Z19, Z21, Z13
-	VPDPBUSD     Z16, Z22, Z2
-	VPDPBUSD     Z17, Z22, Z6
-	VPDPBUSD     Z18, Z22, Z10
-	VPDPBUSD     Z19, Z22, Z14
-	VPDPBUSD     Z16, Z23, Z3
-	VPDPBUSD     Z17, Z23, Z7
-	VPDPBUSD     Z18, Z23, Z11
-	VPDPBUSD     Z19, Z23, Z15
-	VMOVDQU32    1600(SI), Z16
-	VMOVDQU32    1728(SI), Z17
-	VMOVDQU32    1856(SI), Z18
-	VMOVDQU32    1984(SI), Z19
-	VPBROADCASTD 12(DX), Z20
-	VPBROADCASTD 12(DX)(R12*1), Z21
-	VPBROADCASTD 12(DX)(R12*2), Z22
-	VPBROADCASTD 12(DX)(R13*1), Z23
-	VPDPBUSD     Z16, Z20, Z0
-	VPDPBUSD     Z17, Z20, Z4
-	VPDPBUSD     Z18, Z20, Z8
-	VPDPBUSD     Z19, Z20, Z12
-	VPDPBUSD     Z16, Z21, Z1
-	VPDPBUSD     Z17, Z21, Z5
-	VPDPBUSD     Z18, Z21, Z9
-	VPDPBUSD     Z19, Z21, Z13
-	VPDPBUSD     Z16, Z22, Z2
-	VPDPBUSD     Z17, Z22, Z6
-	VPDPBUSD     Z18, Z22, Z10
-	VPDPBUSD     Z19, Z22, Z14
-	VPDPBUSD     Z16, Z23, Z3
-	VPDPBUSD     Z17, Z23, Z7
-	VPDPBUSD     Z18, Z23, Z11
-	VPDPBUSD     Z19, Z23, Z15
+	VPBROADCASTD (DX), Z16
+	VPBROADCASTD (DX)(R12*1), Z17
+	VPBROADCASTD (DX)(R12*2), Z18
+	VPBROADCASTD (DX)(R13*1), Z19
+	VMOVDQU32    64(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    192(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    320(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    448(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 4(DX), Z16
+	VPBROADCASTD 4(DX)(R12*1), Z17
+	VPBROADCASTD 4(DX)(R12*2), Z18
+	VPBROADCASTD 4(DX)(R13*1), Z19
+	VMOVDQU32    576(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    704(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    832(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    960(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 8(DX), Z16
+	VPBROADCASTD 8(DX)(R12*1), Z17
+	VPBROADCASTD 8(DX)(R12*2), Z18
+	VPBROADCASTD 8(DX)(R13*1), Z19
+	VMOVDQU32    1088(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    1216(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    1344(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    1472(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 12(DX), Z16
+	VPBROADCASTD 12(DX)(R12*1), Z17
+	VPBROADCASTD 12(DX)(R12*2), Z18
+	VPBROADCASTD 12(DX)(R13*1), Z19
+	VMOVDQU32    1600(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    1728(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    1856(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    1984(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
 	ADDQ         $+16, DX
 	ADDQ         $+2048, SI
 	DECQ         CX
@@ -6760,51 +6764,67 @@ below1:
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       64(SI), Z0, Z0
 	VADDPS       (DI), Z0, Z0
+	VMOVUPS      Z0, (DI)
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       64(SI), Z1, Z1
 	VADDPS       64(DI), Z1, Z1
+	VMOVUPS      Z1, 64(DI)
 	VCVTDQ2PS    Z2, Z2
 	VMULPS       64(SI), Z2, Z2
 	VADDPS       128(DI), Z2, Z2
+	VMOVUPS      Z2, 128(DI)
 	VCVTDQ2PS    Z3, Z3
 	VMULPS       64(SI), Z3, Z3
 	VADDPS       192(DI), Z3, Z3
+	VMOVUPS      Z3, 192(DI)
 	VCVTDQ2PS    Z4, Z4
 	VMULPS       192(SI), Z4, Z4
 	VADDPS       256(DI), Z4, Z4
+	VMOVUPS      Z4, 256(DI)
 	VCVTDQ2PS    Z5, Z5
 	VMULPS       192(SI), Z5, Z5
 	VADDPS       320(DI), Z5, Z5
+	VMOVUPS      Z5, 320(DI)
 	VCVTDQ2PS    Z6, Z6
 	VMULPS       192(SI), Z6, Z6
 	VADDPS       384(DI), Z6, Z6
+	VMOVUPS      Z6, 384(DI)
 	VCVTDQ2PS    Z7, Z7
 	VMULPS       192(SI), Z7, Z7
 	VADDPS       448(DI), Z7, Z7
+	VMOVUPS      Z7, 448(DI)
 	VCVTDQ2PS    Z8, Z8
 	VMULPS       320(SI), Z8, Z8
 	VADDPS       512(DI), Z8, Z8
+	VMOVUPS      Z8, 512(DI)
 	VCVTDQ2PS    Z9, Z9
 	VMULPS       320(SI), Z9, Z9
 	VADDPS       576(DI), Z9, Z9
+	VMOVUPS      Z9, 576(DI)
 	VCVTDQ2PS    Z10, Z10
 	VMULPS       320(SI), Z10, Z10
 	VADDPS       640(DI), Z10, Z10
+	VMOVUPS      Z10, 640(DI)
 	VCVTDQ2PS    Z11, Z11
 	VMULPS       320(SI), Z11, Z11
 	VADDPS       704(DI), Z11, Z11
+	VMOVUPS      Z11, 704(DI)
 	VCVTDQ2PS    Z12, Z12
 	VMULPS       448(SI), Z12, Z12
 	VADDPS       768(DI), Z12, Z12
+	VMOVUPS      Z12, 768(DI)
 	VCVTDQ2PS    Z13, Z13
 	VMULPS       448(SI), Z13, Z13
 	VADDPS       832(DI), Z13, Z13
+	VMOVUPS      Z13, 832(DI)
 	VCVTDQ2PS    Z14, Z14
 	VMULPS       448(SI), Z14, Z14
 	VADDPS       896(DI), Z14, Z14
+	VMOVUPS      Z14, 896(DI)
 	VCVTDQ2PS    Z15, Z15
 	VMULPS       448(SI), Z15, Z15
 	VADDPS       960(DI), Z15, Z15
+	VMOVUPS      Z15, 960(DI)
 	ADDQ         $+512, SI
 
 first1:
@@ -6812,22 +6832,6 @@ first1:
 	LEAQ      (R12)(R12*2), R13
 	MOVQ      80(AX), CX
 	MOVQ      72(AX), DX
-	VMOVUPS   Z0, (DI)
-	VMOVUPS   Z1, 64(DI)
-	VMOVUPS   Z2, 128(DI)
-	VMOVUPS   Z3, 192(DI)
-	VMOVUPS   Z4, 256(DI)
-	VMOVUPS   Z5, 320(DI)
-	VMOVUPS   Z6, 384(DI)
-	VMOVUPS   Z7, 448(DI)
-	VMOVUPS   Z8, 512(DI)
-	VMOVUPS   Z9, 576(DI)
-	VMOVUPS   Z10, 640(DI)
-	VMOVUPS   Z11, 704(DI)
-	VMOVUPS   Z12, 768(DI)
-	VMOVUPS   Z13, 832(DI)
-	VMOVUPS   Z14, 896(DI)
-	VMOVUPS   Z15, 960(DI)
 	VMOVDQU32 64(SI), Z0
 	VMOVDQU32 64(SI), Z1
 	VMOVDQU32 64(SI), Z2
@@ -6845,104 +6849,650 @@ first1:
 	VMOVDQU32 448(SI), Z14
 	VMOVDQU32 448(SI), Z15
 	ADDQ      $+512, SI
+	CMPQ      2048(DI), $+0
+	JEQ       alone1
+	MOVQ      CX, 2056(DI)
+	CMPQ      CX, $+8
+	JLE       fits1
+	MOVQ      $+8, CX
 
+fits1:
+	SUBQ CX, 2056(DI)
+	MOVQ $+1024, R14
+	LEAQ vectorConstants<>+416(SB), R15
+
+both1:
+	VPBROADCASTD  (DX), Z16
+	VPBROADCASTD  (DX)(R12*1), Z17
+	VPBROADCASTD  (DX)(R12*2), Z18
+	VPBROADCASTD  (DX)(R13*1), Z19
+	VMOVDQU32     64(SI), Z20
+	VPDPBUSD      Z20, Z16, Z0
+	VPDPBUSD      Z20, Z17, Z1
+	VPDPBUSD      Z20, Z18, Z2
+	VPDPBUSD      Z20, Z19, Z3
+	VMOVUPS       (DI)(R14*1), Z22
+	VMOVDQU32     192(SI), Z21
+	VPDPBUSD      Z21, Z16, Z4
+	VPDPBUSD      Z21, Z17, Z5
+	VPDPBUSD      Z21, Z18, Z6
+	VPDPBUSD      Z21, Z19, Z7
+	VMOVUPS       64(DI)(R14*1), Z23
+	VRANGEPS.BCST $0x02, (R15), Z22, Z22
+	VMOVDQU32     320(SI), Z20
+	VPDPBUSD      Z20, Z16, Z8
+	VPDPBUSD      Z20, Z17, Z9
+	VPDPBUSD      Z20, Z18, Z10
+	VPDPBUSD      Z20, Z19, Z11
+	VRANGEPS.BCST $0x02, (R15), Z23, Z23
+	VMULPS        Z22, Z22, Z24
+	VMOVDQU32     448(SI), Z21
+	VPDPBUSD      Z21, Z16, Z12
+	VPDPBUSD      Z21, Z17, Z13
+	VPDPBUSD      Z21, Z18, Z14
+	VPDPBUSD      Z21, Z19, Z15
+	VMULPS        Z23, Z23, Z25
+	VMULPS.BCST   64(R15), Z24, Z26
+	VADDPS.BCST   96(R15), Z26, Z26
+	VPBROADCASTD  4(DX), Z16
+	VPBROADCASTD  4(DX)(R12*1), Z17
+	VPBROADCASTD  4(DX)(R12*2), Z18
+	VPBROADCASTD  4(DX)(R13*1), Z19
+	VMOVDQU32     576(SI), Z20
+	VPDPBUSD      Z20, Z16, Z0
+	VPDPBUSD      Z20, Z17, Z1
+	VPDPBUSD      Z20, Z18, Z2
+	VPDPBUSD      Z20, Z19, Z3
+	VMULPS.BCST   64(R15), Z25, Z27
+	VADDPS.BCST   96(R15), Z27, Z27
+	VMULPS.BCST   288(R15), Z24, Z28
+	VADDPS.BCST   320(R15), Z28, Z28
+	VMOVDQU32     704(SI), Z21
+	VPDPBUSD      Z21, Z16, Z4
+	VPDPBUSD      Z21, Z17, Z5
+	VPDPBUSD      Z21, Z18, Z6
+	VPDPBUSD      Z21, Z19, Z7
+	VMULPS.BCST   288(R15), Z25, Z29
+	VADDPS.BCST   320(R15), Z29, Z29
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   128(R15), Z26, Z26
+	VMOVDQU32     832(SI), Z20
+	VPDPBUSD      Z20, Z16, Z8
+	VPDPBUSD      Z20, Z17, Z9
+	VPDPBUSD      Z20, Z18, Z10
+	VPDPBUSD      Z20, Z19, Z11
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   128(R15), Z27, Z27
+	VMULPS        Z24, Z28, Z28
+	VADDPS.BCST   352(R15), Z28, Z28
+	VMOVDQU32     960(SI), Z21
+	VPDPBUSD      Z21, Z16, Z12
+	VPDPBUSD      Z21, Z17, Z13
+	VPDPBUSD      Z21, Z18, Z14
+	VPDPBUSD      Z21, Z19, Z15
+	VMULPS        Z25, Z29, Z29
+	VADDPS.BCST   352(R15), Z29, Z29
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   160(R15), Z26, Z26
+	VPBROADCASTD  8(DX), Z16
+	VPBROADCASTD  8(DX)(R12*1), Z17
+	VPBROADCASTD  8(DX)(R12*2), Z18
+	VPBROADCASTD  8(DX)(R13*1), Z19
+	VMOVDQU32     1088(SI), Z20
+	VPDPBUSD      Z20, Z16, Z0
+	VPDPBUSD      Z20, Z17, Z1
+	VPDPBUSD      Z20, Z18, Z2
+	VPDPBUSD      Z20, Z19, Z3
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   160(R15), Z27, Z27
+	VMOVDQU32     1216(SI), Z21
+	VPDPBUSD      Z21, Z16, Z4
+	VPDPBUSD      Z21, Z17, Z5
+	VPDPBUSD      Z21, Z18, Z6
+	VPDPBUSD      Z21, Z19, Z7
+	VMULPS        Z24, Z28, Z28
+	VADDPS.BCST   384(R15), Z28, Z28
+	VMULPS        Z25, Z29, Z29
+	VADDPS.BCST   384(R15), Z29, Z29
+	VMOVDQU32     1344(SI), Z20
+	VPDPBUSD      Z20, Z16, Z8
+	VPDPBUSD      Z20, Z17, Z9
+	VPDPBUSD      Z20, Z18, Z10
+	VPDPBUSD      Z20, Z19, Z11
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   192(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   192(R15), Z27, Z27
+	VMOVDQU32     1472(SI), Z21
+	VPDPBUSD      Z21, Z16, Z12
+	VPDPBUSD      Z21, Z17, Z13
+	VPDPBUSD      Z21, Z18, Z14
+	VPDPBUSD      Z21, Z19, Z15
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   224(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   224(R15), Z27, Z27
+	VPBROADCASTD  12(DX), Z16
+	VPBROADCASTD  12(DX)(R12*1), Z17
+	VPBROADCASTD  12(DX)(R12*2), Z18
+	VPBROADCASTD  12(DX)(R13*1), Z19
+	VMOVDQU32     1600(SI), Z20
+	VPDPBUSD      Z20, Z16, Z0
+	VPDPBUSD      Z20, Z17, Z1
+	VPDPBUSD      Z20, Z18, Z2
+	VPDPBUSD      Z20, Z19, Z3
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   256(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   256(R15), Z27, Z27
+	VMOVDQU32     1728(SI), Z21
+	VPDPBUSD      Z21, Z16, Z4
+	VPDPBUSD      Z21, Z17, Z5
+	VPDPBUSD      Z21, Z18, Z6
+	VPDPBUSD      Z21, Z19, Z7
+	VDIVPS        Z28, Z26, Z26
+	VDIVPS        Z29, Z27, Z27
+	VMOVDQU32     1856(SI), Z20
+	VPDPBUSD      Z20, Z16, Z8
+	VPDPBUSD      Z20, Z17, Z9
+	VPDPBUSD      Z20, Z18, Z10
+	VPDPBUSD      Z20, Z19, Z11
+	VMULPS        Z26, Z22, Z22
+	VMULPS        Z27, Z23, Z23
+	VMOVDQU32     1984(SI), Z21
+	VPDPBUSD      Z21, Z16, Z12
+	VPDPBUSD      Z21, Z17, Z13
+	VPDPBUSD      Z21, Z18, Z14
+	VPDPBUSD      Z21, Z19, Z15
+	VMOVUPS       Z22, (DI)(R14*1)
+	VMOVUPS       Z23, 64(DI)(R14*1)
+	ADDQ          $+16, DX
+	ADDQ          $+2048, SI
+	ADDQ          $+128, R14
+	CMPQ          R14, $+1792
+	JNE           both_same1
+	LEAQ          vectorConstants<>+0(SB), R15
+
+both_same1:
+	DECQ CX
+	JNZ  both1
+
+rest1:
+	CMPQ          R14, $+2048
+	JEQ           activated1
+	VMOVUPS       (DI)(R14*1), Z22
+	VMOVUPS       64(DI)(R14*1), Z23
+	VRANGEPS.BCST $0x02, (R15), Z22, Z22
+	VRANGEPS.BCST $0x02, (R15), Z23, Z23
+	VMULPS        Z22, Z22, Z24
+	VMULPS        Z23, Z23, Z25
+	VMULPS.BCST   64(R15), Z24, Z26
+	VADDPS.BCST   96(R15), Z26, Z26
+	VMULPS.BCST   64(R15), Z25, Z27
+	VADDPS.BCST   96(R15), Z27, Z27
+	VMULPS.BCST   288(R15), Z24, Z28
+	VADDPS.BCST   320(R15), Z28, Z28
+	VMULPS.BCST   288(R15), Z25, Z29
+	VADDPS.BCST   320(R15), Z29, Z29
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   128(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   128(R15), Z27, Z27
+	VMULPS        Z24, Z28, Z28
+	VADDPS.BCST   352(R15), Z28, Z28
+	VMULPS        Z25, Z29, Z29
+	VADDPS.BCST   352(R15), Z29, Z29
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   160(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   160(R15), Z27, Z27
+	VMULPS        Z24, Z28, Z28
+	VADDPS.BCST   384(R15), Z28, Z28
+	VMULPS        Z25, Z29, Z29
+	VADDPS.BCST   384(R15), Z29, Z29
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   192(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   192(R15), Z27, Z27
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   224(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   224(R15), Z27, Z27
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   256(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   256(R15), Z27, Z27
+	VDIVPS        Z28, Z26, Z26
+	VDIVPS        Z29, Z27, Z27
+	VMULPS        Z26, Z22, Z22
+	VMULPS        Z27, Z23, Z23
+	VMOVUPS       Z22, (DI)(R14*1)
+	VMOVUPS       Z23, 64(DI)(R14*1)
+	ADDQ          $+128, R14
+	CMPQ          R14, $+1792
+	JNE           rest_same1
+	LEAQ          vectorConstants<>+0(SB), R15
+
+rest_same1:
+	JMP rest1
+
+activated1:
+	MOVQ  2056(DI), CX
+	TESTQ CX, CX
+	JZ    left1_none
+
+left1:
+	VPBROADCASTD (DX), Z16
+	VPBROADCASTD (DX)(R12*1), Z17
+	VPBROADCASTD (DX)(R12*2), Z18
+	VPBROADCASTD (DX)(R13*1), Z19
+	VMOVDQU32    64(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    192(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    320(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    448(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 4(DX), Z16
+	VPBROADCASTD 4(DX)(R12*1), Z17
+	VPBROADCASTD 4(DX)(R12*2), Z18
+	VPBROADCASTD 4(DX)(R13*1), Z19
+	VMOVDQU32    576(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    704(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    832(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    960(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 8(DX), Z16
+	VPBROADCASTD 8(DX)(R12*1), Z17
+	VPBROADCASTD 8(DX)(R12*2), Z18
+	VPBROADCASTD 8(DX)(R13*1), Z19
+	VMOVDQU32    1088(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    1216(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    1344(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    1472(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 12(DX), Z16
+	VPBROADCASTD 12(DX)(R12*1), Z17
+	VPBROADCASTD 12(DX)(R12*2), Z18
+	VPBROADCASTD 12(DX)(R13*1), Z19
+	VMOVDQU32    1600(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    1728(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    1856(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    1984(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	ADDQ         $+16, DX
+	ADDQ         $+2048, SI
+	DECQ         CX
+	JNZ          left1
+
+left1_none:
+	VBROADCASTSS  vectorConstants<>+832(SB), Z20
+	VADDPS        1280(DI), Z20, Z16
+	VADDPS        1024(DI), Z20, Z21
+	VMULPS        (R9), Z16, Z16
+	VMULPS        1792(DI), Z21, Z21
+	VADDPS        Z21, Z16, Z16
+	VMOVUPS       Z16, (R9)
+	VADDPS        1344(DI), Z20, Z17
+	VADDPS        1088(DI), Z20, Z22
+	VMULPS        (R9)(R12*4), Z17, Z17
+	VMULPS        1856(DI), Z22, Z22
+	VADDPS        Z22, Z17, Z17
+	VMOVUPS       Z17, (R9)(R12*4)
+	VADDPS        1408(DI), Z20, Z18
+	VADDPS        1152(DI), Z20, Z23
+	VMULPS        (R9)(R12*8), Z18, Z18
+	VMULPS        1920(DI), Z23, Z23
+	VADDPS        Z23, Z18, Z18
+	VMOVUPS       Z18, (R9)(R12*8)
+	VADDPS        1472(DI), Z20, Z19
+	VADDPS        1216(DI), Z20, Z24
+	VMULPS        (R9)(R13*4), Z19, Z19
+	VMULPS        1984(DI), Z24, Z24
+	VADDPS        Z24, Z19, Z19
+	VMOVUPS       Z19, (R9)(R13*4)
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z16, Z16
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z17, Z17
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z18, Z18
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z19, Z19
+	VMULPS        Z16, Z16, Z20
+	VMULPS        Z17, Z17, Z21
+	VMULPS        Z18, Z18, Z22
+	VMULPS        Z19, Z19, Z23
+	VMULPS.BCST   vectorConstants<>+64(SB), Z20, Z24
+	VADDPS.BCST   vectorConstants<>+96(SB), Z24, Z24
+	VMULPS.BCST   vectorConstants<>+64(SB), Z21, Z25
+	VADDPS.BCST   vectorConstants<>+96(SB), Z25, Z25
+	VMULPS.BCST   vectorConstants<>+64(SB), Z22, Z26
+	VADDPS.BCST   vectorConstants<>+96(SB), Z26, Z26
+	VMULPS.BCST   vectorConstants<>+64(SB), Z23, Z27
+	VADDPS.BCST   vectorConstants<>+96(SB), Z27, Z27
+	VMULPS.BCST   vectorConstants<>+288(SB), Z20, Z28
+	VADDPS.BCST   vectorConstants<>+320(SB), Z28, Z28
+	VMULPS.BCST   vectorConstants<>+288(SB), Z21, Z29
+	VADDPS.BCST   vectorConstants<>+320(SB), Z29, Z29
+	VMULPS.BCST   vectorConstants<>+288(SB), Z22, Z30
+	VADDPS.BCST   vectorConstants<>+320(SB), Z30, Z30
+	VMULPS.BCST   vectorConstants<>+288(SB), Z23, Z31
+	VADDPS.BCST   vectorConstants<>+320(SB), Z31, Z31
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+128(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+128(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+128(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+128(SB), Z27, Z27
+	VCVTDQ2PS     Z0, Z0
+	VMULPS        64(SI), Z0, Z0
+	VADDPS        (DI), Z0, Z0
+	VMOVUPS       Z0, 1024(DI)
+	VCVTDQ2PS     Z1, Z1
+	VMULPS        64(SI), Z1, Z1
+	VADDPS        64(DI), Z1, Z1
+	VMOVUPS       Z1, 1088(DI)
+	VCVTDQ2PS     Z2, Z2
+	VMULPS        64(SI), Z2, Z2
+	VADDPS        128(DI), Z2, Z2
+	VMOVUPS       Z2, 1152(DI)
+	VCVTDQ2PS     Z3, Z3
+	VMULPS        64(SI), Z3, Z3
+	VADDPS        192(DI), Z3, Z3
+	VMOVUPS       Z3, 1216(DI)
+	VMULPS        Z20, Z28, Z28
+	VADDPS.BCST   vectorConstants<>+352(SB), Z28, Z28
+	VMULPS        Z21, Z29, Z29
+	VADDPS.BCST   vectorConstants<>+352(SB), Z29, Z29
+	VMULPS        Z22, Z30, Z30
+	VADDPS.BCST   vectorConstants<>+352(SB), Z30, Z30
+	VMULPS        Z23, Z31, Z31
+	VADDPS.BCST   vectorConstants<>+352(SB), Z31, Z31
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+160(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+160(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+160(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+160(SB), Z27, Z27
+	VMULPS        Z20, Z28, Z28
+	VADDPS.BCST   vectorConstants<>+384(SB), Z28, Z28
+	VMULPS        Z21, Z29, Z29
+	VADDPS.BCST   vectorConstants<>+384(SB), Z29, Z29
+	VMULPS        Z22, Z30, Z30
+	VADDPS.BCST   vectorConstants<>+384(SB), Z30, Z30
+	VMULPS        Z23, Z31, Z31
+	VADDPS.BCST   vectorConstants<>+384(SB), Z31, Z31
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+192(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+192(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+192(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+192(SB), Z27, Z27
+	VCVTDQ2PS     Z4, Z4
+	VMULPS        192(SI), Z4, Z4
+	VADDPS        256(DI), Z4, Z4
+	VMOVUPS       Z4, 1280(DI)
+	VCVTDQ2PS     Z5, Z5
+	VMULPS        192(SI), Z5, Z5
+	VADDPS        320(DI), Z5, Z5
+	VMOVUPS       Z5, 1344(DI)
+	VCVTDQ2PS     Z6, Z6
+	VMULPS        192(SI), Z6, Z6
+	VADDPS        384(DI), Z6, Z6
+	VMOVUPS       Z6, 1408(DI)
+	VCVTDQ2PS     Z7, Z7
+	VMULPS        192(SI), Z7, Z7
+	VADDPS        448(DI), Z7, Z7
+	VMOVUPS       Z7, 1472(DI)
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+224(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+224(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+224(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+224(SB), Z27, Z27
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+256(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+256(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+256(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+256(SB), Z27, Z27
+	VDIVPS        Z28, Z24, Z24
+	VDIVPS        Z29, Z25, Z25
+	VDIVPS        Z30, Z26, Z26
+	VDIVPS        Z31, Z27, Z27
+	VMULPS        Z24, Z16, Z16
+	VMULPS        Z25, Z17, Z17
+	VMULPS        Z26, Z18, Z18
+	VMULPS        Z27, Z19, Z19
+	VCVTDQ2PS     Z8, Z8
+	VMULPS        320(SI), Z8, Z8
+	VADDPS        512(DI), Z8, Z8
+	VMOVUPS       Z8, 1792(DI)
+	VCVTDQ2PS     Z9, Z9
+	VMULPS        320(SI), Z9, Z9
+	VADDPS        576(DI), Z9, Z9
+	VMOVUPS       Z9, 1856(DI)
+	VCVTDQ2PS     Z10, Z10
+	VMULPS        320(SI), Z10, Z10
+	VADDPS        640(DI), Z10, Z10
+	VMOVUPS       Z10, 1920(DI)
+	VCVTDQ2PS     Z11, Z11
+	VMULPS        320(SI), Z11, Z11
+	VADDPS        704(DI), Z11, Z11
+	VMOVUPS       Z11, 1984(DI)
+	VBROADCASTSS  vectorConstants<>+832(SB), Z20
+	VADDPS        1536(DI), Z20, Z21
+	VMULPS        Z21, Z16, Z16
+	VMOVUPS       Z16, (R10)
+	VMULPS.BCST   vectorConstants<>+864(SB), Z16, Z16
+	VCVTPS2DQ     Z16, Z16
+	VPADDD.BCST   vectorConstants<>+896(SB), Z16, Z16
+	VPMOVDB       Z16, (R11)
+	VADDPS        1600(DI), Z20, Z22
+	VMULPS        Z22, Z17, Z17
+	VMOVUPS       Z17, (R10)(R12*4)
+	VMULPS.BCST   vectorConstants<>+864(SB), Z17, Z17
+	VCVTPS2DQ     Z17, Z17
+	VPADDD.BCST   vectorConstants<>+896(SB), Z17, Z17
+	VPMOVDB       Z17, (R11)(R12*1)
+	VADDPS        1664(DI), Z20, Z23
+	VMULPS        Z23, Z18, Z18
+	VMOVUPS       Z18, (R10)(R12*8)
+	VMULPS.BCST   vectorConstants<>+864(SB), Z18, Z18
+	VCVTPS2DQ     Z18, Z18
+	VPADDD.BCST   vectorConstants<>+896(SB), Z18, Z18
+	VPMOVDB       Z18, (R11)(R12*2)
+	VADDPS        1728(DI), Z20, Z24
+	VMULPS        Z24, Z19, Z19
+	VMOVUPS       Z19, (R10)(R13*4)
+	VMULPS.BCST   vectorConstants<>+864(SB), Z19, Z19
+	VCVTPS2DQ     Z19, Z19
+	VPADDD.BCST   vectorConstants<>+896(SB), Z19, Z19
+	VPMOVDB       Z19, (R11)(R13*1)
+	ADDQ          $+64, R9
+	ADDQ          $+64, R10
+	ADDQ          $+16, R11
+	VCVTDQ2PS     Z12, Z12
+	VMULPS        448(SI), Z12, Z12
+	VADDPS        768(DI), Z12, Z12
+	VMOVUPS       Z12, 1536(DI)
+	VCVTDQ2PS     Z13, Z13
+	VMULPS        448(SI), Z13, Z13
+	VADDPS        832(DI), Z13, Z13
+	VMOVUPS       Z13, 1600(DI)
+	VCVTDQ2PS     Z14, Z14
+	VMULPS        448(SI), Z14, Z14
+	VADDPS        896(DI), Z14, Z14
+	VMOVUPS       Z14, 1664(DI)
+	VCVTDQ2PS     Z15, Z15
+	VMULPS        448(SI), Z15, Z15
+	VADDPS        960(DI), Z15, Z15
+	VMOVUPS       Z15, 1728(DI)
+	JMP           end1
+
+alone1:
 recurrent1:
-	VMOVDQU32    64(SI), Z16
-	VMOVDQU32    192(SI), Z17
-	VMOVDQU32    320(SI), Z18
-	VMOVDQU32    448(SI), Z19
-	VPBROADCASTD (DX), Z20
-	VPBROADCASTD (DX)(R12*1), Z21
-	VPBROADCASTD (DX)(R12*2), Z22
-	VPBROADCASTD (DX)(R13*1), Z23
-	VPDPBUSD     Z16, Z20, Z0
-	VPDPBUSD     Z17, Z20, Z4
-	VPDPBUSD     Z18, Z20, Z8
-	VPDPBUSD     Z19, Z20, Z12
-	VPDPBUSD     Z16, Z21, Z1
-	VPDPBUSD     Z17, Z21, Z5
-	VPDPBUSD     Z18, Z21, Z9
-	VPDPBUSD     Z19, Z21, Z13
-	VPDPBUSD     Z16, Z22, Z2
-	VPDPBUSD     Z17, Z22, Z6
-	VPDPBUSD     Z18, Z22, Z10
-	VPDPBUSD     Z19, Z22, Z14
-	VPDPBUSD     Z16, Z23, Z3
-	VPDPBUSD     Z17, Z23, Z7
-	VPDPBUSD     Z18, Z23, Z11
-	VPDPBUSD     Z19, Z23, Z15
-	VMOVDQU32    576(SI), Z16
-	VMOVDQU32    704(SI), Z17
-	VMOVDQU32    832(SI), Z18
-	VMOVDQU32    960(SI), Z19
-	VPBROADCASTD 4(DX), Z20
-	VPBROADCASTD 4(DX)(R12*1), Z21
-	VPBROADCASTD 4(DX)(R12*2), Z22
-	VPBROADCASTD 4(DX)(R13*1), Z23
-	VPDPBUSD     Z16, Z20, Z0
-	VPDPBUSD     Z17, Z20, Z4
-	VPDPBUSD     Z18, Z20, Z8
-	VPDPBUSD     Z19, Z20, Z12
-	VPDPBUSD     Z16, Z21, Z1
-	VPDPBUSD     Z17, Z21, Z5
-	VPDPBUSD     Z18, Z21, Z9
-	VPDPBUSD     Z19, Z21, Z13
-	VPDPBUSD     Z16, Z22, Z2
-	VPDPBUSD     Z17, Z22, Z6
-	VPDPBUSD     Z18, Z22, Z10
-	VPDPBUSD     Z19, Z22, Z14
-	VPDPBUSD     Z16, Z23, Z3
-	VPDPBUSD     Z17, Z23, Z7
-	VPDPBUSD     Z18, Z23, Z11
-	VPDPBUSD     Z19, Z23, Z15
-	VMOVDQU32    1088(SI), Z16
-	VMOVDQU32    1216(SI), Z17
-	VMOVDQU32    1344(SI), Z18
-	VMOVDQU32    1472(SI), Z19
-	VPBROADCASTD 8(DX), Z20
-	VPBROADCASTD 8(DX)(R12*1), Z21
-	VPBROADCASTD 8(DX)(R12*2), Z22
-	VPBROADCASTD 8(DX)(R13*1), Z23
-	VPDPBUSD     Z16, Z20, Z0
-	VPDPBUSD     Z17, Z20, Z4
-	VPDPBUSD     Z18, Z20, Z8
-	VPDPBUSD     Z19, Z20, Z12
-	VPDPBUSD     Z16, Z21, Z1
-	VPDPBUSD     Z17, Z21, Z5
-	VPDPBUSD     Z18, Z21, Z9
-	VPDPBUSD     Z19, Z21, Z13
-	VPDPBUSD     Z16, Z22, Z2
-	VPDPBUSD     Z17, Z22, Z6
-	VPDPBUSD     Z18, Z22, Z10
-	VPDPBUSD     Z19, Z22, Z14
-	VPDPBUSD     Z16, Z23, Z3
-	VPDPBUSD     Z17, Z23, Z7
-	VPDPBUSD     Z18, Z23, Z11
-	VPDPBUSD     Z19, Z23, Z15
-	VMOVDQU32    1600(SI), Z16
-	VMOVDQU32    1728(SI), Z17
-	VMOVDQU32    1856(SI), Z18
-	VMOVDQU32    1984(SI), Z19
-	VPBROADCASTD 12(DX), Z20
-	VPBROADCASTD 12(DX)(R12*1), Z21
-	VPBROADCASTD 12(DX)(R12*2), Z22
-	VPBROADCASTD 12(DX)(R13*1), Z23
-	VPDPBUSD     Z16, Z20, Z0
-	VPDPBUSD     Z17, Z20, Z4
-	VPDPBUSD     Z18, Z20, Z8
-	VPDPBUSD     Z19, Z20, Z12
-	VPDPBUSD     Z16, Z21, Z1
-	VPDPBUSD     Z17, Z21, Z5
-	VPDPBUSD     Z18, Z21, Z9
-	VPDPBUSD     Z19, Z21, Z13
-	VPDPBUSD     Z16, Z22, Z2
-	VPDPBUSD     Z17, Z22, Z6
-	VPDPBUSD     Z18, Z22, Z10
-	VPDPBUSD     Z19, Z22, Z14
-	VPDPBUSD     Z16, Z23, Z3
-	VPDPBUSD     Z17, Z23, Z7
-	VPDPBUSD     Z18, Z23, Z11
-	VPDPBUSD     Z19, Z23, Z15
+	VPBROADCASTD (DX), Z16
+	VPBROADCASTD (DX)(R12*1), Z17
+	VPBROADCASTD (DX)(R12*2), Z18
+	VPBROADCASTD (DX)(R13*1), Z19
+	VMOVDQU32    64(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    192(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    320(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    448(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 4(DX), Z16
+	VPBROADCASTD 4(DX)(R12*1), Z17
+	VPBROADCASTD 4(DX)(R12*2), Z18
+	VPBROADCASTD 4(DX)(R13*1), Z19
+	VMOVDQU32    576(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    704(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    832(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    960(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 8(DX), Z16
+	VPBROADCASTD 8(DX)(R12*1), Z17
+	VPBROADCASTD 8(DX)(R12*2), Z18
+	VPBROADCASTD 8(DX)(R13*1), Z19
+	VMOVDQU32    1088(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    1216(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    1344(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    1472(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 12(DX), Z16
+	VPBROADCASTD 12(DX)(R12*1), Z17
+	VPBROADCASTD 12(DX)(R12*2), Z18
+	VPBROADCASTD 12(DX)(R13*1), Z19
+	VMOVDQU32    1600(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    1728(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    1856(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    1984(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
 	ADDQ         $+16, DX
 	ADDQ         $+2048, SI
 	DECQ         CX
@@ -6950,599 +7500,286 @@ recurrent1:
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       64(SI), Z0, Z0
 	VADDPS       (DI), Z0, Z0
+	VMOVUPS      Z0, 1024(DI)
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       64(SI), Z1, Z1
 	VADDPS       64(DI), Z1, Z1
+	VMOVUPS      Z1, 1088(DI)
 	VCVTDQ2PS    Z2, Z2
 	VMULPS       64(SI), Z2, Z2
 	VADDPS       128(DI), Z2, Z2
+	VMOVUPS      Z2, 1152(DI)
 	VCVTDQ2PS    Z3, Z3
 	VMULPS       64(SI), Z3, Z3
 	VADDPS       192(DI), Z3, Z3
+	VMOVUPS      Z3, 1216(DI)
 	VCVTDQ2PS    Z4, Z4
 	VMULPS       192(SI), Z4, Z4
 	VADDPS       256(DI), Z4, Z4
+	VMOVUPS      Z4, 1280(DI)
 	VCVTDQ2PS    Z5, Z5
 	VMULPS       192(SI), Z5, Z5
 	VADDPS       320(DI), Z5, Z5
+	VMOVUPS      Z5, 1344(DI)
 	VCVTDQ2PS    Z6, Z6
 	VMULPS       192(SI), Z6, Z6
 	VADDPS       384(DI), Z6, Z6
+	VMOVUPS      Z6, 1408(DI)
 	VCVTDQ2PS    Z7, Z7
 	VMULPS       192(SI), Z7, Z7
 	VADDPS       448(DI), Z7, Z7
+	VMOVUPS      Z7, 1472(DI)
 	VCVTDQ2PS    Z8, Z8
 	VMULPS       320(SI), Z8, Z8
 	VADDPS       512(DI), Z8, Z8
+	VMOVUPS      Z8, 1792(DI)
 	VCVTDQ2PS    Z9, Z9
 	VMULPS       320(SI), Z9, Z9
 	VADDPS       576(DI), Z9, Z9
+	VMOVUPS      Z9, 1856(DI)
 	VCVTDQ2PS    Z10, Z10
 	VMULPS       320(SI), Z10, Z10
 	VADDPS       640(DI), Z10, Z10
+	VMOVUPS      Z10, 1920(DI)
 	VCVTDQ2PS    Z11, Z11
 	VMULPS       320(SI), Z11, Z11
 	VADDPS       704(DI), Z11, Z11
+	VMOVUPS      Z11, 1984(DI)
 	VCVTDQ2PS    Z12, Z12
 	VMULPS       448(SI), Z12, Z12
 	VADDPS       768(DI), Z12, Z12
+	VMOVUPS      Z12, 1536(DI)
 	VCVTDQ2PS    Z13, Z13
 	VMULPS       448(SI), Z13, Z13
 	VADDPS       832(DI), Z13, Z13
+	VMOVUPS      Z13, 1600(DI)
 	VCVTDQ2PS    Z14, Z14
 	VMULPS       448(SI), Z14, Z14
 	VADDPS       896(DI), Z14, Z14
+	VMOVUPS      Z14, 1664(DI)
 	VCVTDQ2PS    Z15, Z15
 	VMULPS       448(SI), Z15, Z15
 	VADDPS       960(DI), Z15, Z15
-	ADDQ         $+512, SI
-	VMULPS.BCST  vectorConstants<>+416(SB), Z0, Z0
-	VMULPS.BCST  vectorConstants<>+416(SB), Z4, Z4
-	VMULPS.BCST  vectorConstants<>+416(SB), Z12, Z12
-	VMULPS.BCST  vectorConstants<>+416(SB), Z1, Z1
-	VMULPS.BCST  vectorConstants<>+416(SB), Z5, Z5
-	VMULPS.BCST  vectorConstants<>+416(SB), Z13, Z13
-	VMULPS.BCST  vectorConstants<>+416(SB), Z2, Z2
-	VMULPS.BCST  vectorConstants<>+416(SB), Z6, Z6
-	VMULPS.BCST  vectorConstants<>+416(SB), Z14, Z14
-	VMULPS.BCST  vectorConstants<>+416(SB), Z3, Z3
-	VMULPS.BCST  vectorConstants<>+416(SB), Z7, Z7
-	VMULPS.BCST  vectorConstants<>+416(SB), Z15, Z15
-	VMINPS.BCST  vectorConstants<>+0(SB), Z0, Z0
-	VMINPS.BCST  vectorConstants<>+0(SB), Z4, Z4
-	VMINPS.BCST  vectorConstants<>+0(SB), Z8, Z8
-	VMINPS.BCST  vectorConstants<>+0(SB), Z12, Z12
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z0, Z0
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z4, Z4
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z8, Z8
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z12, Z12
-	VMULPS       Z0, Z0, Z16
-	VMULPS       Z4, Z4, Z17
-	VMULPS       Z8, Z8, Z18
-	VMULPS       Z12, Z12, Z19
-	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
-	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
-	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
-	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
-	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
-	VDIVPS       Z24, Z20, Z20
-	VDIVPS       Z25, Z21, Z21
-	VDIVPS       Z26, Z22, Z22
-	VDIVPS       Z27, Z23, Z23
-	VMULPS       Z20, Z0, Z0
-	VMULPS       Z21, Z4, Z4
-	VMULPS       Z22, Z8, Z8
-	VMULPS       Z23, Z12, Z12
-	VMINPS.BCST  vectorConstants<>+0(SB), Z1, Z1
-	VMINPS.BCST  vectorConstants<>+0(SB), Z5, Z5
-	VMINPS.BCST  vectorConstants<>+0(SB), Z9, Z9
-	VMINPS.BCST  vectorConstants<>+0(SB), Z13, Z13
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z1, Z1
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z5, Z5
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z9, Z9
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z13, Z13
-	VMULPS       Z1, Z1, Z16
-	VMULPS       Z5, Z5, Z17
-	VMULPS       Z9, Z9, Z18
-	VMULPS       Z13, Z13, Z19
-	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
-	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
-	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
-	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
-	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
-	VDIVPS       Z24, Z20, Z20
-	VDIVPS       Z25, Z21, Z21
-	VDIVPS       Z26, Z22, Z22
-	VDIVPS       Z27, Z23, Z23
-	VMULPS       Z20, Z1, Z1
-	VMULPS       Z21, Z5, Z5
-	VMULPS       Z22, Z9, Z9
-	VMULPS       Z23, Z13, Z13
-	VMINPS.BCST  vectorConstants<>+0(SB), Z2, Z2
-	VMINPS.BCST  vectorConstants<>+0(SB), Z6, Z6
-	VMINPS.BCST  vectorConstants<>+0(SB), Z10, Z10
-	VMINPS.BCST  vectorConstants<>+0(SB), Z14, Z14
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z2, Z2
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z6, Z6
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z10, Z10
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z14, Z14
-	VMULPS       Z2, Z2, Z16
-	VMULPS       Z6, Z6, Z17
-	VMULPS       Z10, Z10, Z18
-	VMULPS       Z14, Z14, Z19
-	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
-	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
-	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
-	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
-	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
-	VDIVPS       Z24, Z20, Z20
-	VDIVPS       Z25, Z21, Z21
-	VDIVPS       Z26, Z22, Z22
-	VDIVPS       Z27, Z23, Z23
-	VMULPS       Z20, Z2, Z2
-	VMULPS       Z21, Z6, Z6
-	VMULPS       Z22, Z10, Z10
-	VMULPS       Z23, Z14, Z14
-	VMINPS.BCST  vectorConstants<>+0(SB), Z3, Z3
-	VMINPS.BCST  vectorConstants<>+0(SB), Z7, Z7
-	VMINPS.BCST  vectorConstants<>+0(SB), Z11, Z11
-	VMINPS.BCST  vectorConstants<>+0(SB), Z15, Z15
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z3, Z3
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z7, Z7
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z11, Z11
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z15, Z15
-	VMULPS       Z3, Z3, Z16
-	VMULPS       Z7, Z7, Z17
-	VMULPS       Z11, Z11, Z18
-	VMULPS       Z15, Z15, Z19
-	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
-	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
-	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
-	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
-	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
-	VDIVPS       Z24, Z20, Z20
-	VDIVPS       Z25, Z21, Z21
-	VDIVPS       Z26, Z22, Z22
-	VDIVPS       Z27, Z23, Z23
-	VMULPS       Z20, Z3, Z3
-	VMULPS       Z21, Z7, Z7
-	VMULPS       Z22, Z11, Z11
-	VMULPS       Z23, Z15, Z15
-	VMULPS.BCST  vectorConstants<>+416(SB), Z0, Z0
-	VADDPS.BCST  vectorConstants<>+416(SB), Z0, Z0
-	VMULPS.BCST  vectorConstants<>+416(SB), Z4, Z4
-	VADDPS.BCST  vectorConstants<>+416(SB), Z4, Z4
-	VMULPS.BCST  vectorConstants<>+416(SB), Z12, Z12
-	VADDPS.BCST  vectorConstants<>+416(SB), Z12, Z12
-	VMULPS       (R9), Z4, Z4
-	VMULPS       Z8, Z0, Z0
-	VADDPS       Z0, Z4, Z4
-	VMOVUPS      Z4, (R9)
-	VMULPS.BCST  vectorConstants<>+416(SB), Z1, Z1
-	VADDPS.BCST  vectorConstants<>+416(SB), Z1, Z1
-	VMULPS.BCST  vectorConstants<>+416(SB), Z5, Z5
-	VADDPS.BCST  vectorConstants<>+416(SB), Z5, Z5
-	VMULPS.BCST  vectorConstants<>+416(SB), Z13, Z13
-	VADDPS.BCST  vectorConstants<>+416(SB), Z13, Z13
-	VMULPS       (R9)(R12*4), Z5, Z5
-	VMULPS       Z9, Z1, Z1
-	VADDPS       Z1, Z5, Z5
-	VMOVUPS      Z5, (R9)(R12*4)
-	VMULPS.BCST  vectorConstants<>+416(SB), Z2, Z2
-	VADDPS.BCST  vectorConstants<>+416(SB), Z2, Z2
-	VMULPS.BCST  vectorConstants<>+416(SB), Z6, Z6
-	VADDPS.BCST  vectorConstants<>+416(SB), Z6, Z6
-	VMULPS.BCST  vectorConstants<>+416(SB), Z14, Z14
-	VADDPS.BCST  vectorConstants<>+416(SB), Z14, Z14
-	VMULPS       (R9)(R12*8), Z6, Z6
-	VMULPS       Z10, Z2, Z2
-	VADDPS       Z2, Z6, Z6
-	VMOVUPS      Z6, (R9)(R12*8)
-	VMULPS.BCST  vectorConstants<>+416(SB), Z3, Z3
-	VADDPS.BCST  vectorConstants<>+416(SB), Z3, Z3
-	VMULPS.BCST  vectorConstants<>+416(SB), Z7, Z7
-	VADDPS.BCST  vectorConstants<>+416(SB), Z7, Z7
-	VMULPS.BCST  vectorConstants<>+416(SB), Z15, Z15
-	VADDPS.BCST  vectorConstants<>+416(SB), Z15, Z15
-	VMULPS       (R9)(R13*4), Z7, Z7
-	VMULPS       Z11, Z3, Z3
-	VADDPS       Z3, Z7, Z7
-	VMOVUPS      Z7, (R9)(R13*4)
-	VMINPS.BCST  vectorConstants<>+0(SB), Z4, Z4
-	VMINPS.BCST  vectorConstants<>+0(SB), Z5, Z5
-	VMINPS.BCST  vectorConstants<>+0(SB), Z6, Z6
-	VMINPS.BCST  vectorConstants<>+0(SB), Z7, Z7
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z4, Z4
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z5, Z5
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z6, Z6
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z7, Z7
-	VMULPS       Z4, Z4, Z16
-	VMULPS       Z5, Z5, Z17
-	VMULPS       Z6, Z6, Z18
-	VMULPS       Z7, Z7, Z19
-	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
-	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
-	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
-	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
-	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
-	VDIVPS       Z24, Z20, Z20
-	VDIVPS       Z25, Z21, Z21
-	VDIVPS       Z26, Z22, Z22
-	VDIVPS       Z27, Z23, Z23
-	VMULPS       Z20, Z4, Z4
-	VMULPS       Z21, Z5, Z5
-	VMULPS       Z22, Z6, Z6
-	VMULPS       Z23, Z7, Z7
-	VMULPS       Z4, Z12, Z12
-	VMULPS       Z5, Z13, Z13
-	VMULPS       Z6, Z14, Z14
-	VMULPS       Z7, Z15, Z15
-	VMOVUPS      Z12, (R10)
-	VMULPS.BCST  vectorConstants<>+448(SB), Z12, Z12
-	VCVTPS2DQ    Z12, Z12
-	VPADDD.BCST  vectorConstants<>+480(SB), Z12, Z12
-	VPMOVDB      Z12, (R11)
-	VMOVUPS      Z13, (R10)(R12*4)
-	VMULPS.BCST  vectorConstants<>+448(SB), Z13, Z13
-	VCVTPS2DQ    Z13, Z13
-	VPADDD.BCST  vectorConstants<>+480(SB), Z13, Z13
-	VPMOVDB      Z13, (R11)(R12*1)
-	VMOVUPS      Z14, (R10)(R12*8)
-	VMULPS.BCST  vectorConstants<>+448(SB), Z14, Z14
-	VCVTPS2DQ    Z14, Z14
-	VPADDD.BCST  vectorConstants<>+480(SB), Z14, Z14
-	VPMOVDB      Z14, (R11)(R12*2)
-	VMOVUPS      Z15, (R10)(R13*4)
-	VMULPS.BCST  vectorConstants<>+448(SB), Z15, Z15
-	VCVTPS2DQ    Z15, Z15
-	VPADDD.BCST  vectorConstants<>+480(SB), Z15, Z15
-	VPMOVDB      Z15, (R11)(R13*1)
-	ADDQ         $+64, R9
-	ADDQ         $+64, R10
-	ADDQ         $+16, R11
-	ADDQ         8(AX), R8
-	DECQ         BX
-	JNZ          block
+	VMOVUPS      Z15, 1728(DI)
+
+end1:
+	MOVQ $+1, 2048(DI)
+	ADDQ 8(AX), R8
+	DECQ BX
+	JNZ  block
+	MOVQ $+1024, R14
+	LEAQ vectorConstants<>+416(SB), R15
+
+rest2:
+	CMPQ          R14, $+2048
+	JEQ           activated2
+	VMOVUPS       (DI)(R14*1), Z22
+	VMOVUPS       64(DI)(R14*1), Z23
+	VRANGEPS.BCST $0x02, (R15), Z22, Z22
+	VRANGEPS.BCST $0x02, (R15), Z23, Z23
+	VMULPS        Z22, Z22, Z24
+	VMULPS        Z23, Z23, Z25
+	VMULPS.BCST   64(R15), Z24, Z26
+	VADDPS.BCST   96(R15), Z26, Z26
+	VMULPS.BCST   64(R15), Z25, Z27
+	VADDPS.BCST   96(R15), Z27, Z27
+	VMULPS.BCST   288(R15), Z24, Z28
+	VADDPS.BCST   320(R15), Z28, Z28
+	VMULPS.BCST   288(R15), Z25, Z29
+	VADDPS.BCST   320(R15), Z29, Z29
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   128(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   128(R15), Z27, Z27
+	VMULPS        Z24, Z28, Z28
+	VADDPS.BCST   352(R15), Z28, Z28
+	VMULPS        Z25, Z29, Z29
+	VADDPS.BCST   352(R15), Z29, Z29
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   160(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   160(R15), Z27, Z27
+	VMULPS        Z24, Z28, Z28
+	VADDPS.BCST   384(R15), Z28, Z28
+	VMULPS        Z25, Z29, Z29
+	VADDPS.BCST   384(R15), Z29, Z29
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   192(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   192(R15), Z27, Z27
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   224(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   224(R15), Z27, Z27
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   256(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   256(R15), Z27, Z27
+	VDIVPS        Z28, Z26, Z26
+	VDIVPS        Z29, Z27, Z27
+	VMULPS        Z26, Z22, Z22
+	VMULPS        Z27, Z23, Z23
+	VMOVUPS       Z22, (DI)(R14*1)
+	VMOVUPS       Z23, 64(DI)(R14*1)
+	ADDQ          $+128, R14
+	CMPQ          R14, $+1792
+	JNE           rest_same2
+	LEAQ          vectorConstants<>+0(SB), R15
+
+rest_same2:
+	JMP rest2
+
+activated2:
+	VBROADCASTSS  vectorConstants<>+832(SB), Z20
+	VADDPS        1280(DI), Z20, Z16
+	VADDPS        1024(DI), Z20, Z21
+	VMULPS        (R9), Z16, Z16
+	VMULPS        1792(DI), Z21, Z21
+	VADDPS        Z21, Z16, Z16
+	VMOVUPS       Z16, (R9)
+	VADDPS        1344(DI), Z20, Z17
+	VADDPS        1088(DI), Z20, Z22
+	VMULPS        (R9)(R12*4), Z17, Z17
+	VMULPS        1856(DI), Z22, Z22
+	VADDPS        Z22, Z17, Z17
+	VMOVUPS       Z17, (R9)(R12*4)
+	VADDPS        1408(DI), Z20, Z18
+	VADDPS        1152(DI), Z20, Z23
+	VMULPS        (R9)(R12*8), Z18, Z18
+	VMULPS        1920(DI), Z23, Z23
+	VADDPS        Z23, Z18, Z18
+	VMOVUPS       Z18, (R9)(R12*8)
+	VADDPS        1472(DI), Z20, Z19
+	VADDPS        1216(DI), Z20, Z24
+	VMULPS        (R9)(R13*4), Z19, Z19
+	VMULPS        1984(DI), Z24, Z24
+	VADDPS        Z24, Z19, Z19
+	VMOVUPS       Z19, (R9)(R13*4)
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z16, Z16
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z17, Z17
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z18, Z18
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z19, Z19
+	VMULPS        Z16, Z16, Z20
+	VMULPS        Z17, Z17, Z21
+	VMULPS        Z18, Z18, Z22
+	VMULPS        Z19, Z19, Z23
+	VMULPS.BCST   vectorConstants<>+64(SB), Z20, Z24
+	VADDPS.BCST   vectorConstants<>+96(SB), Z24, Z24
+	VMULPS.BCST   vectorConstants<>+64(SB), Z21, Z25
+	VADDPS.BCST   vectorConstants<>+96(SB), Z25, Z25
+	VMULPS.BCST   vectorConstants<>+64(SB), Z22, Z26
+	VADDPS.BCST   vectorConstants<>+96(SB), Z26, Z26
+	VMULPS.BCST   vectorConstants<>+64(SB), Z23, Z27
+	VADDPS.BCST   vectorConstants<>+96(SB), Z27, Z27
+	VMULPS.BCST   vectorConstants<>+288(SB), Z20, Z28
+	VADDPS.BCST   vectorConstants<>+320(SB), Z28, Z28
+	VMULPS.BCST   vectorConstants<>+288(SB), Z21, Z29
+	VADDPS.BCST   vectorConstants<>+320(SB), Z29, Z29
+	VMULPS.BCST   vectorConstants<>+288(SB), Z22, Z30
+	VADDPS.BCST   vectorConstants<>+320(SB), Z30, Z30
+	VMULPS.BCST   vectorConstants<>+288(SB), Z23, Z31
+	VADDPS.BCST   vectorConstants<>+320(SB), Z31, Z31
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+128(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+128(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+128(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+128(SB), Z27, Z27
+	VMULPS        Z20, Z28, Z28
+	VADDPS.BCST   vectorConstants<>+352(SB), Z28, Z28
+	VMULPS        Z21, Z29, Z29
+	VADDPS.BCST   vectorConstants<>+352(SB), Z29, Z29
+	VMULPS        Z22, Z30, Z30
+	VADDPS.BCST   vectorConstants<>+352(SB), Z30, Z30
+	VMULPS        Z23, Z31, Z31
+	VADDPS.BCST   vectorConstants<>+352(SB), Z31, Z31
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+160(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+160(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+160(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+160(SB), Z27, Z27
+	VMULPS        Z20, Z28, Z28
+	VADDPS.BCST   vectorConstants<>+384(SB), Z28, Z28
+	VMULPS        Z21, Z29, Z29
+	VADDPS.BCST   vectorConstants<>+384(SB), Z29, Z29
+	VMULPS        Z22, Z30, Z30
+	VADDPS.BCST   vectorConstants<>+384(SB), Z30, Z30
+	VMULPS        Z23, Z31, Z31
+	VADDPS.BCST   vectorConstants<>+384(SB), Z31, Z31
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+192(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+192(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+192(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+192(SB), Z27, Z27
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+224(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+224(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+224(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+224(SB), Z27, Z27
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+256(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+256(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+256(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+256(SB), Z27, Z27
+	VDIVPS        Z28, Z24, Z24
+	VDIVPS        Z29, Z25, Z25
+	VDIVPS        Z30, Z26, Z26
+	VDIVPS        Z31, Z27, Z27
+	VMULPS        Z24, Z16, Z16
+	VMULPS        Z25, Z17, Z17
+	VMULPS        Z26, Z18, Z18
+	VMULPS        Z27, Z19, Z19
+	VBROADCASTSS  vectorConstants<>+832(SB), Z20
+	VADDPS        1536(DI), Z20, Z21
+	VMULPS        Z21, Z16, Z16
+	VMOVUPS       Z16, (R10)
+	VMULPS.BCST   vectorConstants<>+864(SB), Z16, Z16
+	VCVTPS2DQ     Z16, Z16
+	VPADDD.BCST   vectorConstants<>+896(SB), Z16, Z16
+	VPMOVDB       Z16, (R11)
+	VADDPS        1600(DI), Z20, Z22
+	VMULPS        Z22, Z17, Z17
+	VMOVUPS       Z17, (R10)(R12*4)
+	VMULPS.BCST   vectorConstants<>+864(SB), Z17, Z17
+	VCVTPS2DQ     Z17, Z17
+	VPADDD.BCST   vectorConstants<>+896(SB), Z17, Z17
+	VPMOVDB       Z17, (R11)(R12*1)
+	VADDPS        1664(DI), Z20, Z23
+	VMULPS        Z23, Z18, Z18
+	VMOVUPS       Z18, (R10)(R12*8)
+	VMULPS.BCST   vectorConstants<>+864(SB), Z18, Z18
+	VCVTPS2DQ     Z18, Z18
+	VPADDD.BCST   vectorConstants<>+896(SB), Z18, Z18
+	VPMOVDB       Z18, (R11)(R12*2)
+	VADDPS        1728(DI), Z20, Z24
+	VMULPS        Z24, Z19, Z19
+	VMOVUPS       Z19, (R10)(R13*4)
+	VMULPS.BCST   vectorConstants<>+864(SB), Z19, Z19
+	VCVTPS2DQ     Z19, Z19
+	VPADDD.BCST   vectorConstants<>+896(SB), Z19, Z19
+	VPMOVDB       Z19, (R11)(R13*1)
+	ADDQ          $+64, R9
+	ADDQ          $+64, R10
+	ADDQ          $+16, R11
 	VZEROUPPER
 	RET
 
 // func float32BatchAVX512(a *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512DQ, AVX512F
 TEXT ·float32BatchAVX512(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), R8
@@ -7934,74 +8171,58 @@ recurrent0:
 	ADDQ             $+8192, SI
 	DECQ             CX
 	JNZ              recurrent0
-	VMULPS.BCST      vectorConstants<>+416(SB), Z0, Z0
-	VMULPS.BCST      vectorConstants<>+416(SB), Z4, Z4
-	VMULPS.BCST      vectorConstants<>+416(SB), Z12, Z12
-	VMULPS.BCST      vectorConstants<>+416(SB), Z1, Z1
-	VMULPS.BCST      vectorConstants<>+416(SB), Z5, Z5
-	VMULPS.BCST      vectorConstants<>+416(SB), Z13, Z13
-	VMULPS.BCST      vectorConstants<>+416(SB), Z2, Z2
-	VMULPS.BCST      vectorConstants<>+416(SB), Z6, Z6
-	VMULPS.BCST      vectorConstants<>+416(SB), Z14, Z14
-	VMULPS.BCST      vectorConstants<>+416(SB), Z3, Z3
-	VMULPS.BCST      vectorConstants<>+416(SB), Z7, Z7
-	VMULPS.BCST      vectorConstants<>+416(SB), Z15, Z15
-	VMINPS.BCST      vectorConstants<>+0(SB), Z0, Z0
-	VMINPS.BCST      vectorConstants<>+0(SB), Z4, Z4
-	VMINPS.BCST      vectorConstants<>+0(SB), Z8, Z8
-	VMINPS.BCST      vectorConstants<>+0(SB), Z12, Z12
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z0, Z0
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z4, Z4
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z8, Z8
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z12, Z12
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z0, Z0
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z4, Z4
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z8, Z8
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z12, Z12
 	VMULPS           Z0, Z0, Z16
 	VMULPS           Z4, Z4, Z17
 	VMULPS           Z8, Z8, Z18
 	VMULPS           Z12, Z12, Z19
-	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+480(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+512(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+480(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+512(SB), Z21, Z21
 	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
 	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+480(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+512(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+704(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+736(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+704(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+736(SB), Z25, Z25
 	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
 	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VMULPS.BCST      vectorConstants<>+704(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+736(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z17, Z25
 	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z17, Z25
 	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z19, Z23
 	VDIVPS           Z24, Z20, Z20
 	VDIVPS           Z25, Z21, Z21
 	VDIVPS           Z26, Z22, Z22
@@ -8010,62 +8231,58 @@ recurrent0:
 	VMULPS           Z21, Z4, Z4
 	VMULPS           Z22, Z8, Z8
 	VMULPS           Z23, Z12, Z12
-	VMINPS.BCST      vectorConstants<>+0(SB), Z1, Z1
-	VMINPS.BCST      vectorConstants<>+0(SB), Z5, Z5
-	VMINPS.BCST      vectorConstants<>+0(SB), Z9, Z9
-	VMINPS.BCST      vectorConstants<>+0(SB), Z13, Z13
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z1, Z1
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z5, Z5
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z9, Z9
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z13, Z13
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z1, Z1
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z5, Z5
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z9, Z9
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z13, Z13
 	VMULPS           Z1, Z1, Z16
 	VMULPS           Z5, Z5, Z17
 	VMULPS           Z9, Z9, Z18
 	VMULPS           Z13, Z13, Z19
-	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+480(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+512(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+480(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+512(SB), Z21, Z21
 	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
 	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+480(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+512(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+704(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+736(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+704(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+736(SB), Z25, Z25
 	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
 	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VMULPS.BCST      vectorConstants<>+704(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+736(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z17, Z25
 	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z17, Z25
 	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z19, Z23
 	VDIVPS           Z24, Z20, Z20
 	VDIVPS           Z25, Z21, Z21
 	VDIVPS           Z26, Z22, Z22
@@ -8074,62 +8291,58 @@ recurrent0:
 	VMULPS           Z21, Z5, Z5
 	VMULPS           Z22, Z9, Z9
 	VMULPS           Z23, Z13, Z13
-	VMINPS.BCST      vectorConstants<>+0(SB), Z2, Z2
-	VMINPS.BCST      vectorConstants<>+0(SB), Z6, Z6
-	VMINPS.BCST      vectorConstants<>+0(SB), Z10, Z10
-	VMINPS.BCST      vectorConstants<>+0(SB), Z14, Z14
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z2, Z2
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z6, Z6
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z10, Z10
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z14, Z14
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z2, Z2
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z6, Z6
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z10, Z10
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z14, Z14
 	VMULPS           Z2, Z2, Z16
 	VMULPS           Z6, Z6, Z17
 	VMULPS           Z10, Z10, Z18
 	VMULPS           Z14, Z14, Z19
-	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+480(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+512(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+480(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+512(SB), Z21, Z21
 	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
 	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+480(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+512(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+704(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+736(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+704(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+736(SB), Z25, Z25
 	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
 	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VMULPS.BCST      vectorConstants<>+704(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+736(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z17, Z25
 	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z17, Z25
 	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z19, Z23
 	VDIVPS           Z24, Z20, Z20
 	VDIVPS           Z25, Z21, Z21
 	VDIVPS           Z26, Z22, Z22
@@ -8138,62 +8351,58 @@ recurrent0:
 	VMULPS           Z21, Z6, Z6
 	VMULPS           Z22, Z10, Z10
 	VMULPS           Z23, Z14, Z14
-	VMINPS.BCST      vectorConstants<>+0(SB), Z3, Z3
-	VMINPS.BCST      vectorConstants<>+0(SB), Z7, Z7
-	VMINPS.BCST      vectorConstants<>+0(SB), Z11, Z11
-	VMINPS.BCST      vectorConstants<>+0(SB), Z15, Z15
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z3, Z3
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z7, Z7
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z11, Z11
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z15, Z15
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z3, Z3
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z7, Z7
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z11, Z11
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z15, Z15
 	VMULPS           Z3, Z3, Z16
 	VMULPS           Z7, Z7, Z17
 	VMULPS           Z11, Z11, Z18
 	VMULPS           Z15, Z15, Z19
-	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+480(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+512(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+480(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+512(SB), Z21, Z21
 	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
 	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+480(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+512(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+704(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+736(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+704(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+736(SB), Z25, Z25
 	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
 	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VMULPS.BCST      vectorConstants<>+704(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+736(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z17, Z25
 	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z17, Z25
 	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z19, Z23
 	VDIVPS           Z24, Z20, Z20
 	VDIVPS           Z25, Z21, Z21
 	VDIVPS           Z26, Z22, Z22
@@ -8202,54 +8411,38 @@ recurrent0:
 	VMULPS           Z21, Z7, Z7
 	VMULPS           Z22, Z11, Z11
 	VMULPS           Z23, Z15, Z15
-	VMULPS.BCST      vectorConstants<>+416(SB), Z0, Z0
-	VADDPS.BCST      vectorConstants<>+416(SB), Z0, Z0
-	VMULPS.BCST      vectorConstants<>+416(SB), Z4, Z4
-	VADDPS.BCST      vectorConstants<>+416(SB), Z4, Z4
-	VMULPS.BCST      vectorConstants<>+416(SB), Z12, Z12
-	VADDPS.BCST      vectorConstants<>+416(SB), Z12, Z12
+	VADDPS.BCST      vectorConstants<>+832(SB), Z0, Z0
+	VADDPS.BCST      vectorConstants<>+832(SB), Z4, Z4
+	VADDPS.BCST      vectorConstants<>+832(SB), Z12, Z12
 	VMULPS           (R9), Z4, Z4
 	VMULPS           Z8, Z0, Z0
 	VADDPS           Z0, Z4, Z4
 	VMOVUPS          Z4, (R9)
-	VMULPS.BCST      vectorConstants<>+416(SB), Z1, Z1
-	VADDPS.BCST      vectorConstants<>+416(SB), Z1, Z1
-	VMULPS.BCST      vectorConstants<>+416(SB), Z5, Z5
-	VADDPS.BCST      vectorConstants<>+416(SB), Z5, Z5
-	VMULPS.BCST      vectorConstants<>+416(SB), Z13, Z13
-	VADDPS.BCST      vectorConstants<>+416(SB), Z13, Z13
+	VADDPS.BCST      vectorConstants<>+832(SB), Z1, Z1
+	VADDPS.BCST      vectorConstants<>+832(SB), Z5, Z5
+	VADDPS.BCST      vectorConstants<>+832(SB), Z13, Z13
 	VMULPS           (R9)(R12*4), Z5, Z5
 	VMULPS           Z9, Z1, Z1
 	VADDPS           Z1, Z5, Z5
 	VMOVUPS          Z5, (R9)(R12*4)
-	VMULPS.BCST      vectorConstants<>+416(SB), Z2, Z2
-	VADDPS.BCST      vectorConstants<>+416(SB), Z2, Z2
-	VMULPS.BCST      vectorConstants<>+416(SB), Z6, Z6
-	VADDPS.BCST      vectorConstants<>+416(SB), Z6, Z6
-	VMULPS.BCST      vectorConstants<>+416(SB), Z14, Z14
-	VADDPS.BCST      vectorConstants<>+416(SB), Z14, Z14
+	VADDPS.BCST      vectorConstants<>+832(SB), Z2, Z2
+	VADDPS.BCST      vectorConstants<>+832(SB), Z6, Z6
+	VADDPS.BCST      vectorConstants<>+832(SB), Z14, Z14
 	VMULPS           (R9)(R12*8), Z6, Z6
 	VMULPS           Z10, Z2, Z2
 	VADDPS           Z2, Z6, Z6
 	VMOVUPS          Z6, (R9)(R12*8)
-	VMULPS.BCST      vectorConstants<>+416(SB), Z3, Z3
-	VADDPS.BCST      vectorConstants<>+416(SB), Z3, Z3
-	VMULPS.BCST      vectorConstants<>+416(SB), Z7, Z7
-	VADDPS.BCST      vectorConstants<>+416(SB), Z7, Z7
-	VMULPS.BCST      vectorConstants<>+416(SB), Z15, Z15
-	VADDPS.BCST      vectorConstants<>+416(SB), Z15, Z15
+	VADDPS.BCST      vectorConstants<>+832(SB), Z3, Z3
+	VADDPS.BCST      vectorConstants<>+832(SB), Z7, Z7
+	VADDPS.BCST      vectorConstants<>+832(SB), Z15, Z15
 	VMULPS           (R9)(R13*4), Z7, Z7
 	VMULPS           Z11, Z3, Z3
 	VADDPS           Z3, Z7, Z7
 	VMOVUPS          Z7, (R9)(R13*4)
-	VMINPS.BCST      vectorConstants<>+0(SB), Z4, Z4
-	VMINPS.BCST      vectorConstants<>+0(SB), Z5, Z5
-	VMINPS.BCST      vectorConstants<>+0(SB), Z6, Z6
-	VMINPS.BCST      vectorConstants<>+0(SB), Z7, Z7
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z4, Z4
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z5, Z5
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z6, Z6
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z7, Z7
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z4, Z4
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z5, Z5
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z6, Z6
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z7, Z7
 	VMULPS           Z4, Z4, Z16
 	VMULPS           Z5, Z5, Z17
 	VMULPS           Z6, Z6, Z18
@@ -8703,74 +8896,58 @@ recurrent1:
 	ADDQ             $+8192, SI
 	DECQ             CX
 	JNZ              recurrent1
-	VMULPS.BCST      vectorConstants<>+416(SB), Z0, Z0
-	VMULPS.BCST      vectorConstants<>+416(SB), Z4, Z4
-	VMULPS.BCST      vectorConstants<>+416(SB), Z12, Z12
-	VMULPS.BCST      vectorConstants<>+416(SB), Z1, Z1
-	VMULPS.BCST      vectorConstants<>+416(SB), Z5, Z5
-	VMULPS.BCST      vectorConstants<>+416(SB), Z13, Z13
-	VMULPS.BCST      vectorConstants<>+416(SB), Z2, Z2
-	VMULPS.BCST      vectorConstants<>+416(SB), Z6, Z6
-	VMULPS.BCST      vectorConstants<>+416(SB), Z14, Z14
-	VMULPS.BCST      vectorConstants<>+416(SB), Z3, Z3
-	VMULPS.BCST      vectorConstants<>+416(SB), Z7, Z7
-	VMULPS.BCST      vectorConstants<>+416(SB), Z15, Z15
-	VMINPS.BCST      vectorConstants<>+0(SB), Z0, Z0
-	VMINPS.BCST      vectorConstants<>+0(SB), Z4, Z4
-	VMINPS.BCST      vectorConstants<>+0(SB), Z8, Z8
-	VMINPS.BCST      vectorConstants<>+0(SB), Z12, Z12
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z0, Z0
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z4, Z4
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z8, Z8
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z12, Z12
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z0, Z0
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z4, Z4
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z8, Z8
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z12, Z12
 	VMULPS           Z0, Z0, Z16
 	VMULPS           Z4, Z4, Z17
 	VMULPS           Z8, Z8, Z18
 	VMULPS           Z12, Z12, Z19
-	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+480(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+512(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+480(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+512(SB), Z21, Z21
 	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
 	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+480(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+512(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+704(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+736(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+704(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+736(SB), Z25, Z25
 	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
 	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VMULPS.BCST      vectorConstants<>+704(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+736(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z17, Z25
 	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z17, Z25
 	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z19, Z23
 	VDIVPS           Z24, Z20, Z20
 	VDIVPS           Z25, Z21, Z21
 	VDIVPS           Z26, Z22, Z22
@@ -8779,62 +8956,58 @@ recurrent1:
 	VMULPS           Z21, Z4, Z4
 	VMULPS           Z22, Z8, Z8
 	VMULPS           Z23, Z12, Z12
-	VMINPS.BCST      vectorConstants<>+0(SB), Z1, Z1
-	VMINPS.BCST      vectorConstants<>+0(SB), Z5, Z5
-	VMINPS.BCST      vectorConstants<>+0(SB), Z9, Z9
-	VMINPS.BCST      vectorConstants<>+0(SB), Z13, Z13
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z1, Z1
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z5, Z5
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z9, Z9
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z13, Z13
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z1, Z1
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z5, Z5
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z9, Z9
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z13, Z13
 	VMULPS           Z1, Z1, Z16
 	VMULPS           Z5, Z5, Z17
 	VMULPS           Z9, Z9, Z18
 	VMULPS           Z13, Z13, Z19
-	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+480(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+512(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+480(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+512(SB), Z21, Z21
 	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
 	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+480(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+512(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+704(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+736(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+704(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+736(SB), Z25, Z25
 	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
 	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VMULPS.BCST      vectorConstants<>+704(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+736(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z17, Z25
 	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z17, Z25
 	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z19, Z23
 	VDIVPS           Z24, Z20, Z20
 	VDIVPS           Z25, Z21, Z21
 	VDIVPS           Z26, Z22, Z22
@@ -8843,62 +9016,58 @@ recurrent1:
 	VMULPS           Z21, Z5, Z5
 	VMULPS           Z22, Z9, Z9
 	VMULPS           Z23, Z13, Z13
-	VMINPS.BCST      vectorConstants<>+0(SB), Z2, Z2
-	VMINPS.BCST      vectorConstants<>+0(SB), Z6, Z6
-	VMINPS.BCST      vectorConstants<>+0(SB), Z10, Z10
-	VMINPS.BCST      vectorConstants<>+0(SB), Z14, Z14
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z2, Z2
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z6, Z6
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z10, Z10
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z14, Z14
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z2, Z2
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z6, Z6
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z10, Z10
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z14, Z14
 	VMULPS           Z2, Z2, Z16
 	VMULPS           Z6, Z6, Z17
 	VMULPS           Z10, Z10, Z18
 	VMULPS           Z14, Z14, Z19
-	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+480(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+512(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+480(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+512(SB), Z21, Z21
 	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
 	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+480(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+512(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+704(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+736(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+704(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+736(SB), Z25, Z25
 	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
 	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VMULPS.BCST      vectorConstants<>+704(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+736(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z17, Z25
 	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z17, Z25
 	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z19, Z23
 	VDIVPS           Z24, Z20, Z20
 	VDIVPS           Z25, Z21, Z21
 	VDIVPS           Z26, Z22, Z22
@@ -8907,62 +9076,58 @@ recurrent1:
 	VMULPS           Z21, Z6, Z6
 	VMULPS           Z22, Z10, Z10
 	VMULPS           Z23, Z14, Z14
-	VMINPS.BCST      vectorConstants<>+0(SB), Z3, Z3
-	VMINPS.BCST      vectorConstants<>+0(SB), Z7, Z7
-	VMINPS.BCST      vectorConstants<>+0(SB), Z11, Z11
-	VMINPS.BCST      vectorConstants<>+0(SB), Z15, Z15
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z3, Z3
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z7, Z7
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z11, Z11
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z15, Z15
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z3, Z3
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z7, Z7
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z11, Z11
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z15, Z15
 	VMULPS           Z3, Z3, Z16
 	VMULPS           Z7, Z7, Z17
 	VMULPS           Z11, Z11, Z18
 	VMULPS           Z15, Z15, Z19
-	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+480(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+512(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+480(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+512(SB), Z21, Z21
 	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
 	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+480(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+512(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+704(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+736(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+704(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+736(SB), Z25, Z25
 	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
 	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VMULPS.BCST      vectorConstants<>+704(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+736(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z17, Z25
 	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z17, Z25
 	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z19, Z23
 	VDIVPS           Z24, Z20, Z20
 	VDIVPS           Z25, Z21, Z21
 	VDIVPS           Z26, Z22, Z22
@@ -8971,54 +9136,38 @@ recurrent1:
 	VMULPS           Z21, Z7, Z7
 	VMULPS           Z22, Z11, Z11
 	VMULPS           Z23, Z15, Z15
-	VMULPS.BCST      vectorConstants<>+416(SB), Z0, Z0
-	VADDPS.BCST      vectorConstants<>+416(SB), Z0, Z0
-	VMULPS.BCST      vectorConstants<>+416(SB), Z4, Z4
-	VADDPS.BCST      vectorConstants<>+416(SB), Z4, Z4
-	VMULPS.BCST      vectorConstants<>+416(SB), Z12, Z12
-	VADDPS.BCST      vectorConstants<>+416(SB), Z12, Z12
+	VADDPS.BCST      vectorConstants<>+832(SB), Z0, Z0
+	VADDPS.BCST      vectorConstants<>+832(SB), Z4, Z4
+	VADDPS.BCST      vectorConstants<>+832(SB), Z12, Z12
 	VMULPS           (R9), Z4, Z4
 	VMULPS           Z8, Z0, Z0
 	VADDPS           Z0, Z4, Z4
 	VMOVUPS          Z4, (R9)
-	VMULPS.BCST      vectorConstants<>+416(SB), Z1, Z1
-	VADDPS.BCST      vectorConstants<>+416(SB), Z1, Z1
-	VMULPS.BCST      vectorConstants<>+416(SB), Z5, Z5
-	VADDPS.BCST      vectorConstants<>+416(SB), Z5, Z5
-	VMULPS.BCST      vectorConstants<>+416(SB), Z13, Z13
-	VADDPS.BCST      vectorConstants<>+416(SB), Z13, Z13
+	VADDPS.BCST      vectorConstants<>+832(SB), Z1, Z1
+	VADDPS.BCST      vectorConstants<>+832(SB), Z5, Z5
+	VADDPS.BCST      vectorConstants<>+832(SB), Z13, Z13
 	VMULPS           (R9)(R12*4), Z5, Z5
 	VMULPS           Z9, Z1, Z1
 	VADDPS           Z1, Z5, Z5
 	VMOVUPS          Z5, (R9)(R12*4)
-	VMULPS.BCST      vectorConstants<>+416(SB), Z2, Z2
-	VADDPS.BCST      vectorConstants<>+416(SB), Z2, Z2
-	VMULPS.BCST      vectorConstants<>+416(SB), Z6, Z6
-	VADDPS.BCST      vectorConstants<>+416(SB), Z6, Z6
-	VMULPS.BCST      vectorConstants<>+416(SB), Z14, Z14
-	VADDPS.BCST      vectorConstants<>+416(SB), Z14, Z14
+	VADDPS.BCST      vectorConstants<>+832(SB), Z2, Z2
+	VADDPS.BCST      vectorConstants<>+832(SB), Z6, Z6
+	VADDPS.BCST      vectorConstants<>+832(SB), Z14, Z14
 	VMULPS           (R9)(R12*8), Z6, Z6
 	VMULPS           Z10, Z2, Z2
 	VADDPS           Z2, Z6, Z6
 	VMOVUPS          Z6, (R9)(R12*8)
-	VMULPS.BCST      vectorConstants<>+416(SB), Z3, Z3
-	VADDPS.BCST      vectorConstants<>+416(SB), Z3, Z3
-	VMULPS.BCST      vectorConstants<>+416(SB), Z7, Z7
-	VADDPS.BCST      vectorConstants<>+416(SB), Z7, Z7
-	VMULPS.BCST      vectorConstants<>+416(SB), Z15, Z15
-	VADDPS.BCST      vectorConstants<>+416(SB), Z15, Z15
+	VADDPS.BCST      vectorConstants<>+832(SB), Z3, Z3
+	VADDPS.BCST      vectorConstants<>+832(SB), Z7, Z7
+	VADDPS.BCST      vectorConstants<>+832(SB), Z15, Z15
 	VMULPS           (R9)(R13*4), Z7, Z7
 	VMULPS           Z11, Z3, Z3
 	VADDPS           Z3, Z7, Z7
 	VMOVUPS          Z7, (R9)(R13*4)
-	VMINPS.BCST      vectorConstants<>+0(SB), Z4, Z4
-	VMINPS.BCST      vectorConstants<>+0(SB), Z5, Z5
-	VMINPS.BCST      vectorConstants<>+0(SB), Z6, Z6
-	VMINPS.BCST      vectorConstants<>+0(SB), Z7, Z7
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z4, Z4
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z5, Z5
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z6, Z6
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z7, Z7
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z4, Z4
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z5, Z5
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z6, Z6
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z7, Z7
 	VMULPS           Z4, Z4, Z16
 	VMULPS           Z5, Z5, Z17
 	VMULPS           Z6, Z6, Z18
@@ -9097,8 +9246,8 @@ recurrent1:
 	RET
 
 // func int8BatchAVX512Half(a *byte)
-// Requires: AVX, AVX512F, AVX512VNNI
-TEXT ·int8BatchAVX512Half(SB), $1088-8
+// Requires: AVX, AVX512DQ, AVX512F, AVX512VNNI
+TEXT ·int8BatchAVX512Half(SB), $2128-8
 	MOVQ a+0(FP), AX
 	LEAQ 63(SP), DI
 	ANDQ $-64, DI
@@ -9107,6 +9256,7 @@ TEXT ·int8BatchAVX512Half(SB), $1088-8
 	MOVQ 96(AX), R9
 	MOVQ 104(AX), R10
 	MOVQ 88(AX), R11
+	MOVQ $+0, 2048(DI)
 
 block:
 	MOVQ    R8, SI
@@ -9135,52 +9285,52 @@ block:
 	JZ      input0_none
 
 input0:
-	VMOVUPS     (SI), Z16
-	VMOVUPS     64(SI), Z17
-	VMOVUPS     128(SI), Z18
-	VMOVUPS     192(SI), Z19
-	VMULPS.BCST (DX), Z16, Z20
-	VADDPS      Z20, Z0, Z0
-	VMULPS.BCST (DX), Z17, Z21
-	VADDPS      Z21, Z4, Z4
-	VMULPS.BCST (DX), Z18, Z22
-	VADDPS      Z22, Z8, Z8
-	VMULPS.BCST (DX), Z19, Z23
-	VADDPS      Z23, Z12, Z12
-	VMULPS.BCST (DX)(R12*1), Z16, Z24
-	VADDPS      Z24, Z1, Z1
-	VMULPS.BCST (DX)(R12*1), Z17, Z25
-	VADDPS      Z25, Z5, Z5
-	VMULPS.BCST (DX)(R12*1), Z18, Z26
-	VADDPS      Z26, Z9, Z9
-	VMULPS.BCST (DX)(R12*1), Z19, Z27
-	VADDPS      Z27, Z13, Z13
-	VMULPS.BCST (DX)(R12*2), Z16, Z28
-	VADDPS      Z28, Z2, Z2
-	VMULPS.BCST (DX)(R12*2), Z17, Z29
-	VADDPS      Z29, Z6, Z6
-	VMULPS.BCST (DX)(R12*2), Z18, Z30
-	VADDPS      Z30, Z10, Z10
-	VMULPS.BCST (DX)(R12*2), Z19, Z31
-	VADDPS      Z31, Z14, Z14
-	VMULPS.BCST (DX)(R13*1), Z16, Z20
-	VADDPS      Z20, Z3, Z3
-	VMULPS.BCST (DX)(R13*1), Z17, Z21
-	VADDPS      Z21, Z7, Z7
-	VMULPS.BCST (DX)(R13*1), Z18, Z22
-	VADDPS      Z22, Z11, Z11
-	VMULPS.BCST (DX)(R13*1), Z19, Z23
-	VADDPS      Z23, Z15, Z15
-	ADDQ        $+4, DX
-	ADDQ        $+256, SI
-	DECQ        CX
-	JNZ         input0
+	VMOVUPS      (SI), Z16
+	VMOVUPS      64(SI), Z17
+	VMOVUPS      128(SI), Z18
+	VMOVUPS      192(SI), Z19
+	VBROADCASTSS (DX), Z20
+	VMULPS       Z20, Z16, Z24
+	VADDPS       Z24, Z0, Z0
+	VMULPS       Z20, Z17, Z25
+	VADDPS       Z25, Z4, Z4
+	VMULPS       Z20, Z18, Z26
+	VADDPS       Z26, Z8, Z8
+	VMULPS       Z20, Z19, Z27
+	VADDPS       Z27, Z12, Z12
+	VBROADCASTSS (DX)(R12*1), Z21
+	VMULPS       Z21, Z16, Z28
+	VADDPS       Z28, Z1, Z1
+	VMULPS       Z21, Z17, Z29
+	VADDPS       Z29, Z5, Z5
+	VMULPS       Z21, Z18, Z30
+	VADDPS       Z30, Z9, Z9
+	VMULPS       Z21, Z19, Z31
+	VADDPS       Z31, Z13, Z13
+	VBROADCASTSS (DX)(R12*2), Z22
+	VMULPS       Z22, Z16, Z24
+	VADDPS       Z24, Z2, Z2
+	VMULPS       Z22, Z17, Z25
+	VADDPS       Z25, Z6, Z6
+	VMULPS       Z22, Z18, Z26
+	VADDPS       Z26, Z10, Z10
+	VMULPS       Z22, Z19, Z27
+	VADDPS       Z27, Z14, Z14
+	VBROADCASTSS (DX)(R13*1), Z23
+	VMULPS       Z23, Z16, Z28
+	VADDPS       Z28, Z3, Z3
+	VMULPS       Z23, Z17, Z29
+	VADDPS       Z29, Z7, Z7
+	VMULPS       Z23, Z18, Z30
+	VADDPS       Z30, Z11, Z11
+	VMULPS       Z23, Z19, Z31
+	VADDPS       Z31, Z15, Z15
+	ADDQ         $+4, DX
+	ADDQ         $+256, SI
+	DECQ         CX
+	JNZ          input0
 
 input0_none:
-	MOVQ      64(AX), CX
-	TESTQ     CX, CX
-	JZ        first0
-	MOVQ      56(AX), DX
 	VMOVUPS   Z0, (DI)
 	VMOVUPS   Z1, 64(DI)
 	VMOVUPS   Z2, 128(DI)
@@ -9197,6 +9347,10 @@ input0_none:
 	VMOVUPS   Z13, 832(DI)
 	VMOVUPS   Z14, 896(DI)
 	VMOVUPS   Z15, 960(DI)
+	MOVQ      64(AX), CX
+	TESTQ     CX, CX
+	JZ        first0
+	MOVQ      56(AX), DX
 	VMOVDQU32 (SI), Z0
 	VMOVDQU32 (SI), Z1
 	VMOVDQU32 (SI), Z2
@@ -9216,102 +9370,102 @@ input0_none:
 	ADDQ      $+256, SI
 
 below0:
-	VMOVDQU32    (SI), Z16
-	VMOVDQU32    64(SI), Z17
-	VMOVDQU32    128(SI), Z18
-	VMOVDQU32    192(SI), Z19
-	VPBROADCASTD (DX), Z20
-	VPBROADCASTD (DX)(R12*1), Z21
-	VPBROADCASTD (DX)(R12*2), Z22
-	VPBROADCASTD (DX)(R13*1), Z23
-	VPDPBUSD     Z16, Z20, Z0
-	VPDPBUSD     Z17, Z20, Z4
-	VPDPBUSD     Z18, Z20, Z8
-	VPDPBUSD     Z19, Z20, Z12
-	VPDPBUSD     Z16, Z21, Z1
-	VPDPBUSD     Z17, Z21, Z5
-	VPDPBUSD     Z18, Z21, Z9
-	VPDPBUSD     Z19, Z21, Z13
-	VPDPBUSD     Z16, Z22, Z2
-	VPDPBUSD     Z17, Z22, Z6
-	VPDPBUSD     Z18, Z22, Z10
-	VPDPBUSD     Z19, Z22, Z14
-	VPDPBUSD     Z16, Z23, Z3
-	VPDPBUSD     Z17, Z23, Z7
-	VPDPBUSD     Z18, Z23, Z11
-	VPDPBUSD     Z19, Z23, Z15
-	VMOVDQU32    256(SI), Z16
-	VMOVDQU32    320(SI), Z17
-	VMOVDQU32    384(SI), Z18
-	VMOVDQU32    448(SI), Z19
-	VPBROADCASTD 4(DX), Z20
-	VPBROADCASTD 4(DX)(R12*1), Z21
-	VPBROADCASTD 4(DX)(R12*2), Z22
-	VPBROADCASTD 4(DX)(R13*1), Z23
-	VPDPBUSD     Z16, Z20, Z0
-	VPDPBUSD     Z17, Z20, Z4
-	VPDPBUSD     Z18, Z20, Z8
-	VPDPBUSD     Z19, Z20, Z12
-	VPDPBUSD     Z16, Z21, Z1
-	VPDPBUSD     Z17, Z21, Z5
-	VPDPBUSD     Z18, Z21, Z9
-	VPDPBUSD     Z19, Z21, Z13
-	VPDPBUSD     Z16, Z22, Z2
-	VPDPBUSD     Z17, Z22, Z6
-	VPDPBUSD     Z18, Z22, Z10
-	VPDPBUSD     Z19, Z22, Z14
-	VPDPBUSD     Z16, Z23, Z3
-	VPDPBUSD     Z17, Z23, Z7
-	VPDPBUSD     Z18, Z23, Z11
-	VPDPBUSD     Z19, Z23, Z15
-	VMOVDQU32    512(SI), Z16
-	VMOVDQU32    576(SI), Z17
-	VMOVDQU32    640(SI), Z18
-	VMOVDQU32    704(SI), Z19
-	VPBROADCASTD 8(DX), Z20
-	VPBROADCASTD 8(DX)(R12*1), Z21
-	VPBROADCASTD 8(DX)(R12*2), Z22
-	VPBROADCASTD 8(DX)(R13*1), Z23
-	VPDPBUSD     Z16, Z20, Z0
-	VPDPBUSD     Z17, Z20, Z4
-	VPDPBUSD     Z18, Z20, Z8
-	VPDPBUSD     Z19, Z20, Z12
-	VPDPBUSD     Z16, Z21, Z1
-	VPDPBUSD     Z17, Z21, Z5
-	VPDPBUSD     Z18, Z21, Z9
-	VPDPBUSD     Z19, Z21, Z13
-	VPDPBUSD     Z16, Z22, Z2
-	VPDPBUSD     Z17, Z22, Z6
-	VPDPBUSD     Z18, Z22, Z10
-	VPDPBUSD     Z19, Z22, Z14
-	VPDPBUSD     Z16, Z23, Z3
-	VPDPBUSD     Z17, Z23, Z7
-	VPDPBUSD     Z18, Z23, Z11
-	VPDPBUSD     Z19, Z23, Z15
-	VMOVDQU32    768(SI), Z16
-	VMOVDQU32    832(SI), Z17
-	VMOVDQU32    896(SI), Z18
-	VMOVDQU32    960(SI), Z19
-	VPBROADCASTD 12(DX), Z20
-	VPBROADCASTD 12(DX)(R12*1), Z21
-	VPBROADCASTD 12(DX)(R12*2), Z22
-	VPBROADCASTD 12(DX)(R13*1), Z23
-	VPDPBUSD     Z16, Z20, Z0
-	VPDPBUSD     Z17, Z20, Z4
-	VPDPBUSD     Z18, Z20, Z8
-	VPDPBUSD     Z19, Z20, Z12
-	VPDPBUSD     Z16, Z21, Z1
-	VPDPBUSD     Z17, Z21, Z5
-	VPDPBUSD     Z18, Z21, Z9
-	VPDPBUSD     Z19, Z21, Z13
-	VPDPBUSD     Z16, Z22, Z2
-	VPDPBUSD     Z17, Z22, Z6
-	VPDPBUSD     Z18, Z22, Z10
-	VPDPBUSD     Z19, Z22, Z14
-	VPDPBUSD     Z16, Z23, Z3
-	VPDPBUSD     Z17, Z23, Z7
-	VPDPBUSD     Z18, Z23, Z11
-	VPDPBUSD     Z19, Z23, Z15
+	VPBROADCASTD (DX), Z16
+	VPBROADCASTD (DX)(R12*1), Z17
+	VPBROADCASTD (DX)(R12*2), Z18
+	VPBROADCASTD (DX)(R13*1), Z19
+	VMOVDQU32    (SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    64(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    128(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    192(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 4(DX), Z16
+	VPBROADCASTD 4(DX)(R12*1), Z17
+	VPBROADCASTD 4(DX)(R12*2), Z18
+	VPBROADCASTD 4(DX)(R13*1), Z19
+	VMOVDQU32    256(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    320(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    384(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    448(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 8(DX), Z16
+	VPBROADCASTD 8(DX)(R12*1), Z17
+	VPBROADCASTD 8(DX)(R12*2), Z18
+	VPBROADCASTD 8(DX)(R13*1), Z19
+	VMOVDQU32    512(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    576(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    640(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    704(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 12(DX), Z16
+	VPBROADCASTD 12(DX)(R12*1), Z17
+	VPBROADCASTD 12(DX)(R12*2), Z18
+	VPBROADCASTD 12(DX)(R13*1), Z19
+	VMOVDQU32    768(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    832(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    896(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    960(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
 	ADDQ         $+16, DX
 	ADDQ         $+1024, SI
 	DECQ         CX
@@ -9319,51 +9473,67 @@ below0:
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       (SI), Z0, Z0
 	VADDPS       (DI), Z0, Z0
+	VMOVUPS      Z0, (DI)
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       (SI), Z1, Z1
 	VADDPS       64(DI), Z1, Z1
+	VMOVUPS      Z1, 64(DI)
 	VCVTDQ2PS    Z2, Z2
 	VMULPS       (SI), Z2, Z2
 	VADDPS       128(DI), Z2, Z2
+	VMOVUPS      Z2, 128(DI)
 	VCVTDQ2PS    Z3, Z3
 	VMULPS       (SI), Z3, Z3
 	VADDPS       192(DI), Z3, Z3
+	VMOVUPS      Z3, 192(DI)
 	VCVTDQ2PS    Z4, Z4
 	VMULPS       64(SI), Z4, Z4
 	VADDPS       256(DI), Z4, Z4
+	VMOVUPS      Z4, 256(DI)
 	VCVTDQ2PS    Z5, Z5
 	VMULPS       64(SI), Z5, Z5
 	VADDPS       320(DI), Z5, Z5
+	VMOVUPS      Z5, 320(DI)
 	VCVTDQ2PS    Z6, Z6
 	VMULPS       64(SI), Z6, Z6
 	VADDPS       384(DI), Z6, Z6
+	VMOVUPS      Z6, 384(DI)
 	VCVTDQ2PS    Z7, Z7
 	VMULPS       64(SI), Z7, Z7
 	VADDPS       448(DI), Z7, Z7
+	VMOVUPS      Z7, 448(DI)
 	VCVTDQ2PS    Z8, Z8
 	VMULPS       128(SI), Z8, Z8
 	VADDPS       512(DI), Z8, Z8
+	VMOVUPS      Z8, 512(DI)
 	VCVTDQ2PS    Z9, Z9
 	VMULPS       128(SI), Z9, Z9
 	VADDPS       576(DI), Z9, Z9
+	VMOVUPS      Z9, 576(DI)
 	VCVTDQ2PS    Z10, Z10
 	VMULPS       128(SI), Z10, Z10
 	VADDPS       640(DI), Z10, Z10
+	VMOVUPS      Z10, 640(DI)
 	VCVTDQ2PS    Z11, Z11
 	VMULPS       128(SI), Z11, Z11
 	VADDPS       704(DI), Z11, Z11
+	VMOVUPS      Z11, 704(DI)
 	VCVTDQ2PS    Z12, Z12
 	VMULPS       192(SI), Z12, Z12
 	VADDPS       768(DI), Z12, Z12
+	VMOVUPS      Z12, 768(DI)
 	VCVTDQ2PS    Z13, Z13
 	VMULPS       192(SI), Z13, Z13
 	VADDPS       832(DI), Z13, Z13
+	VMOVUPS      Z13, 832(DI)
 	VCVTDQ2PS    Z14, Z14
 	VMULPS       192(SI), Z14, Z14
 	VADDPS       896(DI), Z14, Z14
+	VMOVUPS      Z14, 896(DI)
 	VCVTDQ2PS    Z15, Z15
 	VMULPS       192(SI), Z15, Z15
 	VADDPS       960(DI), Z15, Z15
+	VMOVUPS      Z15, 960(DI)
 	ADDQ         $+256, SI
 
 first0:
@@ -9371,22 +9541,6 @@ first0:
 	LEAQ      (R12)(R12*2), R13
 	MOVQ      80(AX), CX
 	MOVQ      72(AX), DX
-	VMOVUPS   Z0, (DI)
-	VMOVUPS   Z1, 64(DI)
-	VMOVUPS   Z2, 128(DI)
-	VMOVUPS   Z3, 192(DI)
-	VMOVUPS   Z4, 256(DI)
-	VMOVUPS   Z5, 320(DI)
-	VMOVUPS   Z6, 384(DI)
-	VMOVUPS   Z7, 448(DI)
-	VMOVUPS   Z8, 512(DI)
-	VMOVUPS   Z9, 576(DI)
-	VMOVUPS   Z10, 640(DI)
-	VMOVUPS   Z11, 704(DI)
-	VMOVUPS   Z12, 768(DI)
-	VMOVUPS   Z13, 832(DI)
-	VMOVUPS   Z14, 896(DI)
-	VMOVUPS   Z15, 960(DI)
 	VMOVDQU32 (SI), Z0
 	VMOVDQU32 (SI), Z1
 	VMOVDQU32 (SI), Z2
@@ -9404,104 +9558,650 @@ first0:
 	VMOVDQU32 192(SI), Z14
 	VMOVDQU32 192(SI), Z15
 	ADDQ      $+256, SI
+	CMPQ      2048(DI), $+0
+	JEQ       alone0
+	MOVQ      CX, 2056(DI)
+	CMPQ      CX, $+8
+	JLE       fits0
+	MOVQ      $+8, CX
 
+fits0:
+	SUBQ CX, 2056(DI)
+	MOVQ $+1024, R14
+	LEAQ vectorConstants<>+416(SB), R15
+
+both0:
+	VPBROADCASTD  (DX), Z16
+	VPBROADCASTD  (DX)(R12*1), Z17
+	VPBROADCASTD  (DX)(R12*2), Z18
+	VPBROADCASTD  (DX)(R13*1), Z19
+	VMOVDQU32     (SI), Z20
+	VPDPBUSD      Z20, Z16, Z0
+	VPDPBUSD      Z20, Z17, Z1
+	VPDPBUSD      Z20, Z18, Z2
+	VPDPBUSD      Z20, Z19, Z3
+	VMOVUPS       (DI)(R14*1), Z22
+	VMOVDQU32     64(SI), Z21
+	VPDPBUSD      Z21, Z16, Z4
+	VPDPBUSD      Z21, Z17, Z5
+	VPDPBUSD      Z21, Z18, Z6
+	VPDPBUSD      Z21, Z19, Z7
+	VMOVUPS       64(DI)(R14*1), Z23
+	VRANGEPS.BCST $0x02, (R15), Z22, Z22
+	VMOVDQU32     128(SI), Z20
+	VPDPBUSD      Z20, Z16, Z8
+	VPDPBUSD      Z20, Z17, Z9
+	VPDPBUSD      Z20, Z18, Z10
+	VPDPBUSD      Z20, Z19, Z11
+	VRANGEPS.BCST $0x02, (R15), Z23, Z23
+	VMULPS        Z22, Z22, Z24
+	VMOVDQU32     192(SI), Z21
+	VPDPBUSD      Z21, Z16, Z12
+	VPDPBUSD      Z21, Z17, Z13
+	VPDPBUSD      Z21, Z18, Z14
+	VPDPBUSD      Z21, Z19, Z15
+	VMULPS        Z23, Z23, Z25
+	VMULPS.BCST   64(R15), Z24, Z26
+	VADDPS.BCST   96(R15), Z26, Z26
+	VPBROADCASTD  4(DX), Z16
+	VPBROADCASTD  4(DX)(R12*1), Z17
+	VPBROADCASTD  4(DX)(R12*2), Z18
+	VPBROADCASTD  4(DX)(R13*1), Z19
+	VMOVDQU32     256(SI), Z20
+	VPDPBUSD      Z20, Z16, Z0
+	VPDPBUSD      Z20, Z17, Z1
+	VPDPBUSD      Z20, Z18, Z2
+	VPDPBUSD      Z20, Z19, Z3
+	VMULPS.BCST   64(R15), Z25, Z27
+	VADDPS.BCST   96(R15), Z27, Z27
+	VMULPS.BCST   288(R15), Z24, Z28
+	VADDPS.BCST   320(R15), Z28, Z28
+	VMOVDQU32     320(SI), Z21
+	VPDPBUSD      Z21, Z16, Z4
+	VPDPBUSD      Z21, Z17, Z5
+	VPDPBUSD      Z21, Z18, Z6
+	VPDPBUSD      Z21, Z19, Z7
+	VMULPS.BCST   288(R15), Z25, Z29
+	VADDPS.BCST   320(R15), Z29, Z29
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   128(R15), Z26, Z26
+	VMOVDQU32     384(SI), Z20
+	VPDPBUSD      Z20, Z16, Z8
+	VPDPBUSD      Z20, Z17, Z9
+	VPDPBUSD      Z20, Z18, Z10
+	VPDPBUSD      Z20, Z19, Z11
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   128(R15), Z27, Z27
+	VMULPS        Z24, Z28, Z28
+	VADDPS.BCST   352(R15), Z28, Z28
+	VMOVDQU32     448(SI), Z21
+	VPDPBUSD      Z21, Z16, Z12
+	VPDPBUSD      Z21, Z17, Z13
+	VPDPBUSD      Z21, Z18, Z14
+	VPDPBUSD      Z21, Z19, Z15
+	VMULPS        Z25, Z29, Z29
+	VADDPS.BCST   352(R15), Z29, Z29
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   160(R15), Z26, Z26
+	VPBROADCASTD  8(DX), Z16
+	VPBROADCASTD  8(DX)(R12*1), Z17
+	VPBROADCASTD  8(DX)(R12*2), Z18
+	VPBROADCASTD  8(DX)(R13*1), Z19
+	VMOVDQU32     512(SI), Z20
+	VPDPBUSD      Z20, Z16, Z0
+	VPDPBUSD      Z20, Z17, Z1
+	VPDPBUSD      Z20, Z18, Z2
+	VPDPBUSD      Z20, Z19, Z3
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   160(R15), Z27, Z27
+	VMOVDQU32     576(SI), Z21
+	VPDPBUSD      Z21, Z16, Z4
+	VPDPBUSD      Z21, Z17, Z5
+	VPDPBUSD      Z21, Z18, Z6
+	VPDPBUSD      Z21, Z19, Z7
+	VMULPS        Z24, Z28, Z28
+	VADDPS.BCST   384(R15), Z28, Z28
+	VMULPS        Z25, Z29, Z29
+	VADDPS.BCST   384(R15), Z29, Z29
+	VMOVDQU32     640(SI), Z20
+	VPDPBUSD      Z20, Z16, Z8
+	VPDPBUSD      Z20, Z17, Z9
+	VPDPBUSD      Z20, Z18, Z10
+	VPDPBUSD      Z20, Z19, Z11
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   192(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   192(R15), Z27, Z27
+	VMOVDQU32     704(SI), Z21
+	VPDPBUSD      Z21, Z16, Z12
+	VPDPBUSD      Z21, Z17, Z13
+	VPDPBUSD      Z21, Z18, Z14
+	VPDPBUSD      Z21, Z19, Z15
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   224(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   224(R15), Z27, Z27
+	VPBROADCASTD  12(DX), Z16
+	VPBROADCASTD  12(DX)(R12*1), Z17
+	VPBROADCASTD  12(DX)(R12*2), Z18
+	VPBROADCASTD  12(DX)(R13*1), Z19
+	VMOVDQU32     768(SI), Z20
+	VPDPBUSD      Z20, Z16, Z0
+	VPDPBUSD      Z20, Z17, Z1
+	VPDPBUSD      Z20, Z18, Z2
+	VPDPBUSD      Z20, Z19, Z3
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   256(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   256(R15), Z27, Z27
+	VMOVDQU32     832(SI), Z21
+	VPDPBUSD      Z21, Z16, Z4
+	VPDPBUSD      Z21, Z17, Z5
+	VPDPBUSD      Z21, Z18, Z6
+	VPDPBUSD      Z21, Z19, Z7
+	VDIVPS        Z28, Z26, Z26
+	VDIVPS        Z29, Z27, Z27
+	VMOVDQU32     896(SI), Z20
+	VPDPBUSD      Z20, Z16, Z8
+	VPDPBUSD      Z20, Z17, Z9
+	VPDPBUSD      Z20, Z18, Z10
+	VPDPBUSD      Z20, Z19, Z11
+	VMULPS        Z26, Z22, Z22
+	VMULPS        Z27, Z23, Z23
+	VMOVDQU32     960(SI), Z21
+	VPDPBUSD      Z21, Z16, Z12
+	VPDPBUSD      Z21, Z17, Z13
+	VPDPBUSD      Z21, Z18, Z14
+	VPDPBUSD      Z21, Z19, Z15
+	VMOVUPS       Z22, (DI)(R14*1)
+	VMOVUPS       Z23, 64(DI)(R14*1)
+	ADDQ          $+16, DX
+	ADDQ          $+1024, SI
+	ADDQ          $+128, R14
+	CMPQ          R14, $+1792
+	JNE           both_same0
+	LEAQ          vectorConstants<>+0(SB), R15
+
+both_same0:
+	DECQ CX
+	JNZ  both0
+
+rest0:
+	CMPQ          R14, $+2048
+	JEQ           activated0
+	VMOVUPS       (DI)(R14*1), Z22
+	VMOVUPS       64(DI)(R14*1), Z23
+	VRANGEPS.BCST $0x02, (R15), Z22, Z22
+	VRANGEPS.BCST $0x02, (R15), Z23, Z23
+	VMULPS        Z22, Z22, Z24
+	VMULPS        Z23, Z23, Z25
+	VMULPS.BCST   64(R15), Z24, Z26
+	VADDPS.BCST   96(R15), Z26, Z26
+	VMULPS.BCST   64(R15), Z25, Z27
+	VADDPS.BCST   96(R15), Z27, Z27
+	VMULPS.BCST   288(R15), Z24, Z28
+	VADDPS.BCST   320(R15), Z28, Z28
+	VMULPS.BCST   288(R15), Z25, Z29
+	VADDPS.BCST   320(R15), Z29, Z29
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   128(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   128(R15), Z27, Z27
+	VMULPS        Z24, Z28, Z28
+	VADDPS.BCST   352(R15), Z28, Z28
+	VMULPS        Z25, Z29, Z29
+	VADDPS.BCST   352(R15), Z29, Z29
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   160(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   160(R15), Z27, Z27
+	VMULPS        Z24, Z28, Z28
+	VADDPS.BCST   384(R15), Z28, Z28
+	VMULPS        Z25, Z29, Z29
+	VADDPS.BCST   384(R15), Z29, Z29
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   192(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   192(R15), Z27, Z27
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   224(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   224(R15), Z27, Z27
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   256(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   256(R15), Z27, Z27
+	VDIVPS        Z28, Z26, Z26
+	VDIVPS        Z29, Z27, Z27
+	VMULPS        Z26, Z22, Z22
+	VMULPS        Z27, Z23, Z23
+	VMOVUPS       Z22, (DI)(R14*1)
+	VMOVUPS       Z23, 64(DI)(R14*1)
+	ADDQ          $+128, R14
+	CMPQ          R14, $+1792
+	JNE           rest_same0
+	LEAQ          vectorConstants<>+0(SB), R15
+
+rest_same0:
+	JMP rest0
+
+activated0:
+	MOVQ  2056(DI), CX
+	TESTQ CX, CX
+	JZ    left0_none
+
+left0:
+	VPBROADCASTD (DX), Z16
+	VPBROADCASTD (DX)(R12*1), Z17
+	VPBROADCASTD (DX)(R12*2), Z18
+	VPBROADCASTD (DX)(R13*1), Z19
+	VMOVDQU32    (SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    64(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    128(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    192(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 4(DX), Z16
+	VPBROADCASTD 4(DX)(R12*1), Z17
+	VPBROADCASTD 4(DX)(R12*2), Z18
+	VPBROADCASTD 4(DX)(R13*1), Z19
+	VMOVDQU32    256(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    320(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    384(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    448(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 8(DX), Z16
+	VPBROADCASTD 8(DX)(R12*1), Z17
+	VPBROADCASTD 8(DX)(R12*2), Z18
+	VPBROADCASTD 8(DX)(R13*1), Z19
+	VMOVDQU32    512(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    576(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    640(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    704(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 12(DX), Z16
+	VPBROADCASTD 12(DX)(R12*1), Z17
+	VPBROADCASTD 12(DX)(R12*2), Z18
+	VPBROADCASTD 12(DX)(R13*1), Z19
+	VMOVDQU32    768(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    832(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    896(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    960(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	ADDQ         $+16, DX
+	ADDQ         $+1024, SI
+	DECQ         CX
+	JNZ          left0
+
+left0_none:
+	VBROADCASTSS  vectorConstants<>+832(SB), Z20
+	VADDPS        1280(DI), Z20, Z16
+	VADDPS        1024(DI), Z20, Z21
+	VMULPS        (R9), Z16, Z16
+	VMULPS        1792(DI), Z21, Z21
+	VADDPS        Z21, Z16, Z16
+	VMOVUPS       Z16, (R9)
+	VADDPS        1344(DI), Z20, Z17
+	VADDPS        1088(DI), Z20, Z22
+	VMULPS        (R9)(R12*4), Z17, Z17
+	VMULPS        1856(DI), Z22, Z22
+	VADDPS        Z22, Z17, Z17
+	VMOVUPS       Z17, (R9)(R12*4)
+	VADDPS        1408(DI), Z20, Z18
+	VADDPS        1152(DI), Z20, Z23
+	VMULPS        (R9)(R12*8), Z18, Z18
+	VMULPS        1920(DI), Z23, Z23
+	VADDPS        Z23, Z18, Z18
+	VMOVUPS       Z18, (R9)(R12*8)
+	VADDPS        1472(DI), Z20, Z19
+	VADDPS        1216(DI), Z20, Z24
+	VMULPS        (R9)(R13*4), Z19, Z19
+	VMULPS        1984(DI), Z24, Z24
+	VADDPS        Z24, Z19, Z19
+	VMOVUPS       Z19, (R9)(R13*4)
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z16, Z16
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z17, Z17
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z18, Z18
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z19, Z19
+	VMULPS        Z16, Z16, Z20
+	VMULPS        Z17, Z17, Z21
+	VMULPS        Z18, Z18, Z22
+	VMULPS        Z19, Z19, Z23
+	VMULPS.BCST   vectorConstants<>+64(SB), Z20, Z24
+	VADDPS.BCST   vectorConstants<>+96(SB), Z24, Z24
+	VMULPS.BCST   vectorConstants<>+64(SB), Z21, Z25
+	VADDPS.BCST   vectorConstants<>+96(SB), Z25, Z25
+	VMULPS.BCST   vectorConstants<>+64(SB), Z22, Z26
+	VADDPS.BCST   vectorConstants<>+96(SB), Z26, Z26
+	VMULPS.BCST   vectorConstants<>+64(SB), Z23, Z27
+	VADDPS.BCST   vectorConstants<>+96(SB), Z27, Z27
+	VMULPS.BCST   vectorConstants<>+288(SB), Z20, Z28
+	VADDPS.BCST   vectorConstants<>+320(SB), Z28, Z28
+	VMULPS.BCST   vectorConstants<>+288(SB), Z21, Z29
+	VADDPS.BCST   vectorConstants<>+320(SB), Z29, Z29
+	VMULPS.BCST   vectorConstants<>+288(SB), Z22, Z30
+	VADDPS.BCST   vectorConstants<>+320(SB), Z30, Z30
+	VMULPS.BCST   vectorConstants<>+288(SB), Z23, Z31
+	VADDPS.BCST   vectorConstants<>+320(SB), Z31, Z31
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+128(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+128(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+128(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+128(SB), Z27, Z27
+	VCVTDQ2PS     Z0, Z0
+	VMULPS        (SI), Z0, Z0
+	VADDPS        (DI), Z0, Z0
+	VMOVUPS       Z0, 1024(DI)
+	VCVTDQ2PS     Z1, Z1
+	VMULPS        (SI), Z1, Z1
+	VADDPS        64(DI), Z1, Z1
+	VMOVUPS       Z1, 1088(DI)
+	VCVTDQ2PS     Z2, Z2
+	VMULPS        (SI), Z2, Z2
+	VADDPS        128(DI), Z2, Z2
+	VMOVUPS       Z2, 1152(DI)
+	VCVTDQ2PS     Z3, Z3
+	VMULPS        (SI), Z3, Z3
+	VADDPS        192(DI), Z3, Z3
+	VMOVUPS       Z3, 1216(DI)
+	VMULPS        Z20, Z28, Z28
+	VADDPS.BCST   vectorConstants<>+352(SB), Z28, Z28
+	VMULPS        Z21, Z29, Z29
+	VADDPS.BCST   vectorConstants<>+352(SB), Z29, Z29
+	VMULPS        Z22, Z30, Z30
+	VADDPS.BCST   vectorConstants<>+352(SB), Z30, Z30
+	VMULPS        Z23, Z31, Z31
+	VADDPS.BCST   vectorConstants<>+352(SB), Z31, Z31
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+160(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+160(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+160(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+160(SB), Z27, Z27
+	VMULPS        Z20, Z28, Z28
+	VADDPS.BCST   vectorConstants<>+384(SB), Z28, Z28
+	VMULPS        Z21, Z29, Z29
+	VADDPS.BCST   vectorConstants<>+384(SB), Z29, Z29
+	VMULPS        Z22, Z30, Z30
+	VADDPS.BCST   vectorConstants<>+384(SB), Z30, Z30
+	VMULPS        Z23, Z31, Z31
+	VADDPS.BCST   vectorConstants<>+384(SB), Z31, Z31
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+192(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+192(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+192(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+192(SB), Z27, Z27
+	VCVTDQ2PS     Z4, Z4
+	VMULPS        64(SI), Z4, Z4
+	VADDPS        256(DI), Z4, Z4
+	VMOVUPS       Z4, 1280(DI)
+	VCVTDQ2PS     Z5, Z5
+	VMULPS        64(SI), Z5, Z5
+	VADDPS        320(DI), Z5, Z5
+	VMOVUPS       Z5, 1344(DI)
+	VCVTDQ2PS     Z6, Z6
+	VMULPS        64(SI), Z6, Z6
+	VADDPS        384(DI), Z6, Z6
+	VMOVUPS       Z6, 1408(DI)
+	VCVTDQ2PS     Z7, Z7
+	VMULPS        64(SI), Z7, Z7
+	VADDPS        448(DI), Z7, Z7
+	VMOVUPS       Z7, 1472(DI)
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+224(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+224(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+224(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+224(SB), Z27, Z27
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+256(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+256(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+256(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+256(SB), Z27, Z27
+	VDIVPS        Z28, Z24, Z24
+	VDIVPS        Z29, Z25, Z25
+	VDIVPS        Z30, Z26, Z26
+	VDIVPS        Z31, Z27, Z27
+	VMULPS        Z24, Z16, Z16
+	VMULPS        Z25, Z17, Z17
+	VMULPS        Z26, Z18, Z18
+	VMULPS        Z27, Z19, Z19
+	VCVTDQ2PS     Z8, Z8
+	VMULPS        128(SI), Z8, Z8
+	VADDPS        512(DI), Z8, Z8
+	VMOVUPS       Z8, 1792(DI)
+	VCVTDQ2PS     Z9, Z9
+	VMULPS        128(SI), Z9, Z9
+	VADDPS        576(DI), Z9, Z9
+	VMOVUPS       Z9, 1856(DI)
+	VCVTDQ2PS     Z10, Z10
+	VMULPS        128(SI), Z10, Z10
+	VADDPS        640(DI), Z10, Z10
+	VMOVUPS       Z10, 1920(DI)
+	VCVTDQ2PS     Z11, Z11
+	VMULPS        128(SI), Z11, Z11
+	VADDPS        704(DI), Z11, Z11
+	VMOVUPS       Z11, 1984(DI)
+	VBROADCASTSS  vectorConstants<>+832(SB), Z20
+	VADDPS        1536(DI), Z20, Z21
+	VMULPS        Z21, Z16, Z16
+	VMOVUPS       Z16, (R10)
+	VMULPS.BCST   vectorConstants<>+864(SB), Z16, Z16
+	VCVTPS2DQ     Z16, Z16
+	VPADDD.BCST   vectorConstants<>+896(SB), Z16, Z16
+	VPMOVDB       Z16, (R11)
+	VADDPS        1600(DI), Z20, Z22
+	VMULPS        Z22, Z17, Z17
+	VMOVUPS       Z17, (R10)(R12*4)
+	VMULPS.BCST   vectorConstants<>+864(SB), Z17, Z17
+	VCVTPS2DQ     Z17, Z17
+	VPADDD.BCST   vectorConstants<>+896(SB), Z17, Z17
+	VPMOVDB       Z17, (R11)(R12*1)
+	VADDPS        1664(DI), Z20, Z23
+	VMULPS        Z23, Z18, Z18
+	VMOVUPS       Z18, (R10)(R12*8)
+	VMULPS.BCST   vectorConstants<>+864(SB), Z18, Z18
+	VCVTPS2DQ     Z18, Z18
+	VPADDD.BCST   vectorConstants<>+896(SB), Z18, Z18
+	VPMOVDB       Z18, (R11)(R12*2)
+	VADDPS        1728(DI), Z20, Z24
+	VMULPS        Z24, Z19, Z19
+	VMOVUPS       Z19, (R10)(R13*4)
+	VMULPS.BCST   vectorConstants<>+864(SB), Z19, Z19
+	VCVTPS2DQ     Z19, Z19
+	VPADDD.BCST   vectorConstants<>+896(SB), Z19, Z19
+	VPMOVDB       Z19, (R11)(R13*1)
+	ADDQ          $+64, R9
+	ADDQ          $+64, R10
+	ADDQ          $+16, R11
+	VCVTDQ2PS     Z12, Z12
+	VMULPS        192(SI), Z12, Z12
+	VADDPS        768(DI), Z12, Z12
+	VMOVUPS       Z12, 1536(DI)
+	VCVTDQ2PS     Z13, Z13
+	VMULPS        192(SI), Z13, Z13
+	VADDPS        832(DI), Z13, Z13
+	VMOVUPS       Z13, 1600(DI)
+	VCVTDQ2PS     Z14, Z14
+	VMULPS        192(SI), Z14, Z14
+	VADDPS        896(DI), Z14, Z14
+	VMOVUPS       Z14, 1664(DI)
+	VCVTDQ2PS     Z15, Z15
+	VMULPS        192(SI), Z15, Z15
+	VADDPS        960(DI), Z15, Z15
+	VMOVUPS       Z15, 1728(DI)
+	JMP           end0
+
+alone0:
 recurrent0:
-	VMOVDQU32    (SI), Z16
-	VMOVDQU32    64(SI), Z17
-	VMOVDQU32    128(SI), Z18
-	VMOVDQU32    192(SI), Z19
-	VPBROADCASTD (DX), Z20
-	VPBROADCASTD (DX)(R12*1), Z21
-	VPBROADCASTD (DX)(R12*2), Z22
-	VPBROADCASTD (DX)(R13*1), Z23
-	VPDPBUSD     Z16, Z20, Z0
-	VPDPBUSD     Z17, Z20, Z4
-	VPDPBUSD     Z18, Z20, Z8
-	VPDPBUSD     Z19, Z20, Z12
-	VPDPBUSD     Z16, Z21, Z1
-	VPDPBUSD     Z17, Z21, Z5
-	VPDPBUSD     Z18, Z21, Z9
-	VPDPBUSD     Z19, Z21, Z13
-	VPDPBUSD     Z16, Z22, Z2
-	VPDPBUSD     Z17, Z22, Z6
-	VPDPBUSD     Z18, Z22, Z10
-	VPDPBUSD     Z19, Z22, Z14
-	VPDPBUSD     Z16, Z23, Z3
-	VPDPBUSD     Z17, Z23, Z7
-	VPDPBUSD     Z18, Z23, Z11
-	VPDPBUSD     Z19, Z23, Z15
-	VMOVDQU32    256(SI), Z16
-	VMOVDQU32    320(SI), Z17
-	VMOVDQU32    384(SI), Z18
-	VMOVDQU32    448(SI), Z19
-	VPBROADCASTD 4(DX), Z20
-	VPBROADCASTD 4(DX)(R12*1), Z21
-	VPBROADCASTD 4(DX)(R12*2), Z22
-	VPBROADCASTD 4(DX)(R13*1), Z23
-	VPDPBUSD     Z16, Z20, Z0
-	VPDPBUSD     Z17, Z20, Z4
-	VPDPBUSD     Z18, Z20, Z8
-	VPDPBUSD     Z19, Z20, Z12
-	VPDPBUSD     Z16, Z21, Z1
-	VPDPBUSD     Z17, Z21, Z5
-	VPDPBUSD     Z18, Z21, Z9
-	VPDPBUSD     Z19, Z21, Z13
-	VPDPBUSD     Z16, Z22, Z2
-	VPDPBUSD     Z17, Z22, Z6
-	VPDPBUSD     Z18, Z22, Z10
-	VPDPBUSD     Z19, Z22, Z14
-	VPDPBUSD     Z16, Z23, Z3
-	VPDPBUSD     Z17, Z23, Z7
-	VPDPBUSD     Z18, Z23, Z11
-	VPDPBUSD     Z19, Z23, Z15
-	VMOVDQU32    512(SI), Z16
-	VMOVDQU32    576(SI), Z17
-	VMOVDQU32    640(SI), Z18
-	VMOVDQU32    704(SI), Z19
-	VPBROADCASTD 8(DX), Z20
-	VPBROADCASTD 8(DX)(R12*1), Z21
-	VPBROADCASTD 8(DX)(R12*2), Z22
-	VPBROADCASTD 8(DX)(R13*1), Z23
-	VPDPBUSD     Z16, Z20, Z0
-	VPDPBUSD     Z17, Z20, Z4
-	VPDPBUSD     Z18, Z20, Z8
-	VPDPBUSD     Z19, Z20, Z12
-	VPDPBUSD     Z16, Z21, Z1
-	VPDPBUSD     Z17, Z21, Z5
-	VPDPBUSD     Z18, Z21, Z9
-	VPDPBUSD     Z19, Z21, Z13
-	VPDPBUSD     Z16, Z22, Z2
-	VPDPBUSD     Z17, Z22, Z6
-	VPDPBUSD     Z18, Z22, Z10
-	VPDPBUSD     Z19, Z22, Z14
-	VPDPBUSD     Z16, Z23, Z3
-	VPDPBUSD     Z17, Z23, Z7
-	VPDPBUSD     Z18, Z23, Z11
-	VPDPBUSD     Z19, Z23, Z15
-	VMOVDQU32    768(SI), Z16
-	VMOVDQU32    832(SI), Z17
-	VMOVDQU32    896(SI), Z18
-	VMOVDQU32    960(SI), Z19
-	VPBROADCASTD 12(DX), Z20
-	VPBROADCASTD 12(DX)(R12*1), Z21
-	VPBROADCASTD 12(DX)(R12*2), Z22
-	VPBROADCASTD 12(DX)(R13*1), Z23
-	VPDPBUSD     Z16, Z20, Z0
-	VPDPBUSD     Z17, Z20, Z4
-	VPDPBUSD     Z18, Z20, Z8
-	VPDPBUSD     Z19, Z20, Z12
-	VPDPBUSD     Z16, Z21, Z1
-	VPDPBUSD     Z17, Z21, Z5
-	VPDPBUSD     Z18, Z21, Z9
-	VPDPBUSD     Z19, Z21, Z13
-	VPDPBUSD     Z16, Z22, Z2
-	VPDPBUSD     Z17, Z22, Z6
-	VPDPBUSD     Z18, Z22, Z10
-	VPDPBUSD     Z19, Z22, Z14
-	VPDPBUSD     Z16, Z23, Z3
-	VPDPBUSD     Z17, Z23, Z7
-	VPDPBUSD     Z18, Z23, Z11
-	VPDPBUSD     Z19, Z23, Z15
+	VPBROADCASTD (DX), Z16
+	VPBROADCASTD (DX)(R12*1), Z17
+	VPBROADCASTD (DX)(R12*2), Z18
+	VPBROADCASTD (DX)(R13*1), Z19
+	VMOVDQU32    (SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    64(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    128(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    192(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 4(DX), Z16
+	VPBROADCASTD 4(DX)(R12*1), Z17
+	VPBROADCASTD 4(DX)(R12*2), Z18
+	VPBROADCASTD 4(DX)(R13*1), Z19
+	VMOVDQU32    256(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    320(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    384(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    448(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 8(DX), Z16
+	VPBROADCASTD 8(DX)(R12*1), Z17
+	VPBROADCASTD 8(DX)(R12*2), Z18
+	VPBROADCASTD 8(DX)(R13*1), Z19
+	VMOVDQU32    512(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    576(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    640(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    704(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
+	VPBROADCASTD 12(DX), Z16
+	VPBROADCASTD 12(DX)(R12*1), Z17
+	VPBROADCASTD 12(DX)(R12*2), Z18
+	VPBROADCASTD 12(DX)(R13*1), Z19
+	VMOVDQU32    768(SI), Z20
+	VPDPBUSD     Z20, Z16, Z0
+	VPDPBUSD     Z20, Z17, Z1
+	VPDPBUSD     Z20, Z18, Z2
+	VPDPBUSD     Z20, Z19, Z3
+	VMOVDQU32    832(SI), Z21
+	VPDPBUSD     Z21, Z16, Z4
+	VPDPBUSD     Z21, Z17, Z5
+	VPDPBUSD     Z21, Z18, Z6
+	VPDPBUSD     Z21, Z19, Z7
+	VMOVDQU32    896(SI), Z20
+	VPDPBUSD     Z20, Z16, Z8
+	VPDPBUSD     Z20, Z17, Z9
+	VPDPBUSD     Z20, Z18, Z10
+	VPDPBUSD     Z20, Z19, Z11
+	VMOVDQU32    960(SI), Z21
+	VPDPBUSD     Z21, Z16, Z12
+	VPDPBUSD     Z21, Z17, Z13
+	VPDPBUSD     Z21, Z18, Z14
+	VPDPBUSD     Z21, Z19, Z15
 	ADDQ         $+16, DX
 	ADDQ         $+1024, SI
 	DECQ         CX
@@ -9509,599 +10209,286 @@ recurrent0:
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       (SI), Z0, Z0
 	VADDPS       (DI), Z0, Z0
+	VMOVUPS      Z0, 1024(DI)
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       (SI), Z1, Z1
 	VADDPS       64(DI), Z1, Z1
+	VMOVUPS      Z1, 1088(DI)
 	VCVTDQ2PS    Z2, Z2
 	VMULPS       (SI), Z2, Z2
 	VADDPS       128(DI), Z2, Z2
+	VMOVUPS      Z2, 1152(DI)
 	VCVTDQ2PS    Z3, Z3
 	VMULPS       (SI), Z3, Z3
 	VADDPS       192(DI), Z3, Z3
+	VMOVUPS      Z3, 1216(DI)
 	VCVTDQ2PS    Z4, Z4
 	VMULPS       64(SI), Z4, Z4
 	VADDPS       256(DI), Z4, Z4
+	VMOVUPS      Z4, 1280(DI)
 	VCVTDQ2PS    Z5, Z5
 	VMULPS       64(SI), Z5, Z5
 	VADDPS       320(DI), Z5, Z5
+	VMOVUPS      Z5, 1344(DI)
 	VCVTDQ2PS    Z6, Z6
 	VMULPS       64(SI), Z6, Z6
 	VADDPS       384(DI), Z6, Z6
+	VMOVUPS      Z6, 1408(DI)
 	VCVTDQ2PS    Z7, Z7
 	VMULPS       64(SI), Z7, Z7
 	VADDPS       448(DI), Z7, Z7
+	VMOVUPS      Z7, 1472(DI)
 	VCVTDQ2PS    Z8, Z8
 	VMULPS       128(SI), Z8, Z8
 	VADDPS       512(DI), Z8, Z8
+	VMOVUPS      Z8, 1792(DI)
 	VCVTDQ2PS    Z9, Z9
 	VMULPS       128(SI), Z9, Z9
 	VADDPS       576(DI), Z9, Z9
+	VMOVUPS      Z9, 1856(DI)
 	VCVTDQ2PS    Z10, Z10
 	VMULPS       128(SI), Z10, Z10
 	VADDPS       640(DI), Z10, Z10
+	VMOVUPS      Z10, 1920(DI)
 	VCVTDQ2PS    Z11, Z11
 	VMULPS       128(SI), Z11, Z11
 	VADDPS       704(DI), Z11, Z11
+	VMOVUPS      Z11, 1984(DI)
 	VCVTDQ2PS    Z12, Z12
 	VMULPS       192(SI), Z12, Z12
 	VADDPS       768(DI), Z12, Z12
+	VMOVUPS      Z12, 1536(DI)
 	VCVTDQ2PS    Z13, Z13
 	VMULPS       192(SI), Z13, Z13
 	VADDPS       832(DI), Z13, Z13
+	VMOVUPS      Z13, 1600(DI)
 	VCVTDQ2PS    Z14, Z14
 	VMULPS       192(SI), Z14, Z14
 	VADDPS       896(DI), Z14, Z14
+	VMOVUPS      Z14, 1664(DI)
 	VCVTDQ2PS    Z15, Z15
 	VMULPS       192(SI), Z15, Z15
 	VADDPS       960(DI), Z15, Z15
-	ADDQ         $+256, SI
-	VMULPS.BCST  vectorConstants<>+416(SB), Z0, Z0
-	VMULPS.BCST  vectorConstants<>+416(SB), Z4, Z4
-	VMULPS.BCST  vectorConstants<>+416(SB), Z12, Z12
-	VMULPS.BCST  vectorConstants<>+416(SB), Z1, Z1
-	VMULPS.BCST  vectorConstants<>+416(SB), Z5, Z5
-	VMULPS.BCST  vectorConstants<>+416(SB), Z13, Z13
-	VMULPS.BCST  vectorConstants<>+416(SB), Z2, Z2
-	VMULPS.BCST  vectorConstants<>+416(SB), Z6, Z6
-	VMULPS.BCST  vectorConstants<>+416(SB), Z14, Z14
-	VMULPS.BCST  vectorConstants<>+416(SB), Z3, Z3
-	VMULPS.BCST  vectorConstants<>+416(SB), Z7, Z7
-	VMULPS.BCST  vectorConstants<>+416(SB), Z15, Z15
-	VMINPS.BCST  vectorConstants<>+0(SB), Z0, Z0
-	VMINPS.BCST  vectorConstants<>+0(SB), Z4, Z4
-	VMINPS.BCST  vectorConstants<>+0(SB), Z8, Z8
-	VMINPS.BCST  vectorConstants<>+0(SB), Z12, Z12
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z0, Z0
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z4, Z4
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z8, Z8
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z12, Z12
-	VMULPS       Z0, Z0, Z16
-	VMULPS       Z4, Z4, Z17
-	VMULPS       Z8, Z8, Z18
-	VMULPS       Z12, Z12, Z19
-	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
-	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
-	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
-	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
-	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
-	VDIVPS       Z24, Z20, Z20
-	VDIVPS       Z25, Z21, Z21
-	VDIVPS       Z26, Z22, Z22
-	VDIVPS       Z27, Z23, Z23
-	VMULPS       Z20, Z0, Z0
-	VMULPS       Z21, Z4, Z4
-	VMULPS       Z22, Z8, Z8
-	VMULPS       Z23, Z12, Z12
-	VMINPS.BCST  vectorConstants<>+0(SB), Z1, Z1
-	VMINPS.BCST  vectorConstants<>+0(SB), Z5, Z5
-	VMINPS.BCST  vectorConstants<>+0(SB), Z9, Z9
-	VMINPS.BCST  vectorConstants<>+0(SB), Z13, Z13
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z1, Z1
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z5, Z5
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z9, Z9
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z13, Z13
-	VMULPS       Z1, Z1, Z16
-	VMULPS       Z5, Z5, Z17
-	VMULPS       Z9, Z9, Z18
-	VMULPS       Z13, Z13, Z19
-	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
-	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
-	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
-	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
-	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
-	VDIVPS       Z24, Z20, Z20
-	VDIVPS       Z25, Z21, Z21
-	VDIVPS       Z26, Z22, Z22
-	VDIVPS       Z27, Z23, Z23
-	VMULPS       Z20, Z1, Z1
-	VMULPS       Z21, Z5, Z5
-	VMULPS       Z22, Z9, Z9
-	VMULPS       Z23, Z13, Z13
-	VMINPS.BCST  vectorConstants<>+0(SB), Z2, Z2
-	VMINPS.BCST  vectorConstants<>+0(SB), Z6, Z6
-	VMINPS.BCST  vectorConstants<>+0(SB), Z10, Z10
-	VMINPS.BCST  vectorConstants<>+0(SB), Z14, Z14
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z2, Z2
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z6, Z6
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z10, Z10
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z14, Z14
-	VMULPS       Z2, Z2, Z16
-	VMULPS       Z6, Z6, Z17
-	VMULPS       Z10, Z10, Z18
-	VMULPS       Z14, Z14, Z19
-	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
-	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
-	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
-	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
-	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
-	VDIVPS       Z24, Z20, Z20
-	VDIVPS       Z25, Z21, Z21
-	VDIVPS       Z26, Z22, Z22
-	VDIVPS       Z27, Z23, Z23
-	VMULPS       Z20, Z2, Z2
-	VMULPS       Z21, Z6, Z6
-	VMULPS       Z22, Z10, Z10
-	VMULPS       Z23, Z14, Z14
-	VMINPS.BCST  vectorConstants<>+0(SB), Z3, Z3
-	VMINPS.BCST  vectorConstants<>+0(SB), Z7, Z7
-	VMINPS.BCST  vectorConstants<>+0(SB), Z11, Z11
-	VMINPS.BCST  vectorConstants<>+0(SB), Z15, Z15
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z3, Z3
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z7, Z7
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z11, Z11
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z15, Z15
-	VMULPS       Z3, Z3, Z16
-	VMULPS       Z7, Z7, Z17
-	VMULPS       Z11, Z11, Z18
-	VMULPS       Z15, Z15, Z19
-	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
-	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
-	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
-	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
-	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
-	VDIVPS       Z24, Z20, Z20
-	VDIVPS       Z25, Z21, Z21
-	VDIVPS       Z26, Z22, Z22
-	VDIVPS       Z27, Z23, Z23
-	VMULPS       Z20, Z3, Z3
-	VMULPS       Z21, Z7, Z7
-	VMULPS       Z22, Z11, Z11
-	VMULPS       Z23, Z15, Z15
-	VMULPS.BCST  vectorConstants<>+416(SB), Z0, Z0
-	VADDPS.BCST  vectorConstants<>+416(SB), Z0, Z0
-	VMULPS.BCST  vectorConstants<>+416(SB), Z4, Z4
-	VADDPS.BCST  vectorConstants<>+416(SB), Z4, Z4
-	VMULPS.BCST  vectorConstants<>+416(SB), Z12, Z12
-	VADDPS.BCST  vectorConstants<>+416(SB), Z12, Z12
-	VMULPS       (R9), Z4, Z4
-	VMULPS       Z8, Z0, Z0
-	VADDPS       Z0, Z4, Z4
-	VMOVUPS      Z4, (R9)
-	VMULPS.BCST  vectorConstants<>+416(SB), Z1, Z1
-	VADDPS.BCST  vectorConstants<>+416(SB), Z1, Z1
-	VMULPS.BCST  vectorConstants<>+416(SB), Z5, Z5
-	VADDPS.BCST  vectorConstants<>+416(SB), Z5, Z5
-	VMULPS.BCST  vectorConstants<>+416(SB), Z13, Z13
-	VADDPS.BCST  vectorConstants<>+416(SB), Z13, Z13
-	VMULPS       (R9)(R12*4), Z5, Z5
-	VMULPS       Z9, Z1, Z1
-	VADDPS       Z1, Z5, Z5
-	VMOVUPS      Z5, (R9)(R12*4)
-	VMULPS.BCST  vectorConstants<>+416(SB), Z2, Z2
-	VADDPS.BCST  vectorConstants<>+416(SB), Z2, Z2
-	VMULPS.BCST  vectorConstants<>+416(SB), Z6, Z6
-	VADDPS.BCST  vectorConstants<>+416(SB), Z6, Z6
-	VMULPS.BCST  vectorConstants<>+416(SB), Z14, Z14
-	VADDPS.BCST  vectorConstants<>+416(SB), Z14, Z14
-	VMULPS       (R9)(R12*8), Z6, Z6
-	VMULPS       Z10, Z2, Z2
-	VADDPS       Z2, Z6, Z6
-	VMOVUPS      Z6, (R9)(R12*8)
-	VMULPS.BCST  vectorConstants<>+416(SB), Z3, Z3
-	VADDPS.BCST  vectorConstants<>+416(SB), Z3, Z3
-	VMULPS.BCST  vectorConstants<>+416(SB), Z7, Z7
-	VADDPS.BCST  vectorConstants<>+416(SB), Z7, Z7
-	VMULPS.BCST  vectorConstants<>+416(SB), Z15, Z15
-	VADDPS.BCST  vectorConstants<>+416(SB), Z15, Z15
-	VMULPS       (R9)(R13*4), Z7, Z7
-	VMULPS       Z11, Z3, Z3
-	VADDPS       Z3, Z7, Z7
-	VMOVUPS      Z7, (R9)(R13*4)
-	VMINPS.BCST  vectorConstants<>+0(SB), Z4, Z4
-	VMINPS.BCST  vectorConstants<>+0(SB), Z5, Z5
-	VMINPS.BCST  vectorConstants<>+0(SB), Z6, Z6
-	VMINPS.BCST  vectorConstants<>+0(SB), Z7, Z7
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z4, Z4
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z5, Z5
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z6, Z6
-	VMAXPS.BCST  vectorConstants<>+32(SB), Z7, Z7
-	VMULPS       Z4, Z4, Z16
-	VMULPS       Z5, Z5, Z17
-	VMULPS       Z6, Z6, Z18
-	VMULPS       Z7, Z7, Z19
-	VMULPS.BCST  vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST  vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST  vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST  vectorConstants<>+96(SB), Z21, Z21
-	VMULPS.BCST  vectorConstants<>+64(SB), Z18, Z22
-	VADDPS.BCST  vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST  vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST  vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST  vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST  vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST  vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST  vectorConstants<>+320(SB), Z25, Z25
-	VMULPS.BCST  vectorConstants<>+288(SB), Z18, Z26
-	VADDPS.BCST  vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST  vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST  vectorConstants<>+320(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+128(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+128(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+128(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+128(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+352(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+352(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+352(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+352(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+160(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+160(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+160(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+160(SB), Z23, Z23
-	VMULPS       Z16, Z24, Z24
-	VADDPS.BCST  vectorConstants<>+384(SB), Z24, Z24
-	VMULPS       Z17, Z25, Z25
-	VADDPS.BCST  vectorConstants<>+384(SB), Z25, Z25
-	VMULPS       Z18, Z26, Z26
-	VADDPS.BCST  vectorConstants<>+384(SB), Z26, Z26
-	VMULPS       Z19, Z27, Z27
-	VADDPS.BCST  vectorConstants<>+384(SB), Z27, Z27
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+192(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+192(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+192(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+192(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+224(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+224(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+224(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+224(SB), Z23, Z23
-	VMULPS       Z16, Z20, Z20
-	VADDPS.BCST  vectorConstants<>+256(SB), Z20, Z20
-	VMULPS       Z17, Z21, Z21
-	VADDPS.BCST  vectorConstants<>+256(SB), Z21, Z21
-	VMULPS       Z18, Z22, Z22
-	VADDPS.BCST  vectorConstants<>+256(SB), Z22, Z22
-	VMULPS       Z19, Z23, Z23
-	VADDPS.BCST  vectorConstants<>+256(SB), Z23, Z23
-	VDIVPS       Z24, Z20, Z20
-	VDIVPS       Z25, Z21, Z21
-	VDIVPS       Z26, Z22, Z22
-	VDIVPS       Z27, Z23, Z23
-	VMULPS       Z20, Z4, Z4
-	VMULPS       Z21, Z5, Z5
-	VMULPS       Z22, Z6, Z6
-	VMULPS       Z23, Z7, Z7
-	VMULPS       Z4, Z12, Z12
-	VMULPS       Z5, Z13, Z13
-	VMULPS       Z6, Z14, Z14
-	VMULPS       Z7, Z15, Z15
-	VMOVUPS      Z12, (R10)
-	VMULPS.BCST  vectorConstants<>+448(SB), Z12, Z12
-	VCVTPS2DQ    Z12, Z12
-	VPADDD.BCST  vectorConstants<>+480(SB), Z12, Z12
-	VPMOVDB      Z12, (R11)
-	VMOVUPS      Z13, (R10)(R12*4)
-	VMULPS.BCST  vectorConstants<>+448(SB), Z13, Z13
-	VCVTPS2DQ    Z13, Z13
-	VPADDD.BCST  vectorConstants<>+480(SB), Z13, Z13
-	VPMOVDB      Z13, (R11)(R12*1)
-	VMOVUPS      Z14, (R10)(R12*8)
-	VMULPS.BCST  vectorConstants<>+448(SB), Z14, Z14
-	VCVTPS2DQ    Z14, Z14
-	VPADDD.BCST  vectorConstants<>+480(SB), Z14, Z14
-	VPMOVDB      Z14, (R11)(R12*2)
-	VMOVUPS      Z15, (R10)(R13*4)
-	VMULPS.BCST  vectorConstants<>+448(SB), Z15, Z15
-	VCVTPS2DQ    Z15, Z15
-	VPADDD.BCST  vectorConstants<>+480(SB), Z15, Z15
-	VPMOVDB      Z15, (R11)(R13*1)
-	ADDQ         $+64, R9
-	ADDQ         $+64, R10
-	ADDQ         $+16, R11
-	ADDQ         8(AX), R8
-	DECQ         BX
-	JNZ          block
+	VMOVUPS      Z15, 1728(DI)
+
+end0:
+	MOVQ $+1, 2048(DI)
+	ADDQ 8(AX), R8
+	DECQ BX
+	JNZ  block
+	MOVQ $+1024, R14
+	LEAQ vectorConstants<>+416(SB), R15
+
+rest1:
+	CMPQ          R14, $+2048
+	JEQ           activated1
+	VMOVUPS       (DI)(R14*1), Z22
+	VMOVUPS       64(DI)(R14*1), Z23
+	VRANGEPS.BCST $0x02, (R15), Z22, Z22
+	VRANGEPS.BCST $0x02, (R15), Z23, Z23
+	VMULPS        Z22, Z22, Z24
+	VMULPS        Z23, Z23, Z25
+	VMULPS.BCST   64(R15), Z24, Z26
+	VADDPS.BCST   96(R15), Z26, Z26
+	VMULPS.BCST   64(R15), Z25, Z27
+	VADDPS.BCST   96(R15), Z27, Z27
+	VMULPS.BCST   288(R15), Z24, Z28
+	VADDPS.BCST   320(R15), Z28, Z28
+	VMULPS.BCST   288(R15), Z25, Z29
+	VADDPS.BCST   320(R15), Z29, Z29
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   128(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   128(R15), Z27, Z27
+	VMULPS        Z24, Z28, Z28
+	VADDPS.BCST   352(R15), Z28, Z28
+	VMULPS        Z25, Z29, Z29
+	VADDPS.BCST   352(R15), Z29, Z29
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   160(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   160(R15), Z27, Z27
+	VMULPS        Z24, Z28, Z28
+	VADDPS.BCST   384(R15), Z28, Z28
+	VMULPS        Z25, Z29, Z29
+	VADDPS.BCST   384(R15), Z29, Z29
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   192(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   192(R15), Z27, Z27
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   224(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   224(R15), Z27, Z27
+	VMULPS        Z24, Z26, Z26
+	VADDPS.BCST   256(R15), Z26, Z26
+	VMULPS        Z25, Z27, Z27
+	VADDPS.BCST   256(R15), Z27, Z27
+	VDIVPS        Z28, Z26, Z26
+	VDIVPS        Z29, Z27, Z27
+	VMULPS        Z26, Z22, Z22
+	VMULPS        Z27, Z23, Z23
+	VMOVUPS       Z22, (DI)(R14*1)
+	VMOVUPS       Z23, 64(DI)(R14*1)
+	ADDQ          $+128, R14
+	CMPQ          R14, $+1792
+	JNE           rest_same1
+	LEAQ          vectorConstants<>+0(SB), R15
+
+rest_same1:
+	JMP rest1
+
+activated1:
+	VBROADCASTSS  vectorConstants<>+832(SB), Z20
+	VADDPS        1280(DI), Z20, Z16
+	VADDPS        1024(DI), Z20, Z21
+	VMULPS        (R9), Z16, Z16
+	VMULPS        1792(DI), Z21, Z21
+	VADDPS        Z21, Z16, Z16
+	VMOVUPS       Z16, (R9)
+	VADDPS        1344(DI), Z20, Z17
+	VADDPS        1088(DI), Z20, Z22
+	VMULPS        (R9)(R12*4), Z17, Z17
+	VMULPS        1856(DI), Z22, Z22
+	VADDPS        Z22, Z17, Z17
+	VMOVUPS       Z17, (R9)(R12*4)
+	VADDPS        1408(DI), Z20, Z18
+	VADDPS        1152(DI), Z20, Z23
+	VMULPS        (R9)(R12*8), Z18, Z18
+	VMULPS        1920(DI), Z23, Z23
+	VADDPS        Z23, Z18, Z18
+	VMOVUPS       Z18, (R9)(R12*8)
+	VADDPS        1472(DI), Z20, Z19
+	VADDPS        1216(DI), Z20, Z24
+	VMULPS        (R9)(R13*4), Z19, Z19
+	VMULPS        1984(DI), Z24, Z24
+	VADDPS        Z24, Z19, Z19
+	VMOVUPS       Z19, (R9)(R13*4)
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z16, Z16
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z17, Z17
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z18, Z18
+	VRANGEPS.BCST $0x02, vectorConstants<>+0(SB), Z19, Z19
+	VMULPS        Z16, Z16, Z20
+	VMULPS        Z17, Z17, Z21
+	VMULPS        Z18, Z18, Z22
+	VMULPS        Z19, Z19, Z23
+	VMULPS.BCST   vectorConstants<>+64(SB), Z20, Z24
+	VADDPS.BCST   vectorConstants<>+96(SB), Z24, Z24
+	VMULPS.BCST   vectorConstants<>+64(SB), Z21, Z25
+	VADDPS.BCST   vectorConstants<>+96(SB), Z25, Z25
+	VMULPS.BCST   vectorConstants<>+64(SB), Z22, Z26
+	VADDPS.BCST   vectorConstants<>+96(SB), Z26, Z26
+	VMULPS.BCST   vectorConstants<>+64(SB), Z23, Z27
+	VADDPS.BCST   vectorConstants<>+96(SB), Z27, Z27
+	VMULPS.BCST   vectorConstants<>+288(SB), Z20, Z28
+	VADDPS.BCST   vectorConstants<>+320(SB), Z28, Z28
+	VMULPS.BCST   vectorConstants<>+288(SB), Z21, Z29
+	VADDPS.BCST   vectorConstants<>+320(SB), Z29, Z29
+	VMULPS.BCST   vectorConstants<>+288(SB), Z22, Z30
+	VADDPS.BCST   vectorConstants<>+320(SB), Z30, Z30
+	VMULPS.BCST   vectorConstants<>+288(SB), Z23, Z31
+	VADDPS.BCST   vectorConstants<>+320(SB), Z31, Z31
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+128(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+128(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+128(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+128(SB), Z27, Z27
+	VMULPS        Z20, Z28, Z28
+	VADDPS.BCST   vectorConstants<>+352(SB), Z28, Z28
+	VMULPS        Z21, Z29, Z29
+	VADDPS.BCST   vectorConstants<>+352(SB), Z29, Z29
+	VMULPS        Z22, Z30, Z30
+	VADDPS.BCST   vectorConstants<>+352(SB), Z30, Z30
+	VMULPS        Z23, Z31, Z31
+	VADDPS.BCST   vectorConstants<>+352(SB), Z31, Z31
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+160(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+160(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+160(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+160(SB), Z27, Z27
+	VMULPS        Z20, Z28, Z28
+	VADDPS.BCST   vectorConstants<>+384(SB), Z28, Z28
+	VMULPS        Z21, Z29, Z29
+	VADDPS.BCST   vectorConstants<>+384(SB), Z29, Z29
+	VMULPS        Z22, Z30, Z30
+	VADDPS.BCST   vectorConstants<>+384(SB), Z30, Z30
+	VMULPS        Z23, Z31, Z31
+	VADDPS.BCST   vectorConstants<>+384(SB), Z31, Z31
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+192(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+192(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+192(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+192(SB), Z27, Z27
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+224(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+224(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+224(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+224(SB), Z27, Z27
+	VMULPS        Z20, Z24, Z24
+	VADDPS.BCST   vectorConstants<>+256(SB), Z24, Z24
+	VMULPS        Z21, Z25, Z25
+	VADDPS.BCST   vectorConstants<>+256(SB), Z25, Z25
+	VMULPS        Z22, Z26, Z26
+	VADDPS.BCST   vectorConstants<>+256(SB), Z26, Z26
+	VMULPS        Z23, Z27, Z27
+	VADDPS.BCST   vectorConstants<>+256(SB), Z27, Z27
+	VDIVPS        Z28, Z24, Z24
+	VDIVPS        Z29, Z25, Z25
+	VDIVPS        Z30, Z26, Z26
+	VDIVPS        Z31, Z27, Z27
+	VMULPS        Z24, Z16, Z16
+	VMULPS        Z25, Z17, Z17
+	VMULPS        Z26, Z18, Z18
+	VMULPS        Z27, Z19, Z19
+	VBROADCASTSS  vectorConstants<>+832(SB), Z20
+	VADDPS        1536(DI), Z20, Z21
+	VMULPS        Z21, Z16, Z16
+	VMOVUPS       Z16, (R10)
+	VMULPS.BCST   vectorConstants<>+864(SB), Z16, Z16
+	VCVTPS2DQ     Z16, Z16
+	VPADDD.BCST   vectorConstants<>+896(SB), Z16, Z16
+	VPMOVDB       Z16, (R11)
+	VADDPS        1600(DI), Z20, Z22
+	VMULPS        Z22, Z17, Z17
+	VMOVUPS       Z17, (R10)(R12*4)
+	VMULPS.BCST   vectorConstants<>+864(SB), Z17, Z17
+	VCVTPS2DQ     Z17, Z17
+	VPADDD.BCST   vectorConstants<>+896(SB), Z17, Z17
+	VPMOVDB       Z17, (R11)(R12*1)
+	VADDPS        1664(DI), Z20, Z23
+	VMULPS        Z23, Z18, Z18
+	VMOVUPS       Z18, (R10)(R12*8)
+	VMULPS.BCST   vectorConstants<>+864(SB), Z18, Z18
+	VCVTPS2DQ     Z18, Z18
+	VPADDD.BCST   vectorConstants<>+896(SB), Z18, Z18
+	VPMOVDB       Z18, (R11)(R12*2)
+	VADDPS        1728(DI), Z20, Z24
+	VMULPS        Z24, Z19, Z19
+	VMOVUPS       Z19, (R10)(R13*4)
+	VMULPS.BCST   vectorConstants<>+864(SB), Z19, Z19
+	VCVTPS2DQ     Z19, Z19
+	VPADDD.BCST   vectorConstants<>+896(SB), Z19, Z19
+	VPMOVDB       Z19, (R11)(R13*1)
+	ADDQ          $+64, R9
+	ADDQ          $+64, R10
+	ADDQ          $+16, R11
 	VZEROUPPER
 	RET
 
 // func float32BatchAVX512Half(a *byte)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512DQ, AVX512F
 TEXT ·float32BatchAVX512Half(SB), NOSPLIT, $0-8
 	MOVQ a+0(FP), AX
 	MOVQ (AX), R8
@@ -10493,74 +10880,58 @@ recurrent0:
 	ADDQ             $+4096, SI
 	DECQ             CX
 	JNZ              recurrent0
-	VMULPS.BCST      vectorConstants<>+416(SB), Z0, Z0
-	VMULPS.BCST      vectorConstants<>+416(SB), Z4, Z4
-	VMULPS.BCST      vectorConstants<>+416(SB), Z12, Z12
-	VMULPS.BCST      vectorConstants<>+416(SB), Z1, Z1
-	VMULPS.BCST      vectorConstants<>+416(SB), Z5, Z5
-	VMULPS.BCST      vectorConstants<>+416(SB), Z13, Z13
-	VMULPS.BCST      vectorConstants<>+416(SB), Z2, Z2
-	VMULPS.BCST      vectorConstants<>+416(SB), Z6, Z6
-	VMULPS.BCST      vectorConstants<>+416(SB), Z14, Z14
-	VMULPS.BCST      vectorConstants<>+416(SB), Z3, Z3
-	VMULPS.BCST      vectorConstants<>+416(SB), Z7, Z7
-	VMULPS.BCST      vectorConstants<>+416(SB), Z15, Z15
-	VMINPS.BCST      vectorConstants<>+0(SB), Z0, Z0
-	VMINPS.BCST      vectorConstants<>+0(SB), Z4, Z4
-	VMINPS.BCST      vectorConstants<>+0(SB), Z8, Z8
-	VMINPS.BCST      vectorConstants<>+0(SB), Z12, Z12
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z0, Z0
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z4, Z4
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z8, Z8
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z12, Z12
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z0, Z0
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z4, Z4
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z8, Z8
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z12, Z12
 	VMULPS           Z0, Z0, Z16
 	VMULPS           Z4, Z4, Z17
 	VMULPS           Z8, Z8, Z18
 	VMULPS           Z12, Z12, Z19
-	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+480(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+512(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+480(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+512(SB), Z21, Z21
 	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
 	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+480(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+512(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+704(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+736(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+704(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+736(SB), Z25, Z25
 	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
 	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VMULPS.BCST      vectorConstants<>+704(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+736(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z17, Z25
 	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z17, Z25
 	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z19, Z23
 	VDIVPS           Z24, Z20, Z20
 	VDIVPS           Z25, Z21, Z21
 	VDIVPS           Z26, Z22, Z22
@@ -10569,62 +10940,58 @@ recurrent0:
 	VMULPS           Z21, Z4, Z4
 	VMULPS           Z22, Z8, Z8
 	VMULPS           Z23, Z12, Z12
-	VMINPS.BCST      vectorConstants<>+0(SB), Z1, Z1
-	VMINPS.BCST      vectorConstants<>+0(SB), Z5, Z5
-	VMINPS.BCST      vectorConstants<>+0(SB), Z9, Z9
-	VMINPS.BCST      vectorConstants<>+0(SB), Z13, Z13
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z1, Z1
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z5, Z5
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z9, Z9
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z13, Z13
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z1, Z1
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z5, Z5
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z9, Z9
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z13, Z13
 	VMULPS           Z1, Z1, Z16
 	VMULPS           Z5, Z5, Z17
 	VMULPS           Z9, Z9, Z18
 	VMULPS           Z13, Z13, Z19
-	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+480(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+512(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+480(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+512(SB), Z21, Z21
 	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
 	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+480(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+512(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+704(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+736(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+704(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+736(SB), Z25, Z25
 	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
 	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VMULPS.BCST      vectorConstants<>+704(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+736(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z17, Z25
 	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z17, Z25
 	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z19, Z23
 	VDIVPS           Z24, Z20, Z20
 	VDIVPS           Z25, Z21, Z21
 	VDIVPS           Z26, Z22, Z22
@@ -10633,62 +11000,58 @@ recurrent0:
 	VMULPS           Z21, Z5, Z5
 	VMULPS           Z22, Z9, Z9
 	VMULPS           Z23, Z13, Z13
-	VMINPS.BCST      vectorConstants<>+0(SB), Z2, Z2
-	VMINPS.BCST      vectorConstants<>+0(SB), Z6, Z6
-	VMINPS.BCST      vectorConstants<>+0(SB), Z10, Z10
-	VMINPS.BCST      vectorConstants<>+0(SB), Z14, Z14
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z2, Z2
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z6, Z6
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z10, Z10
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z14, Z14
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z2, Z2
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z6, Z6
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z10, Z10
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z14, Z14
 	VMULPS           Z2, Z2, Z16
 	VMULPS           Z6, Z6, Z17
 	VMULPS           Z10, Z10, Z18
 	VMULPS           Z14, Z14, Z19
-	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+480(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+512(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+480(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+512(SB), Z21, Z21
 	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
 	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+480(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+512(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+704(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+736(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+704(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+736(SB), Z25, Z25
 	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
 	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VMULPS.BCST      vectorConstants<>+704(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+736(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z17, Z25
 	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z17, Z25
 	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z19, Z23
 	VDIVPS           Z24, Z20, Z20
 	VDIVPS           Z25, Z21, Z21
 	VDIVPS           Z26, Z22, Z22
@@ -10697,62 +11060,58 @@ recurrent0:
 	VMULPS           Z21, Z6, Z6
 	VMULPS           Z22, Z10, Z10
 	VMULPS           Z23, Z14, Z14
-	VMINPS.BCST      vectorConstants<>+0(SB), Z3, Z3
-	VMINPS.BCST      vectorConstants<>+0(SB), Z7, Z7
-	VMINPS.BCST      vectorConstants<>+0(SB), Z11, Z11
-	VMINPS.BCST      vectorConstants<>+0(SB), Z15, Z15
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z3, Z3
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z7, Z7
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z11, Z11
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z15, Z15
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z3, Z3
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z7, Z7
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z11, Z11
+	VRANGEPS.BCST    $0x02, vectorConstants<>+416(SB), Z15, Z15
 	VMULPS           Z3, Z3, Z16
 	VMULPS           Z7, Z7, Z17
 	VMULPS           Z11, Z11, Z18
 	VMULPS           Z15, Z15, Z19
-	VMULPS.BCST      vectorConstants<>+64(SB), Z16, Z20
-	VADDPS.BCST      vectorConstants<>+96(SB), Z20, Z20
-	VMULPS.BCST      vectorConstants<>+64(SB), Z17, Z21
-	VADDPS.BCST      vectorConstants<>+96(SB), Z21, Z21
+	VMULPS.BCST      vectorConstants<>+480(SB), Z16, Z20
+	VADDPS.BCST      vectorConstants<>+512(SB), Z20, Z20
+	VMULPS.BCST      vectorConstants<>+480(SB), Z17, Z21
+	VADDPS.BCST      vectorConstants<>+512(SB), Z21, Z21
 	VMULPS.BCST      vectorConstants<>+64(SB), Z18, Z22
 	VADDPS.BCST      vectorConstants<>+96(SB), Z22, Z22
-	VMULPS.BCST      vectorConstants<>+64(SB), Z19, Z23
-	VADDPS.BCST      vectorConstants<>+96(SB), Z23, Z23
-	VMULPS.BCST      vectorConstants<>+288(SB), Z16, Z24
-	VADDPS.BCST      vectorConstants<>+320(SB), Z24, Z24
-	VMULPS.BCST      vectorConstants<>+288(SB), Z17, Z25
-	VADDPS.BCST      vectorConstants<>+320(SB), Z25, Z25
+	VMULPS.BCST      vectorConstants<>+480(SB), Z19, Z23
+	VADDPS.BCST      vectorConstants<>+512(SB), Z23, Z23
+	VMULPS.BCST      vectorConstants<>+704(SB), Z16, Z24
+	VADDPS.BCST      vectorConstants<>+736(SB), Z24, Z24
+	VMULPS.BCST      vectorConstants<>+704(SB), Z17, Z25
+	VADDPS.BCST      vectorConstants<>+736(SB), Z25, Z25
 	VMULPS.BCST      vectorConstants<>+288(SB), Z18, Z26
 	VADDPS.BCST      vectorConstants<>+320(SB), Z26, Z26
-	VMULPS.BCST      vectorConstants<>+288(SB), Z19, Z27
-	VADDPS.BCST      vectorConstants<>+320(SB), Z27, Z27
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z17, Z21
+	VMULPS.BCST      vectorConstants<>+704(SB), Z19, Z27
+	VADDPS.BCST      vectorConstants<>+736(SB), Z27, Z27
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+128(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+128(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z16, Z24
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+544(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z17, Z25
 	VFMADD213PS.BCST vectorConstants<>+352(SB), Z18, Z26
-	VFMADD213PS.BCST vectorConstants<>+352(SB), Z19, Z27
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+768(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+160(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+160(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z16, Z24
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z17, Z25
+	VFMADD213PS.BCST vectorConstants<>+576(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z16, Z24
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z17, Z25
 	VFMADD213PS.BCST vectorConstants<>+384(SB), Z18, Z26
-	VFMADD213PS.BCST vectorConstants<>+384(SB), Z19, Z27
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+800(SB), Z19, Z27
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+192(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+192(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+608(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+224(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+224(SB), Z19, Z23
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z16, Z20
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z17, Z21
+	VFMADD213PS.BCST vectorConstants<>+640(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z16, Z20
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z17, Z21
 	VFMADD213PS.BCST vectorConstants<>+256(SB), Z18, Z22
-	VFMADD213PS.BCST vectorConstants<>+256(SB), Z19, Z23
+	VFMADD213PS.BCST vectorConstants<>+672(SB), Z19, Z23
 	VDIVPS           Z24, Z20, Z20
 	VDIVPS           Z25, Z21, Z21
 	VDIVPS           Z26, Z22, Z22
@@ -10761,54 +11120,38 @@ recurrent0:
 	VMULPS           Z21, Z7, Z7
 	VMULPS           Z22, Z11, Z11
 	VMULPS           Z23, Z15, Z15
-	VMULPS.BCST      vectorConstants<>+416(SB), Z0, Z0
-	VADDPS.BCST      vectorConstants<>+416(SB), Z0, Z0
-	VMULPS.BCST      vectorConstants<>+416(SB), Z4, Z4
-	VADDPS.BCST      vectorConstants<>+416(SB), Z4, Z4
-	VMULPS.BCST      vectorConstants<>+416(SB), Z12, Z12
-	VADDPS.BCST      vectorConstants<>+416(SB), Z12, Z12
+	VADDPS.BCST      vectorConstants<>+832(SB), Z0, Z0
+	VADDPS.BCST      vectorConstants<>+832(SB), Z4, Z4
+	VADDPS.BCST      vectorConstants<>+832(SB), Z12, Z12
 	VMULPS           (R9), Z4, Z4
 	VMULPS           Z8, Z0, Z0
 	VADDPS           Z0, Z4, Z4
 	VMOVUPS          Z4, (R9)
-	VMULPS.BCST      vectorConstants<>+416(SB), Z1, Z1
-	VADDPS.BCST      vectorConstants<>+416(SB), Z1, Z1
-	VMULPS.BCST      vectorConstants<>+416(SB), Z5, Z5
-	VADDPS.BCST      vectorConstants<>+416(SB), Z5, Z5
-	VMULPS.BCST      vectorConstants<>+416(SB), Z13, Z13
-	VADDPS.BCST      vectorConstants<>+416(SB), Z13, Z13
+	VADDPS.BCST      vectorConstants<>+832(SB), Z1, Z1
+	VADDPS.BCST      vectorConstants<>+832(SB), Z5, Z5
+	VADDPS.BCST      vectorConstants<>+832(SB), Z13, Z13
 	VMULPS           (R9)(R12*4), Z5, Z5
 	VMULPS           Z9, Z1, Z1
 	VADDPS           Z1, Z5, Z5
 	VMOVUPS          Z5, (R9)(R12*4)
-	VMULPS.BCST      vectorConstants<>+416(SB), Z2, Z2
-	VADDPS.BCST      vectorConstants<>+416(SB), Z2, Z2
-	VMULPS.BCST      vectorConstants<>+416(SB), Z6, Z6
-	VADDPS.BCST      vectorConstants<>+416(SB), Z6, Z6
-	VMULPS.BCST      vectorConstants<>+416(SB), Z14, Z14
-	VADDPS.BCST      vectorConstants<>+416(SB), Z14, Z14
+	VADDPS.BCST      vectorConstants<>+832(SB), Z2, Z2
+	VADDPS.BCST      vectorConstants<>+832(SB), Z6, Z6
+	VADDPS.BCST      vectorConstants<>+832(SB), Z14, Z14
 	VMULPS           (R9)(R12*8), Z6, Z6
 	VMULPS           Z10, Z2, Z2
 	VADDPS           Z2, Z6, Z6
 	VMOVUPS          Z6, (R9)(R12*8)
-	VMULPS.BCST      vectorConstants<>+416(SB), Z3, Z3
-	VADDPS.BCST      vectorConstants<>+416(SB), Z3, Z3
-	VMULPS.BCST      vectorConstants<>+416(SB), Z7, Z7
-	VADDPS.BCST      vectorConstants<>+416(SB), Z7, Z7
-	VMULPS.BCST      vectorConstants<>+416(SB), Z15, Z15
-	VADDPS.BCST      vectorConstants<>+416(SB), Z15, Z15
+	VADDPS.BCST      vectorConstants<>+832(SB), Z3, Z3
+	VADDPS.BCST      vectorConstants<>+832(SB), Z7, Z7
+	VADDPS.BCST      vectorConstants<>+832(SB), Z15, Z15
 	VMULPS           (R9)(R13*4), Z7, Z7
 	VMULPS           Z11, Z3, Z3
 	VADDPS           Z3, Z7, Z7
 	VMOVUPS          Z7, (R9)(R13*4)
-	VMINPS.BCST      vectorConstants<>+0(SB), Z4, Z4
-	VMINPS.BCST      vectorConstants<>+0(SB), Z5, Z5
-	VMINPS.BCST      vectorConstants<>+0(SB), Z6, Z6
-	VMINPS.BCST      vectorConstants<>+0(SB), Z7, Z7
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z4, Z4
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z5, Z5
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z6, Z6
-	VMAXPS.BCST      vectorConstants<>+32(SB), Z7, Z7
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z4, Z4
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z5, Z5
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z6, Z6
+	VRANGEPS.BCST    $0x02, vectorConstants<>+0(SB), Z7, Z7
 	VMULPS           Z4, Z4, Z16
 	VMULPS           Z5, Z5, Z17
 	VMULPS           Z6, Z6, Z18
@@ -10961,7 +11304,7 @@ input_none:
 	VPXOR   Y5, Y5, Y5
 	VPXOR   Y6, Y6, Y6
 	VPXOR   Y7, Y7, Y7
-	VMOVDQU vectorConstants<>+544(SB), Y15
+	VMOVDQU vectorConstants<>+960(SB), Y15
 
 below:
 	VPBROADCASTD (DX), Y8
@@ -11181,7 +11524,7 @@ first:
 	VPXOR   Y5, Y5, Y5
 	VPXOR   Y6, Y6, Y6
 	VPXOR   Y7, Y7, Y7
-	VMOVDQU vectorConstants<>+544(SB), Y15
+	VMOVDQU vectorConstants<>+960(SB), Y15
 
 recurrent:
 	VPBROADCASTD (DX), Y8
@@ -11381,219 +11724,207 @@ recurrent:
 	VMULPS       224(SI), Y7, Y7
 	VADDPS       224(R13), Y7, Y7
 	ADDQ         $+256, SI
-	VMULPS       vectorConstants<>+416(SB), Y0, Y0
-	VMULPS       vectorConstants<>+416(SB), Y2, Y2
-	VMULPS       vectorConstants<>+416(SB), Y6, Y6
-	VMULPS       vectorConstants<>+416(SB), Y1, Y1
-	VMULPS       vectorConstants<>+416(SB), Y3, Y3
-	VMULPS       vectorConstants<>+416(SB), Y7, Y7
-	VMINPS       vectorConstants<>+0(SB), Y0, Y0
-	VMINPS       vectorConstants<>+0(SB), Y2, Y2
-	VMAXPS       vectorConstants<>+32(SB), Y0, Y0
-	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMINPS       vectorConstants<>+416(SB), Y0, Y0
+	VMAXPS       vectorConstants<>+448(SB), Y0, Y0
+	VMINPS       vectorConstants<>+416(SB), Y2, Y2
+	VMAXPS       vectorConstants<>+448(SB), Y2, Y2
 	VMULPS       Y0, Y0, Y8
 	VMULPS       Y2, Y2, Y9
-	VMULPS       vectorConstants<>+64(SB), Y8, Y10
-	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
-	VMULPS       vectorConstants<>+288(SB), Y8, Y12
-	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+480(SB), Y8, Y10
+	VADDPS       vectorConstants<>+512(SB), Y10, Y10
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
+	VMULPS       vectorConstants<>+704(SB), Y8, Y12
+	VADDPS       vectorConstants<>+736(SB), Y12, Y12
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VADDPS       vectorConstants<>+544(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VADDPS       vectorConstants<>+544(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
-	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VADDPS       vectorConstants<>+768(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VADDPS       vectorConstants<>+768(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VADDPS       vectorConstants<>+576(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VADDPS       vectorConstants<>+576(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
-	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VADDPS       vectorConstants<>+800(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VADDPS       vectorConstants<>+800(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VADDPS       vectorConstants<>+608(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VADDPS       vectorConstants<>+608(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VADDPS       vectorConstants<>+640(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VADDPS       vectorConstants<>+640(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VADDPS       vectorConstants<>+672(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VADDPS       vectorConstants<>+672(SB), Y11, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y0, Y0
 	VMULPS       Y11, Y2, Y2
 	VMINPS       vectorConstants<>+0(SB), Y4, Y4
-	VMINPS       vectorConstants<>+0(SB), Y6, Y6
 	VMAXPS       vectorConstants<>+32(SB), Y4, Y4
-	VMAXPS       vectorConstants<>+32(SB), Y6, Y6
+	VMINPS       vectorConstants<>+416(SB), Y6, Y6
+	VMAXPS       vectorConstants<>+448(SB), Y6, Y6
 	VMULPS       Y4, Y4, Y8
 	VMULPS       Y6, Y6, Y9
 	VMULPS       vectorConstants<>+64(SB), Y8, Y10
 	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
 	VMULPS       vectorConstants<>+288(SB), Y8, Y12
 	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+128(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VADDPS       vectorConstants<>+544(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
 	VADDPS       vectorConstants<>+352(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VADDPS       vectorConstants<>+768(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+160(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VADDPS       vectorConstants<>+576(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
 	VADDPS       vectorConstants<>+384(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VADDPS       vectorConstants<>+800(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+192(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VADDPS       vectorConstants<>+608(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+224(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VADDPS       vectorConstants<>+640(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+256(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VADDPS       vectorConstants<>+672(SB), Y11, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y4, Y4
 	VMULPS       Y11, Y6, Y6
-	VMINPS       vectorConstants<>+0(SB), Y1, Y1
-	VMINPS       vectorConstants<>+0(SB), Y3, Y3
-	VMAXPS       vectorConstants<>+32(SB), Y1, Y1
-	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
+	VMINPS       vectorConstants<>+416(SB), Y1, Y1
+	VMAXPS       vectorConstants<>+448(SB), Y1, Y1
+	VMINPS       vectorConstants<>+416(SB), Y3, Y3
+	VMAXPS       vectorConstants<>+448(SB), Y3, Y3
 	VMULPS       Y1, Y1, Y8
 	VMULPS       Y3, Y3, Y9
-	VMULPS       vectorConstants<>+64(SB), Y8, Y10
-	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
-	VMULPS       vectorConstants<>+288(SB), Y8, Y12
-	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+480(SB), Y8, Y10
+	VADDPS       vectorConstants<>+512(SB), Y10, Y10
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
+	VMULPS       vectorConstants<>+704(SB), Y8, Y12
+	VADDPS       vectorConstants<>+736(SB), Y12, Y12
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VADDPS       vectorConstants<>+544(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VADDPS       vectorConstants<>+544(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
-	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VADDPS       vectorConstants<>+768(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VADDPS       vectorConstants<>+768(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VADDPS       vectorConstants<>+576(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VADDPS       vectorConstants<>+576(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
-	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VADDPS       vectorConstants<>+800(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VADDPS       vectorConstants<>+800(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VADDPS       vectorConstants<>+608(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VADDPS       vectorConstants<>+608(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VADDPS       vectorConstants<>+640(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VADDPS       vectorConstants<>+640(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VADDPS       vectorConstants<>+672(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VADDPS       vectorConstants<>+672(SB), Y11, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y1, Y1
 	VMULPS       Y11, Y3, Y3
 	VMINPS       vectorConstants<>+0(SB), Y5, Y5
-	VMINPS       vectorConstants<>+0(SB), Y7, Y7
 	VMAXPS       vectorConstants<>+32(SB), Y5, Y5
-	VMAXPS       vectorConstants<>+32(SB), Y7, Y7
+	VMINPS       vectorConstants<>+416(SB), Y7, Y7
+	VMAXPS       vectorConstants<>+448(SB), Y7, Y7
 	VMULPS       Y5, Y5, Y8
 	VMULPS       Y7, Y7, Y9
 	VMULPS       vectorConstants<>+64(SB), Y8, Y10
 	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
 	VMULPS       vectorConstants<>+288(SB), Y8, Y12
 	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+128(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VADDPS       vectorConstants<>+544(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
 	VADDPS       vectorConstants<>+352(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VADDPS       vectorConstants<>+768(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+160(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VADDPS       vectorConstants<>+576(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
 	VADDPS       vectorConstants<>+384(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VADDPS       vectorConstants<>+800(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+192(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VADDPS       vectorConstants<>+608(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+224(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VADDPS       vectorConstants<>+640(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+256(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VADDPS       vectorConstants<>+672(SB), Y11, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y5, Y5
 	VMULPS       Y11, Y7, Y7
-	VMULPS       vectorConstants<>+416(SB), Y0, Y0
-	VADDPS       vectorConstants<>+416(SB), Y0, Y0
-	VMULPS       vectorConstants<>+416(SB), Y2, Y2
-	VADDPS       vectorConstants<>+416(SB), Y2, Y2
-	VMULPS       vectorConstants<>+416(SB), Y6, Y6
-	VADDPS       vectorConstants<>+416(SB), Y6, Y6
+	VADDPS       vectorConstants<>+832(SB), Y0, Y0
+	VADDPS       vectorConstants<>+832(SB), Y2, Y2
+	VADDPS       vectorConstants<>+832(SB), Y6, Y6
 	VMULPS       (R9), Y2, Y2
 	VMULPS       Y4, Y0, Y0
 	VADDPS       Y0, Y2, Y2
 	VMOVUPS      Y2, (R9)
-	VMULPS       vectorConstants<>+416(SB), Y1, Y1
-	VADDPS       vectorConstants<>+416(SB), Y1, Y1
-	VMULPS       vectorConstants<>+416(SB), Y3, Y3
-	VADDPS       vectorConstants<>+416(SB), Y3, Y3
-	VMULPS       vectorConstants<>+416(SB), Y7, Y7
-	VADDPS       vectorConstants<>+416(SB), Y7, Y7
+	VADDPS       vectorConstants<>+832(SB), Y1, Y1
+	VADDPS       vectorConstants<>+832(SB), Y3, Y3
+	VADDPS       vectorConstants<>+832(SB), Y7, Y7
 	VMULPS       32(R9), Y3, Y3
 	VMULPS       Y5, Y1, Y1
 	VADDPS       Y1, Y3, Y3
 	VMOVUPS      Y3, 32(R9)
 	VMINPS       vectorConstants<>+0(SB), Y2, Y2
-	VMINPS       vectorConstants<>+0(SB), Y3, Y3
 	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMINPS       vectorConstants<>+0(SB), Y3, Y3
 	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
 	VMULPS       Y2, Y2, Y8
 	VMULPS       Y3, Y3, Y9
@@ -11640,10 +11971,10 @@ recurrent:
 	VMULPS       Y2, Y6, Y6
 	VMULPS       Y3, Y7, Y7
 	VMOVUPS      Y6, (R10)
-	VMULPS       vectorConstants<>+448(SB), Y6, Y6
+	VMULPS       vectorConstants<>+864(SB), Y6, Y6
 	VCVTPS2DQ    Y6, Y6
 	VMOVUPS      Y7, 32(R10)
-	VMULPS       vectorConstants<>+448(SB), Y7, Y7
+	VMULPS       vectorConstants<>+864(SB), Y7, Y7
 	VCVTPS2DQ    Y7, Y7
 	VPACKSSDW    Y7, Y6, Y6
 	VPERMQ       $0xd8, Y6, Y6
@@ -12553,219 +12884,207 @@ recurrent:
 	VMULPS       224(SI), Y7, Y7
 	VADDPS       224(R13), Y7, Y7
 	ADDQ         $+256, SI
-	VMULPS       vectorConstants<>+416(SB), Y0, Y0
-	VMULPS       vectorConstants<>+416(SB), Y2, Y2
-	VMULPS       vectorConstants<>+416(SB), Y6, Y6
-	VMULPS       vectorConstants<>+416(SB), Y1, Y1
-	VMULPS       vectorConstants<>+416(SB), Y3, Y3
-	VMULPS       vectorConstants<>+416(SB), Y7, Y7
-	VMINPS       vectorConstants<>+0(SB), Y0, Y0
-	VMINPS       vectorConstants<>+0(SB), Y2, Y2
-	VMAXPS       vectorConstants<>+32(SB), Y0, Y0
-	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMINPS       vectorConstants<>+416(SB), Y0, Y0
+	VMAXPS       vectorConstants<>+448(SB), Y0, Y0
+	VMINPS       vectorConstants<>+416(SB), Y2, Y2
+	VMAXPS       vectorConstants<>+448(SB), Y2, Y2
 	VMULPS       Y0, Y0, Y8
 	VMULPS       Y2, Y2, Y9
-	VMULPS       vectorConstants<>+64(SB), Y8, Y10
-	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
-	VMULPS       vectorConstants<>+288(SB), Y8, Y12
-	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+480(SB), Y8, Y10
+	VADDPS       vectorConstants<>+512(SB), Y10, Y10
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
+	VMULPS       vectorConstants<>+704(SB), Y8, Y12
+	VADDPS       vectorConstants<>+736(SB), Y12, Y12
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VADDPS       vectorConstants<>+544(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VADDPS       vectorConstants<>+544(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
-	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VADDPS       vectorConstants<>+768(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VADDPS       vectorConstants<>+768(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VADDPS       vectorConstants<>+576(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VADDPS       vectorConstants<>+576(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
-	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VADDPS       vectorConstants<>+800(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VADDPS       vectorConstants<>+800(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VADDPS       vectorConstants<>+608(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VADDPS       vectorConstants<>+608(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VADDPS       vectorConstants<>+640(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VADDPS       vectorConstants<>+640(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VADDPS       vectorConstants<>+672(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VADDPS       vectorConstants<>+672(SB), Y11, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y0, Y0
 	VMULPS       Y11, Y2, Y2
 	VMINPS       vectorConstants<>+0(SB), Y4, Y4
-	VMINPS       vectorConstants<>+0(SB), Y6, Y6
 	VMAXPS       vectorConstants<>+32(SB), Y4, Y4
-	VMAXPS       vectorConstants<>+32(SB), Y6, Y6
+	VMINPS       vectorConstants<>+416(SB), Y6, Y6
+	VMAXPS       vectorConstants<>+448(SB), Y6, Y6
 	VMULPS       Y4, Y4, Y8
 	VMULPS       Y6, Y6, Y9
 	VMULPS       vectorConstants<>+64(SB), Y8, Y10
 	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
 	VMULPS       vectorConstants<>+288(SB), Y8, Y12
 	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+128(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VADDPS       vectorConstants<>+544(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
 	VADDPS       vectorConstants<>+352(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VADDPS       vectorConstants<>+768(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+160(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VADDPS       vectorConstants<>+576(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
 	VADDPS       vectorConstants<>+384(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VADDPS       vectorConstants<>+800(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+192(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VADDPS       vectorConstants<>+608(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+224(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VADDPS       vectorConstants<>+640(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+256(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VADDPS       vectorConstants<>+672(SB), Y11, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y4, Y4
 	VMULPS       Y11, Y6, Y6
-	VMINPS       vectorConstants<>+0(SB), Y1, Y1
-	VMINPS       vectorConstants<>+0(SB), Y3, Y3
-	VMAXPS       vectorConstants<>+32(SB), Y1, Y1
-	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
+	VMINPS       vectorConstants<>+416(SB), Y1, Y1
+	VMAXPS       vectorConstants<>+448(SB), Y1, Y1
+	VMINPS       vectorConstants<>+416(SB), Y3, Y3
+	VMAXPS       vectorConstants<>+448(SB), Y3, Y3
 	VMULPS       Y1, Y1, Y8
 	VMULPS       Y3, Y3, Y9
-	VMULPS       vectorConstants<>+64(SB), Y8, Y10
-	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
-	VMULPS       vectorConstants<>+288(SB), Y8, Y12
-	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+480(SB), Y8, Y10
+	VADDPS       vectorConstants<>+512(SB), Y10, Y10
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
+	VMULPS       vectorConstants<>+704(SB), Y8, Y12
+	VADDPS       vectorConstants<>+736(SB), Y12, Y12
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VADDPS       vectorConstants<>+544(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VADDPS       vectorConstants<>+544(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
-	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VADDPS       vectorConstants<>+768(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VADDPS       vectorConstants<>+768(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VADDPS       vectorConstants<>+576(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VADDPS       vectorConstants<>+576(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
-	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VADDPS       vectorConstants<>+800(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VADDPS       vectorConstants<>+800(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VADDPS       vectorConstants<>+608(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VADDPS       vectorConstants<>+608(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VADDPS       vectorConstants<>+640(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VADDPS       vectorConstants<>+640(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VADDPS       vectorConstants<>+672(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VADDPS       vectorConstants<>+672(SB), Y11, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y1, Y1
 	VMULPS       Y11, Y3, Y3
 	VMINPS       vectorConstants<>+0(SB), Y5, Y5
-	VMINPS       vectorConstants<>+0(SB), Y7, Y7
 	VMAXPS       vectorConstants<>+32(SB), Y5, Y5
-	VMAXPS       vectorConstants<>+32(SB), Y7, Y7
+	VMINPS       vectorConstants<>+416(SB), Y7, Y7
+	VMAXPS       vectorConstants<>+448(SB), Y7, Y7
 	VMULPS       Y5, Y5, Y8
 	VMULPS       Y7, Y7, Y9
 	VMULPS       vectorConstants<>+64(SB), Y8, Y10
 	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
 	VMULPS       vectorConstants<>+288(SB), Y8, Y12
 	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+128(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VADDPS       vectorConstants<>+544(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
 	VADDPS       vectorConstants<>+352(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VADDPS       vectorConstants<>+768(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+160(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VADDPS       vectorConstants<>+576(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
 	VADDPS       vectorConstants<>+384(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VADDPS       vectorConstants<>+800(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+192(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VADDPS       vectorConstants<>+608(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+224(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VADDPS       vectorConstants<>+640(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+256(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VADDPS       vectorConstants<>+672(SB), Y11, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y5, Y5
 	VMULPS       Y11, Y7, Y7
-	VMULPS       vectorConstants<>+416(SB), Y0, Y0
-	VADDPS       vectorConstants<>+416(SB), Y0, Y0
-	VMULPS       vectorConstants<>+416(SB), Y2, Y2
-	VADDPS       vectorConstants<>+416(SB), Y2, Y2
-	VMULPS       vectorConstants<>+416(SB), Y6, Y6
-	VADDPS       vectorConstants<>+416(SB), Y6, Y6
+	VADDPS       vectorConstants<>+832(SB), Y0, Y0
+	VADDPS       vectorConstants<>+832(SB), Y2, Y2
+	VADDPS       vectorConstants<>+832(SB), Y6, Y6
 	VMULPS       (R9), Y2, Y2
 	VMULPS       Y4, Y0, Y0
 	VADDPS       Y0, Y2, Y2
 	VMOVUPS      Y2, (R9)
-	VMULPS       vectorConstants<>+416(SB), Y1, Y1
-	VADDPS       vectorConstants<>+416(SB), Y1, Y1
-	VMULPS       vectorConstants<>+416(SB), Y3, Y3
-	VADDPS       vectorConstants<>+416(SB), Y3, Y3
-	VMULPS       vectorConstants<>+416(SB), Y7, Y7
-	VADDPS       vectorConstants<>+416(SB), Y7, Y7
+	VADDPS       vectorConstants<>+832(SB), Y1, Y1
+	VADDPS       vectorConstants<>+832(SB), Y3, Y3
+	VADDPS       vectorConstants<>+832(SB), Y7, Y7
 	VMULPS       32(R9), Y3, Y3
 	VMULPS       Y5, Y1, Y1
 	VADDPS       Y1, Y3, Y3
 	VMOVUPS      Y3, 32(R9)
 	VMINPS       vectorConstants<>+0(SB), Y2, Y2
-	VMINPS       vectorConstants<>+0(SB), Y3, Y3
 	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMINPS       vectorConstants<>+0(SB), Y3, Y3
 	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
 	VMULPS       Y2, Y2, Y8
 	VMULPS       Y3, Y3, Y9
@@ -12812,16 +13131,16 @@ recurrent:
 	VMULPS       Y2, Y6, Y6
 	VMULPS       Y3, Y7, Y7
 	VMOVUPS      Y6, (R10)
-	VMULPS       vectorConstants<>+448(SB), Y6, Y6
+	VMULPS       vectorConstants<>+864(SB), Y6, Y6
 	VCVTPS2DQ    Y6, Y6
 	VMOVUPS      Y7, 32(R10)
-	VMULPS       vectorConstants<>+448(SB), Y7, Y7
+	VMULPS       vectorConstants<>+864(SB), Y7, Y7
 	VCVTPS2DQ    Y7, Y7
 	VPACKSSDW    Y7, Y6, Y6
 	VPERMQ       $0xd8, Y6, Y6
 	VEXTRACTI128 $0x01, Y6, X15
 	VPACKSSWB    X15, X6, X6
-	VPXOR        vectorConstants<>+512(SB), X6, X6
+	VPXOR        vectorConstants<>+928(SB), X6, X6
 	VMOVDQU      X6, (R11)
 	MOVQ         128(AX), R12
 	ADDQ         R12, 40(AX)
@@ -13086,219 +13405,207 @@ recurrent:
 	VMULPS       224(SI), Y7, Y7
 	VADDPS       224(R13), Y7, Y7
 	ADDQ         $+256, SI
-	VMULPS       vectorConstants<>+416(SB), Y0, Y0
-	VMULPS       vectorConstants<>+416(SB), Y2, Y2
-	VMULPS       vectorConstants<>+416(SB), Y6, Y6
-	VMULPS       vectorConstants<>+416(SB), Y1, Y1
-	VMULPS       vectorConstants<>+416(SB), Y3, Y3
-	VMULPS       vectorConstants<>+416(SB), Y7, Y7
-	VMINPS       vectorConstants<>+0(SB), Y0, Y0
-	VMINPS       vectorConstants<>+0(SB), Y2, Y2
-	VMAXPS       vectorConstants<>+32(SB), Y0, Y0
-	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMINPS       vectorConstants<>+416(SB), Y0, Y0
+	VMAXPS       vectorConstants<>+448(SB), Y0, Y0
+	VMINPS       vectorConstants<>+416(SB), Y2, Y2
+	VMAXPS       vectorConstants<>+448(SB), Y2, Y2
 	VMULPS       Y0, Y0, Y8
 	VMULPS       Y2, Y2, Y9
-	VMULPS       vectorConstants<>+64(SB), Y8, Y10
-	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
-	VMULPS       vectorConstants<>+288(SB), Y8, Y12
-	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+480(SB), Y8, Y10
+	VADDPS       vectorConstants<>+512(SB), Y10, Y10
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
+	VMULPS       vectorConstants<>+704(SB), Y8, Y12
+	VADDPS       vectorConstants<>+736(SB), Y12, Y12
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VADDPS       vectorConstants<>+544(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VADDPS       vectorConstants<>+544(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
-	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VADDPS       vectorConstants<>+768(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VADDPS       vectorConstants<>+768(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VADDPS       vectorConstants<>+576(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VADDPS       vectorConstants<>+576(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
-	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VADDPS       vectorConstants<>+800(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VADDPS       vectorConstants<>+800(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VADDPS       vectorConstants<>+608(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VADDPS       vectorConstants<>+608(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VADDPS       vectorConstants<>+640(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VADDPS       vectorConstants<>+640(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VADDPS       vectorConstants<>+672(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VADDPS       vectorConstants<>+672(SB), Y11, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y0, Y0
 	VMULPS       Y11, Y2, Y2
 	VMINPS       vectorConstants<>+0(SB), Y4, Y4
-	VMINPS       vectorConstants<>+0(SB), Y6, Y6
 	VMAXPS       vectorConstants<>+32(SB), Y4, Y4
-	VMAXPS       vectorConstants<>+32(SB), Y6, Y6
+	VMINPS       vectorConstants<>+416(SB), Y6, Y6
+	VMAXPS       vectorConstants<>+448(SB), Y6, Y6
 	VMULPS       Y4, Y4, Y8
 	VMULPS       Y6, Y6, Y9
 	VMULPS       vectorConstants<>+64(SB), Y8, Y10
 	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
 	VMULPS       vectorConstants<>+288(SB), Y8, Y12
 	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+128(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VADDPS       vectorConstants<>+544(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
 	VADDPS       vectorConstants<>+352(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VADDPS       vectorConstants<>+768(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+160(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VADDPS       vectorConstants<>+576(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
 	VADDPS       vectorConstants<>+384(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VADDPS       vectorConstants<>+800(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+192(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VADDPS       vectorConstants<>+608(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+224(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VADDPS       vectorConstants<>+640(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+256(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VADDPS       vectorConstants<>+672(SB), Y11, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y4, Y4
 	VMULPS       Y11, Y6, Y6
-	VMINPS       vectorConstants<>+0(SB), Y1, Y1
-	VMINPS       vectorConstants<>+0(SB), Y3, Y3
-	VMAXPS       vectorConstants<>+32(SB), Y1, Y1
-	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
+	VMINPS       vectorConstants<>+416(SB), Y1, Y1
+	VMAXPS       vectorConstants<>+448(SB), Y1, Y1
+	VMINPS       vectorConstants<>+416(SB), Y3, Y3
+	VMAXPS       vectorConstants<>+448(SB), Y3, Y3
 	VMULPS       Y1, Y1, Y8
 	VMULPS       Y3, Y3, Y9
-	VMULPS       vectorConstants<>+64(SB), Y8, Y10
-	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
-	VMULPS       vectorConstants<>+288(SB), Y8, Y12
-	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+480(SB), Y8, Y10
+	VADDPS       vectorConstants<>+512(SB), Y10, Y10
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
+	VMULPS       vectorConstants<>+704(SB), Y8, Y12
+	VADDPS       vectorConstants<>+736(SB), Y12, Y12
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+128(SB), Y10, Y10
+	VADDPS       vectorConstants<>+544(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VADDPS       vectorConstants<>+544(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
-	VADDPS       vectorConstants<>+352(SB), Y12, Y12
+	VADDPS       vectorConstants<>+768(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VADDPS       vectorConstants<>+768(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+160(SB), Y10, Y10
+	VADDPS       vectorConstants<>+576(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VADDPS       vectorConstants<>+576(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
-	VADDPS       vectorConstants<>+384(SB), Y12, Y12
+	VADDPS       vectorConstants<>+800(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VADDPS       vectorConstants<>+800(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+192(SB), Y10, Y10
+	VADDPS       vectorConstants<>+608(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VADDPS       vectorConstants<>+608(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+224(SB), Y10, Y10
+	VADDPS       vectorConstants<>+640(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VADDPS       vectorConstants<>+640(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
-	VADDPS       vectorConstants<>+256(SB), Y10, Y10
+	VADDPS       vectorConstants<>+672(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VADDPS       vectorConstants<>+672(SB), Y11, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y1, Y1
 	VMULPS       Y11, Y3, Y3
 	VMINPS       vectorConstants<>+0(SB), Y5, Y5
-	VMINPS       vectorConstants<>+0(SB), Y7, Y7
 	VMAXPS       vectorConstants<>+32(SB), Y5, Y5
-	VMAXPS       vectorConstants<>+32(SB), Y7, Y7
+	VMINPS       vectorConstants<>+416(SB), Y7, Y7
+	VMAXPS       vectorConstants<>+448(SB), Y7, Y7
 	VMULPS       Y5, Y5, Y8
 	VMULPS       Y7, Y7, Y9
 	VMULPS       vectorConstants<>+64(SB), Y8, Y10
 	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
 	VMULPS       vectorConstants<>+288(SB), Y8, Y12
 	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+128(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+128(SB), Y11, Y11
+	VADDPS       vectorConstants<>+544(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
 	VADDPS       vectorConstants<>+352(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+352(SB), Y13, Y13
+	VADDPS       vectorConstants<>+768(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+160(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+160(SB), Y11, Y11
+	VADDPS       vectorConstants<>+576(SB), Y11, Y11
 	VMULPS       Y8, Y12, Y12
 	VADDPS       vectorConstants<>+384(SB), Y12, Y12
 	VMULPS       Y9, Y13, Y13
-	VADDPS       vectorConstants<>+384(SB), Y13, Y13
+	VADDPS       vectorConstants<>+800(SB), Y13, Y13
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+192(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+192(SB), Y11, Y11
+	VADDPS       vectorConstants<>+608(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+224(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+224(SB), Y11, Y11
+	VADDPS       vectorConstants<>+640(SB), Y11, Y11
 	VMULPS       Y8, Y10, Y10
 	VADDPS       vectorConstants<>+256(SB), Y10, Y10
 	VMULPS       Y9, Y11, Y11
-	VADDPS       vectorConstants<>+256(SB), Y11, Y11
+	VADDPS       vectorConstants<>+672(SB), Y11, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y5, Y5
 	VMULPS       Y11, Y7, Y7
-	VMULPS       vectorConstants<>+416(SB), Y0, Y0
-	VADDPS       vectorConstants<>+416(SB), Y0, Y0
-	VMULPS       vectorConstants<>+416(SB), Y2, Y2
-	VADDPS       vectorConstants<>+416(SB), Y2, Y2
-	VMULPS       vectorConstants<>+416(SB), Y6, Y6
-	VADDPS       vectorConstants<>+416(SB), Y6, Y6
+	VADDPS       vectorConstants<>+832(SB), Y0, Y0
+	VADDPS       vectorConstants<>+832(SB), Y2, Y2
+	VADDPS       vectorConstants<>+832(SB), Y6, Y6
 	VMULPS       (R9), Y2, Y2
 	VMULPS       Y4, Y0, Y0
 	VADDPS       Y0, Y2, Y2
 	VMOVUPS      Y2, (R9)
-	VMULPS       vectorConstants<>+416(SB), Y1, Y1
-	VADDPS       vectorConstants<>+416(SB), Y1, Y1
-	VMULPS       vectorConstants<>+416(SB), Y3, Y3
-	VADDPS       vectorConstants<>+416(SB), Y3, Y3
-	VMULPS       vectorConstants<>+416(SB), Y7, Y7
-	VADDPS       vectorConstants<>+416(SB), Y7, Y7
+	VADDPS       vectorConstants<>+832(SB), Y1, Y1
+	VADDPS       vectorConstants<>+832(SB), Y3, Y3
+	VADDPS       vectorConstants<>+832(SB), Y7, Y7
 	VMULPS       32(R9), Y3, Y3
 	VMULPS       Y5, Y1, Y1
 	VADDPS       Y1, Y3, Y3
 	VMOVUPS      Y3, 32(R9)
 	VMINPS       vectorConstants<>+0(SB), Y2, Y2
-	VMINPS       vectorConstants<>+0(SB), Y3, Y3
 	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMINPS       vectorConstants<>+0(SB), Y3, Y3
 	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
 	VMULPS       Y2, Y2, Y8
 	VMULPS       Y3, Y3, Y9
@@ -13345,16 +13652,16 @@ recurrent:
 	VMULPS       Y2, Y6, Y6
 	VMULPS       Y3, Y7, Y7
 	VMOVUPS      Y6, (R10)
-	VMULPS       vectorConstants<>+448(SB), Y6, Y6
+	VMULPS       vectorConstants<>+864(SB), Y6, Y6
 	VCVTPS2DQ    Y6, Y6
 	VMOVUPS      Y7, 32(R10)
-	VMULPS       vectorConstants<>+448(SB), Y7, Y7
+	VMULPS       vectorConstants<>+864(SB), Y7, Y7
 	VCVTPS2DQ    Y7, Y7
 	VPACKSSDW    Y7, Y6, Y6
 	VPERMQ       $0xd8, Y6, Y6
 	VEXTRACTI128 $0x01, Y6, X15
 	VPACKSSWB    X15, X6, X6
-	VPXOR        vectorConstants<>+512(SB), X6, X6
+	VPXOR        vectorConstants<>+928(SB), X6, X6
 	VMOVDQU      X6, (R11)
 	MOVQ         128(AX), R12
 	ADDQ         R12, 40(AX)
@@ -13585,163 +13892,151 @@ recurrent:
 	ADDQ         $+4096, SI
 	DECQ         CX
 	JNZ          recurrent
-	VMULPS       vectorConstants<>+416(SB), Y0, Y0
-	VMULPS       vectorConstants<>+416(SB), Y2, Y2
-	VMULPS       vectorConstants<>+416(SB), Y6, Y6
-	VMULPS       vectorConstants<>+416(SB), Y1, Y1
-	VMULPS       vectorConstants<>+416(SB), Y3, Y3
-	VMULPS       vectorConstants<>+416(SB), Y7, Y7
-	VMINPS       vectorConstants<>+0(SB), Y0, Y0
-	VMINPS       vectorConstants<>+0(SB), Y2, Y2
-	VMAXPS       vectorConstants<>+32(SB), Y0, Y0
-	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMINPS       vectorConstants<>+416(SB), Y0, Y0
+	VMAXPS       vectorConstants<>+448(SB), Y0, Y0
+	VMINPS       vectorConstants<>+416(SB), Y2, Y2
+	VMAXPS       vectorConstants<>+448(SB), Y2, Y2
 	VMULPS       Y0, Y0, Y8
 	VMULPS       Y2, Y2, Y9
-	VMULPS       vectorConstants<>+64(SB), Y8, Y10
-	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
-	VMULPS       vectorConstants<>+288(SB), Y8, Y12
-	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
-	VFMADD213PS  vectorConstants<>+128(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+128(SB), Y9, Y11
-	VFMADD213PS  vectorConstants<>+352(SB), Y8, Y12
-	VFMADD213PS  vectorConstants<>+352(SB), Y9, Y13
-	VFMADD213PS  vectorConstants<>+160(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+160(SB), Y9, Y11
-	VFMADD213PS  vectorConstants<>+384(SB), Y8, Y12
-	VFMADD213PS  vectorConstants<>+384(SB), Y9, Y13
-	VFMADD213PS  vectorConstants<>+192(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+192(SB), Y9, Y11
-	VFMADD213PS  vectorConstants<>+224(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+224(SB), Y9, Y11
-	VFMADD213PS  vectorConstants<>+256(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+256(SB), Y9, Y11
+	VMULPS       vectorConstants<>+480(SB), Y8, Y10
+	VADDPS       vectorConstants<>+512(SB), Y10, Y10
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
+	VMULPS       vectorConstants<>+704(SB), Y8, Y12
+	VADDPS       vectorConstants<>+736(SB), Y12, Y12
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
+	VFMADD213PS  vectorConstants<>+544(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+544(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+768(SB), Y8, Y12
+	VFMADD213PS  vectorConstants<>+768(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+576(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+576(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+800(SB), Y8, Y12
+	VFMADD213PS  vectorConstants<>+800(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+608(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+608(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+640(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+640(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+672(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+672(SB), Y9, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y0, Y0
 	VMULPS       Y11, Y2, Y2
 	VMINPS       vectorConstants<>+0(SB), Y4, Y4
-	VMINPS       vectorConstants<>+0(SB), Y6, Y6
 	VMAXPS       vectorConstants<>+32(SB), Y4, Y4
-	VMAXPS       vectorConstants<>+32(SB), Y6, Y6
+	VMINPS       vectorConstants<>+416(SB), Y6, Y6
+	VMAXPS       vectorConstants<>+448(SB), Y6, Y6
 	VMULPS       Y4, Y4, Y8
 	VMULPS       Y6, Y6, Y9
 	VMULPS       vectorConstants<>+64(SB), Y8, Y10
 	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
 	VMULPS       vectorConstants<>+288(SB), Y8, Y12
 	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VFMADD213PS  vectorConstants<>+128(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+128(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+544(SB), Y9, Y11
 	VFMADD213PS  vectorConstants<>+352(SB), Y8, Y12
-	VFMADD213PS  vectorConstants<>+352(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+768(SB), Y9, Y13
 	VFMADD213PS  vectorConstants<>+160(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+160(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+576(SB), Y9, Y11
 	VFMADD213PS  vectorConstants<>+384(SB), Y8, Y12
-	VFMADD213PS  vectorConstants<>+384(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+800(SB), Y9, Y13
 	VFMADD213PS  vectorConstants<>+192(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+192(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+608(SB), Y9, Y11
 	VFMADD213PS  vectorConstants<>+224(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+224(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+640(SB), Y9, Y11
 	VFMADD213PS  vectorConstants<>+256(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+256(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+672(SB), Y9, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y4, Y4
 	VMULPS       Y11, Y6, Y6
-	VMINPS       vectorConstants<>+0(SB), Y1, Y1
-	VMINPS       vectorConstants<>+0(SB), Y3, Y3
-	VMAXPS       vectorConstants<>+32(SB), Y1, Y1
-	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
+	VMINPS       vectorConstants<>+416(SB), Y1, Y1
+	VMAXPS       vectorConstants<>+448(SB), Y1, Y1
+	VMINPS       vectorConstants<>+416(SB), Y3, Y3
+	VMAXPS       vectorConstants<>+448(SB), Y3, Y3
 	VMULPS       Y1, Y1, Y8
 	VMULPS       Y3, Y3, Y9
-	VMULPS       vectorConstants<>+64(SB), Y8, Y10
-	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
-	VMULPS       vectorConstants<>+288(SB), Y8, Y12
-	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
-	VFMADD213PS  vectorConstants<>+128(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+128(SB), Y9, Y11
-	VFMADD213PS  vectorConstants<>+352(SB), Y8, Y12
-	VFMADD213PS  vectorConstants<>+352(SB), Y9, Y13
-	VFMADD213PS  vectorConstants<>+160(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+160(SB), Y9, Y11
-	VFMADD213PS  vectorConstants<>+384(SB), Y8, Y12
-	VFMADD213PS  vectorConstants<>+384(SB), Y9, Y13
-	VFMADD213PS  vectorConstants<>+192(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+192(SB), Y9, Y11
-	VFMADD213PS  vectorConstants<>+224(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+224(SB), Y9, Y11
-	VFMADD213PS  vectorConstants<>+256(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+256(SB), Y9, Y11
+	VMULPS       vectorConstants<>+480(SB), Y8, Y10
+	VADDPS       vectorConstants<>+512(SB), Y10, Y10
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
+	VMULPS       vectorConstants<>+704(SB), Y8, Y12
+	VADDPS       vectorConstants<>+736(SB), Y12, Y12
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
+	VFMADD213PS  vectorConstants<>+544(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+544(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+768(SB), Y8, Y12
+	VFMADD213PS  vectorConstants<>+768(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+576(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+576(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+800(SB), Y8, Y12
+	VFMADD213PS  vectorConstants<>+800(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+608(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+608(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+640(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+640(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+672(SB), Y8, Y10
+	VFMADD213PS  vectorConstants<>+672(SB), Y9, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y1, Y1
 	VMULPS       Y11, Y3, Y3
 	VMINPS       vectorConstants<>+0(SB), Y5, Y5
-	VMINPS       vectorConstants<>+0(SB), Y7, Y7
 	VMAXPS       vectorConstants<>+32(SB), Y5, Y5
-	VMAXPS       vectorConstants<>+32(SB), Y7, Y7
+	VMINPS       vectorConstants<>+416(SB), Y7, Y7
+	VMAXPS       vectorConstants<>+448(SB), Y7, Y7
 	VMULPS       Y5, Y5, Y8
 	VMULPS       Y7, Y7, Y9
 	VMULPS       vectorConstants<>+64(SB), Y8, Y10
 	VADDPS       vectorConstants<>+96(SB), Y10, Y10
-	VMULPS       vectorConstants<>+64(SB), Y9, Y11
-	VADDPS       vectorConstants<>+96(SB), Y11, Y11
+	VMULPS       vectorConstants<>+480(SB), Y9, Y11
+	VADDPS       vectorConstants<>+512(SB), Y11, Y11
 	VMULPS       vectorConstants<>+288(SB), Y8, Y12
 	VADDPS       vectorConstants<>+320(SB), Y12, Y12
-	VMULPS       vectorConstants<>+288(SB), Y9, Y13
-	VADDPS       vectorConstants<>+320(SB), Y13, Y13
+	VMULPS       vectorConstants<>+704(SB), Y9, Y13
+	VADDPS       vectorConstants<>+736(SB), Y13, Y13
 	VFMADD213PS  vectorConstants<>+128(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+128(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+544(SB), Y9, Y11
 	VFMADD213PS  vectorConstants<>+352(SB), Y8, Y12
-	VFMADD213PS  vectorConstants<>+352(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+768(SB), Y9, Y13
 	VFMADD213PS  vectorConstants<>+160(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+160(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+576(SB), Y9, Y11
 	VFMADD213PS  vectorConstants<>+384(SB), Y8, Y12
-	VFMADD213PS  vectorConstants<>+384(SB), Y9, Y13
+	VFMADD213PS  vectorConstants<>+800(SB), Y9, Y13
 	VFMADD213PS  vectorConstants<>+192(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+192(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+608(SB), Y9, Y11
 	VFMADD213PS  vectorConstants<>+224(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+224(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+640(SB), Y9, Y11
 	VFMADD213PS  vectorConstants<>+256(SB), Y8, Y10
-	VFMADD213PS  vectorConstants<>+256(SB), Y9, Y11
+	VFMADD213PS  vectorConstants<>+672(SB), Y9, Y11
 	VDIVPS       Y12, Y10, Y10
 	VDIVPS       Y13, Y11, Y11
 	VMULPS       Y10, Y5, Y5
 	VMULPS       Y11, Y7, Y7
-	VMULPS       vectorConstants<>+416(SB), Y0, Y0
-	VADDPS       vectorConstants<>+416(SB), Y0, Y0
-	VMULPS       vectorConstants<>+416(SB), Y2, Y2
-	VADDPS       vectorConstants<>+416(SB), Y2, Y2
-	VMULPS       vectorConstants<>+416(SB), Y6, Y6
-	VADDPS       vectorConstants<>+416(SB), Y6, Y6
+	VADDPS       vectorConstants<>+832(SB), Y0, Y0
+	VADDPS       vectorConstants<>+832(SB), Y2, Y2
+	VADDPS       vectorConstants<>+832(SB), Y6, Y6
 	VMULPS       (R9), Y2, Y2
 	VMULPS       Y4, Y0, Y0
 	VADDPS       Y0, Y2, Y2
 	VMOVUPS      Y2, (R9)
-	VMULPS       vectorConstants<>+416(SB), Y1, Y1
-	VADDPS       vectorConstants<>+416(SB), Y1, Y1
-	VMULPS       vectorConstants<>+416(SB), Y3, Y3
-	VADDPS       vectorConstants<>+416(SB), Y3, Y3
-	VMULPS       vectorConstants<>+416(SB), Y7, Y7
-	VADDPS       vectorConstants<>+416(SB), Y7, Y7
+	VADDPS       vectorConstants<>+832(SB), Y1, Y1
+	VADDPS       vectorConstants<>+832(SB), Y3, Y3
+	VADDPS       vectorConstants<>+832(SB), Y7, Y7
 	VMULPS       32(R9), Y3, Y3
 	VMULPS       Y5, Y1, Y1
 	VADDPS       Y1, Y3, Y3
 	VMOVUPS      Y3, 32(R9)
 	VMINPS       vectorConstants<>+0(SB), Y2, Y2
-	VMINPS       vectorConstants<>+0(SB), Y3, Y3
 	VMAXPS       vectorConstants<>+32(SB), Y2, Y2
+	VMINPS       vectorConstants<>+0(SB), Y3, Y3
 	VMAXPS       vectorConstants<>+32(SB), Y3, Y3
 	VMULPS       Y2, Y2, Y8
 	VMULPS       Y3, Y3, Y9

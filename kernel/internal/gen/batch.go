@@ -33,18 +33,9 @@ func perSequence(base reg.Register, s, scale, disp int) operand.Mem {
 	return m
 }
 
-// batch is one step of a layer for tile sequences. An int8 layer's input sums
-// wait on the stack while its products take the registers.
-func batch(v *isa, name string, int8 bool) {
-	frame := 0
-	if int8 {
-		frame = (gates*tile + 1) * v.bytes()
-	}
-	begin(v, name, frame)
-	if int8 {
-		LEAQ(operand.Mem{Base: reg.StackPointer, Disp: v.bytes() - 1}, z)
-		ANDQ(operand.I8(-v.bytes()), z)
-	}
+// float32Batch is one step of a float32 layer for tile sequences.
+func float32Batch(v *isa) {
+	begin(v, "float32Batch", 0)
 	load(argW, wBlock)
 	load(argBlocks, blocks)
 	load(argC, cell)
@@ -52,7 +43,7 @@ func batch(v *isa, name string, int8 bool) {
 	load(argNext, next)
 	Label("block")
 	for half := range v.halves {
-		v.batchUnits(half, int8)
+		v.float32Units(half)
 	}
 	ADDQ(argWStep.mem(), wBlock)
 	DECQ(blocks)
@@ -60,11 +51,11 @@ func batch(v *isa, name string, int8 bool) {
 	end()
 }
 
-// batchUnits is batch for one register of units.
-func (v *isa) batchUnits(half int, int8 bool) {
+// float32Units is float32Batch for one register of units.
+func (v *isa) float32Units(half int) {
 	row := gates * v.halves * v.bytes()
 	weight := func(r, g int) operand.Mem { return at(w, r*row+(g*v.halves+half)*v.bytes()) }
-	sums, weights, free := v.regs[:16], v.regs[16:20], v.regs[20:]
+	sums, weights := v.regs[:16], v.regs[16:20]
 	label := func(s string) string { return fmt.Sprintf("%s%d", s, half) }
 
 	MOVQ(wBlock, w)
@@ -74,20 +65,13 @@ func (v *isa) batchUnits(half int, int8 bool) {
 		}
 	}
 	ADDQ(operand.I32(row), w)
-	float := func(r, disp, scale int) {
+	multiply := func(r, disp, scale int) {
 		for g := range gates {
 			VMOVUPS(weight(r, g), weights[g])
 		}
 		for s := range tile {
 			for g := range gates {
-				x, sum := perSequence(in, s, scale, disp), sums[tile*g+s]
-				if int8 {
-					t := free[(s*gates+g)%len(free)]
-					VMULPS_BCST(x, weights[g], t)
-					VADDPS(t, sum, sum)
-				} else {
-					VFMADD231PS_BCST(x, weights[g], sum)
-				}
+				VFMADD231PS_BCST(perSequence(in, s, scale, disp), weights[g], sums[tile*g+s])
 			}
 		}
 	}
@@ -95,68 +79,20 @@ func (v *isa) batchUnits(half int, int8 bool) {
 	load(argNX, count)
 	load(argX, in)
 	loopIfAny(label("input"), count, func() {
-		float(0, 0, 1)
+		multiply(0, 0, 1)
 		ADDQ(operand.I8(4), in)
 		ADDQ(operand.I32(row), w)
 	})
-	if int8 {
-		spilled := func(i int) operand.Mem { return at(z, i*v.bytes()) }
-		product := func(name string) {
-			for i, s := range sums {
-				VMOVUPS(s, spilled(i))
-			}
-			for g := range gates {
-				for s := range tile {
-					VMOVDQU32(weight(0, g), sums[tile*g+s])
-				}
-			}
-			ADDQ(operand.I32(row), w)
-			loop(label(name), count, func() {
-				for k := range 4 {
-					for g := range gates {
-						VMOVDQU32(weight(k, g), weights[g])
-					}
-					for s := range tile {
-						VPBROADCASTD(perSequence(in, s, 1, 4*k), free[s])
-					}
-					for s := range tile {
-						for g := range gates {
-							VPDPBUSD(weights[g], free[s], sums[tile*g+s])
-						}
-					}
-				}
-				ADDQ(operand.I8(16), in)
-				ADDQ(operand.I32(4*row), w)
-			})
-			for i, s := range sums {
-				VCVTDQ2PS(s, s)
-				VMULPS(weight(0, i/tile), s, s)
-				VADDPS(spilled(i), s, s)
-			}
-			ADDQ(operand.I32(row), w)
+	strides(argHStep)
+	load(argNQ, count)
+	load(argQ, in)
+	loop(label("recurrent"), count, func() {
+		for k := range 16 {
+			multiply(k, 4*k, 4)
 		}
-		load(argNXQ, count)
-		TESTQ(count, count)
-		JZ(operand.LabelRef(label("first")))
-		load(argXQ, in)
-		product("below")
-		Label(label("first"))
-		strides(argHStep)
-		load(argNQ, count)
-		load(argQ, in)
-		product("recurrent")
-	} else {
-		strides(argHStep)
-		load(argNQ, count)
-		load(argQ, in)
-		loop(label("recurrent"), count, func() {
-			for k := range 16 {
-				float(k, 4*k, 4)
-			}
-			ADDQ(operand.I8(64), in)
-			ADDQ(operand.I32(16*row), w)
-		})
-	}
+		ADDQ(operand.I8(64), in)
+		ADDQ(operand.I32(16*row), w)
+	})
 	var byGate [gates][]reg.VecPhysical
 	for g := range gates {
 		byGate[g] = sums[tile*g:][:tile]
@@ -165,23 +101,12 @@ func (v *isa) batchUnits(half int, int8 bool) {
 	for s := range tile {
 		c = append(c, perSequence(cell, s, 4, 0))
 	}
-	v.activate(!int8, byGate, c, v.regs[16:])
+	v.activate(true, byGate, c, v.regs[16:])
 	for s, h := range byGate[3] {
 		VMOVUPS(h, perSequence(hidden, s, 4, 0))
-		if !int8 {
-			VMOVUPS(h, perSequence(next, s, 4, 0))
-			continue
-		}
-		v.mulc("127", h, h)
-		VCVTPS2DQ(h, h)
-		VPADDD_BCST(constant("offset"), h, h)
-		VPMOVDB(h, perSequence(next, s, 1, 0))
+		VMOVUPS(h, perSequence(next, s, 4, 0))
 	}
-	ADDQ(operand.I32(v.bytes()), cell)
-	ADDQ(operand.I32(v.bytes()), hidden)
-	if int8 {
-		ADDQ(operand.I8(v.lanes), next)
-	} else {
-		ADDQ(operand.I32(v.bytes()), next)
+	for _, at := range []reg.Register{cell, hidden, next} {
+		ADDQ(operand.I32(v.bytes()), at)
 	}
 }

@@ -26,8 +26,8 @@ func main() {
 		inputRows(v, "float32Rows", true)
 	}
 	for _, v := range []*isa{avx512, avx512Half} {
-		batch(v, "int8Batch", true)
-		batch(v, "float32Batch", false)
+		int8Batch(v)
+		float32Batch(v)
 	}
 	inTurn(avx2, "int8Batch", signed2{avx2})
 	inTurn(avxVNNI, "int8Batch", vnniVEX{avxVNNI})

@@ -330,7 +330,7 @@ func (v *isa) finish(float, offset bool, sums []reg.VecPhysical) {
 			VMOVUPS(h, at(next, i*v.bytes()))
 			continue
 		}
-		v.mulc("127", h, h)
+		v.mulc(constant("127"), h, h)
 		VCVTPS2DQ(h, h)
 		if v.wide() {
 			if offset {
