@@ -55,7 +55,6 @@ var selected = sync.OnceValues(func() (tier, error) {
 })
 
 // selectTier is the named tier, or the best for "".
-
 func selectTier(name string) (tier, error) {
 	for _, c := range tiers {
 		if *c.has && (name == "" || name == c.tier.String()) {
