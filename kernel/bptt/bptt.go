@@ -60,13 +60,21 @@ type DivergedError struct {
 	// finite and the epoch's validation loss or a weight was not.
 	Batch int
 	Loss  float64
+	// Cause names a weight, or a value of the batch or of the validation
+	// windows, that is not finite. It is nil if all of them are: the loss
+	// overflowed.
+	Cause error
 }
 
 func (e *DivergedError) Error() string {
-	if e.Batch == 0 {
-		return fmt.Sprintf("epoch %d ended with validation loss %v or a weight that is not finite: try a smaller learning rate or clipnorm", e.Epoch, e.Loss)
+	cause := ""
+	if e.Cause != nil {
+		cause = fmt.Sprintf(" (%v)", e.Cause)
 	}
-	return fmt.Sprintf("epoch %d batch %d: loss is %v: try a smaller learning rate or clipnorm, and look for extreme values in the data", e.Epoch, e.Batch, e.Loss)
+	if e.Batch == 0 {
+		return fmt.Sprintf("epoch %d ended with validation loss %v or a weight that is not finite%s: try a smaller learning rate or clipnorm", e.Epoch, e.Loss, cause)
+	}
+	return fmt.Sprintf("epoch %d batch %d: loss is %v%s: try a smaller learning rate or clipnorm, and look for extreme values in the data", e.Epoch, e.Batch, e.Loss, cause)
 }
 
 // Is makes errors.Is(err, ErrDiverged) true.

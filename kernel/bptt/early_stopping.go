@@ -30,3 +30,11 @@ func (e *earlyStopping) observe(n int, loss float64, parameters []float32) (best
 	e.wait++
 	return false, e.patience > 0 && e.wait >= e.patience
 }
+
+// state is what a checkpoint keeps of e.
+func (e *earlyStopping) state() []field {
+	return []field{
+		{"early stopping best", &e.best}, {"early stopping seen", &e.seen}, {"early stopping wait", &e.wait},
+		{"early stopping weights", &e.saved},
+	}
+}

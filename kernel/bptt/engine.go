@@ -75,6 +75,12 @@ func startEngine(cfg Config, w *kernel.Weights, steps, windows int) (*engine, er
 	return e, nil
 }
 
+// state is what a checkpoint keeps of e: all that the next batch depends on. A
+// run that takes it back trains as e would.
+func (e *engine) state() []field {
+	return append([]field{{"weights", e.w.flat}}, e.optimizer.state()...)
+}
+
 // checkMemory refuses a batch whose activations, at 4 bytes each, do not fit
 // in an int with room to spare.
 func checkMemory(g kernel.Graph, steps, batch int) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/sandpiper-edge/sandpiper/kernel"
@@ -26,6 +27,22 @@ type Epoch struct {
 	Took    time.Duration
 }
 
+// A Run is a training run that can be interrupted and go on later.
+type Run struct {
+	Config
+	// Data names what the windows were made of, such as a digest of it.
+	Data string
+	// Resume, unless nil, is where the run goes on.
+	Resume *Checkpoint
+	// OnEpoch, unless nil, is called after each epoch, with the weights up to
+	// date.
+	OnEpoch func(Epoch)
+	// OnCheckpoint, unless nil, is called after OnEpoch, and when the context
+	// ends, with all that is needed to go on from there. c shares the memory of
+	// the run: it is valid until OnCheckpoint returns. An error ends the run.
+	OnCheckpoint func(c *Checkpoint) error
+}
+
 // Fit trains w in place and returns what each epoch gave. onEpoch, unless nil,
 // is called after each epoch with w up to date.
 //
@@ -39,10 +56,22 @@ type Epoch struct {
 // if cfg, a size or a weight of w cannot be trained with. The epochs finished
 // come with every error.
 func Fit(ctx context.Context, w *kernel.Weights, train, val Source, cfg Config, onEpoch func(Epoch)) ([]Epoch, error) {
+	return Run{Config: cfg, OnEpoch: onEpoch}.Fit(ctx, w, train, val)
+}
+
+// Fit is the function of that name, with checkpoints. Resumed from any of them
+// a run ends with the same bits as one that was never interrupted, in w and in
+// the epochs it returns, which include those before the checkpoint; the values
+// in w are replaced by those of the checkpoint.
+//
+// Its error matches ErrOtherRun if Resume is a checkpoint of a run with another
+// configuration, graph, data or number of windows, and ErrCheckpoint if it
+// cannot be used; w is untouched then. An error of OnCheckpoint is wrapped.
+func (r Run) Fit(ctx context.Context, w *kernel.Weights, train, val Source) ([]Epoch, error) {
 	if err := w.Validate(); err != nil {
 		return nil, err
 	}
-	cfg, err := cfg.withDefaults(w.Graph)
+	cfg, err := r.Config.withDefaults(w.Graph)
 	if err != nil {
 		return nil, err
 	}
@@ -52,20 +81,30 @@ func Fit(ctx context.Context, w *kernel.Weights, train, val Source, cfg Config, 
 	if val == nil && cfg.Monitor == ValLoss {
 		return nil, fmt.Errorf("monitor %s: there is no validation data, want monitor %s: %w", ValLoss, TrainLoss, ErrConfig)
 	}
+	origin, err := newOrigin(cfg, w.Graph, r.Data, train, val)
+	if err != nil {
+		return nil, err
+	}
 	e, err := startEngine(cfg, w, train.Steps(), train.Len())
 	if err != nil {
 		return nil, err
 	}
 	defer e.pool.stop()
 	f := fit{
-		engine: e, weights: w, train: train, val: val, onEpoch: onEpoch, order: make([]int, train.Len()),
+		engine: e, run: r, weights: w, train: train, val: val, origin: origin, order: make([]int, train.Len()),
 		stopping: earlyStopping{patience: cfg.Patience, minDelta: cfg.MinDelta, start: cfg.StartFromEpoch, restore: cfg.RestoreBest},
 		plateau:  plateau{ReduceLR: cfg.ReduceLR},
 	}
 	if val != nil {
 		f.valOrder = ascending(make([]int, val.Len()))
 	}
-	return f.run(ctx)
+	if r.Resume != nil {
+		if err := f.resume(r.Resume); err != nil {
+			return nil, err
+		}
+	}
+	err = f.all(ctx)
+	return f.epochs, err
 }
 
 func checkSources(train, val Source) error {
@@ -84,9 +123,11 @@ func checkSources(train, val Source) error {
 // A fit is one call of Fit under way.
 type fit struct {
 	*engine
+	run        Run
 	weights    *kernel.Weights
 	train, val Source
-	onEpoch    func(Epoch)
+	origin     origin
+	position
 
 	order, valOrder []int // of the windows
 
@@ -94,27 +135,62 @@ type fit struct {
 	plateau  plateau
 }
 
-func (f *fit) run(ctx context.Context) ([]Epoch, error) {
-	var epochs []Epoch
-	for n := 1; n <= f.cfg.Epochs; n++ {
-		epoch, err := f.epoch(ctx, n)
+// state lists what changes from batch to batch and epoch to epoch, but for the
+// position.
+func (f *fit) state() []field {
+	return slices.Concat(f.engine.state(), f.stopping.state(), f.plateau.state())
+}
+
+// checkpoint hands the run's state at this point to OnCheckpoint.
+func (f *fit) checkpoint() error {
+	if f.run.OnCheckpoint == nil {
+		return nil
+	}
+	c := &Checkpoint{origin: f.origin, position: f.position, state: f.state()}
+	if err := f.run.OnCheckpoint(c); err != nil {
+		return fmt.Errorf("checkpoint in epoch %d: %w", len(f.epochs)+1, err)
+	}
+	return nil
+}
+
+// resume takes the run to where c was made.
+func (f *fit) resume(c *Checkpoint) error {
+	if err := c.check(f.origin, f.graph); err != nil {
+		return err
+	}
+	if len(c.epochs) > f.cfg.Epochs || c.batches > ceilDiv(len(f.order), f.cfg.BatchSize) {
+		return fmt.Errorf("%w: it is at batch %d after %d epochs", ErrCheckpoint, c.batches, len(c.epochs))
+	}
+	if err := restore(f.state(), c.state); err != nil {
+		return err
+	}
+	f.position = c.position
+	f.epochs = slices.Clone(c.epochs)
+	save(f.weights, f.layers, f.w.flat)
+	return nil
+}
+
+// all trains from the position to the end of the run.
+func (f *fit) all(ctx context.Context) error {
+	for !f.done {
+		epoch, err := f.epoch(ctx)
 		if err != nil {
-			return epochs, err
+			return err
 		}
 		save(f.weights, f.layers, f.w.flat)
 		stop := f.observe(&epoch)
-		epochs = append(epochs, epoch)
-		if f.onEpoch != nil {
-			f.onEpoch(epoch)
+		f.position = position{epochs: append(f.epochs, epoch), done: stop || epoch.N == f.cfg.Epochs}
+		if f.run.OnEpoch != nil {
+			f.run.OnEpoch(epoch)
 		}
-		if stop {
-			break
+		if err := f.checkpoint(); err != nil {
+			return err
 		}
 	}
 	if f.stopping.saved != nil {
 		save(f.weights, f.layers, f.stopping.saved)
 	}
-	return epochs, nil
+	return nil
 }
 
 // observe shows the callbacks an epoch and reports whether to stop after it.
@@ -128,37 +204,71 @@ func (f *fit) observe(epoch *Epoch) (stop bool) {
 	return stop
 }
 
-// epoch trains on every window once.
-func (f *fit) epoch(ctx context.Context, n int) (Epoch, error) {
+// epoch trains on the windows of an epoch that have not had their turn.
+func (f *fit) epoch(ctx context.Context) (Epoch, error) {
 	start := time.Now()
+	n := len(f.epochs) + 1
 	f.shuffle(n)
-	var sum float64
-	for b, size := 0, f.cfg.BatchSize; b*size < len(f.order); b++ {
+	for size := f.cfg.BatchSize; f.batches*size < len(f.order); f.batches++ {
 		if ctx.Err() != nil {
-			save(f.weights, f.layers, f.w.flat)
-			return Epoch{}, context.Cause(ctx)
+			return Epoch{}, f.interrupted(ctx, start)
 		}
-		batch := f.order[b*size : min((b+1)*size, len(f.order))]
+		batch := f.order[f.batches*size : min((f.batches+1)*size, len(f.order))]
 		mean := f.engine.train(f.train, batch)
 		if !isFinite(mean) {
-			return Epoch{}, &DivergedError{n, b + 1, mean}
+			return Epoch{}, &DivergedError{n, f.batches + 1, mean, f.culprit(f.train, batch)}
 		}
-		sum += mean * float64(len(batch))
+		f.sum += mean * float64(len(batch))
 	}
-	epoch := Epoch{N: n, Loss: sum / float64(len(f.order)), Samples: len(f.order)}
+	epoch := Epoch{N: n, Loss: f.sum / float64(len(f.order)), Samples: len(f.order)}
 	if f.val != nil {
 		var err error
 		if epoch.ValLoss, err = f.loss(ctx, f.val, f.valOrder); err != nil {
-			save(f.weights, f.layers, f.w.flat)
-			return Epoch{}, err
+			return Epoch{}, f.interrupted(ctx, start)
 		}
 	}
 	if !isFinite(epoch.ValLoss) || !finite(f.w.flat) {
-		return Epoch{}, &DivergedError{n, 0, epoch.ValLoss}
+		return Epoch{}, &DivergedError{n, 0, epoch.ValLoss, f.culprit(f.val, f.valOrder)}
 	}
 	epoch.LearningRate = f.optimizer.current
-	epoch.Took = time.Since(start)
+	epoch.Took = f.spent + time.Since(start)
 	return epoch, nil
+}
+
+// interrupted leaves the run as it is between two batches and returns the
+// cause of ctx's end.
+func (f *fit) interrupted(ctx context.Context, start time.Time) error {
+	f.spent += time.Since(start)
+	save(f.weights, f.layers, f.w.flat)
+	if err := f.checkpoint(); err != nil {
+		return fmt.Errorf("%w; %w", context.Cause(ctx), err)
+	}
+	return context.Cause(ctx)
+}
+
+// culprit names the first weight, or value of the windows of src that indices
+// name, that is not finite; nil if all are.
+func (f *fit) culprit(src Source, indices []int) error {
+	w := f.weights.Clone()
+	save(w, f.layers, f.w.flat)
+	if err := w.Validate(); err != nil {
+		return err
+	}
+	k := f.workers[0]
+	for _, i := range indices {
+		src.Window(i, k.window, k.target)
+		for j, v := range k.window {
+			if !isFinite(float64(v)) {
+				return fmt.Errorf("window %d step %d feature %d is %v: %w", i, j/k.features, j%k.features, v, kernel.ErrNonFinite)
+			}
+		}
+		for j, v := range k.target {
+			if !isFinite(float64(v)) {
+				return fmt.Errorf("window %d target %d is %v: %w", i, j, v, kernel.ErrNonFinite)
+			}
+		}
+	}
+	return nil
 }
 
 // shuffle sets the order of the windows in epoch n, which the seed and n alone

@@ -64,6 +64,15 @@ func newOptimizer(c Config, size int) *optimizer {
 	return o
 }
 
+// state is what a checkpoint keeps of o.
+func (o *optimizer) state() []field {
+	s := []field{{"updates", &o.updates}, {"rate", &o.rate}, {"current rate", &o.current}}
+	for _, v := range o.slots {
+		s = append(s, field{v.name, v.values})
+	}
+	return s
+}
+
 // begin starts the next update. Adam's step is rate·√(1−β₂ᵗ)/(1−β₁ᵗ).
 func (o *optimizer) begin() {
 	o.current = o.rate

@@ -45,3 +45,8 @@ func (p *plateau) observe(loss, rate float64) float64 {
 	p.cooldown, p.wait = p.Cooldown, 0
 	return max(rate*p.Factor, p.MinLR)
 }
+
+// state is what a checkpoint keeps of p.
+func (p *plateau) state() []field {
+	return []field{{"plateau best", &p.best}, {"plateau seen", &p.seen}, {"plateau wait", &p.wait}, {"plateau cooldown", &p.cooldown}}
+}
