@@ -53,3 +53,28 @@ func BenchmarkReferenceEpoch(b *testing.B) {
 	b.ReportMetric(took[1][0]*windows/batch, "best-s/epoch-1core")
 	b.ReportMetric(took[2][0]*windows/batch, "best-s/epoch-2cores")
 }
+
+// BenchmarkGRUEpoch trains the reference model and one with a GRU in place of
+// its LSTM, turn by turn.
+func BenchmarkGRUEpoch(b *testing.B) {
+	const windows, steps, features, units, batch = 4000, 50, 8, 128, 32
+	lstm, gru := graph(features, lstmLayer(units), denseLayer(1, kernel.Linear)), graph(features, gruLayer(units), denseLayer(1, kernel.Linear))
+	src := randomWindows(lstm, MSE, windows, steps, 1)
+	engines := []*engine{start(b, Config{}, mustInit(lstm), src), start(b, Config{}, mustInit(gru), src)}
+	order := ascending(make([]int, windows))
+	took := make([][]float64, len(engines))
+	lo := 0
+	for b.Loop() {
+		for k, e := range engines {
+			start := time.Now()
+			e.train(src, order[lo:lo+batch])
+			took[k] = append(took[k], time.Since(start).Seconds())
+		}
+		lo = (lo + batch) % windows
+	}
+	for k, kind := range []string{"lstm", "gru"} {
+		slices.Sort(took[k])
+		b.ReportMetric(took[k][len(took[k])/2]*windows/batch, "s/epoch-"+kind)
+		b.ReportMetric(took[k][0]*windows/batch, "best-s/epoch-"+kind)
+	}
+}

@@ -10,11 +10,13 @@
 //	dU = h[:T−1]ᵀ·dZ[1:]         one product over all steps
 //	dW = Xᵀ·dZ                   likewise; the first layer needs no dX
 //
+// of an LSTM; a GRU keeps its candidate's recurrent sum apart (gru).
+//
 // and the shards' gradients are added in shard order, so the bits of the result
 // depend on the seed and the configuration and not on the number of cores.
 //
 // Where package gemm has assembly the products are its own, on weights packed
-// once a batch, and a layer's three gradients are one product (packedLSTM); with
+// once a batch, and a layer's three gradients are one product (packedLSTM, packedGRU); with
 // AVX-512 or AVX2 gates and updates are vectors. Otherwise products go through gonum's blas32, so that
 // blas32.Use replaces them. Buffers are made once per Fit: a batch allocates
 // nothing.

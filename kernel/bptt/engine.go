@@ -53,11 +53,9 @@ func startEngine(cfg Config, w *kernel.Weights, steps, windows int) (*engine, er
 	}
 	e.w = weights{flat: make([]float32, size), transposed: make([]float32, size)}
 	if gemm.Accelerated() {
-		e.w.packed = make([]*packedWeights, len(e.layers))
-		for i, l := range w.Graph.Layers {
-			if l.Kind == kernel.LSTM {
-				e.w.packed[i] = newPackedWeights(w.Graph.In(i), l.Units, i == 0)
-			}
+		e.w.packed = make([]packer, len(e.layers))
+		for i := range e.w.packed {
+			e.w.packed[i] = newPacker(w.Graph, i)
 		}
 	}
 	load(e.w.flat, e.layers, w)
@@ -66,7 +64,7 @@ func startEngine(cfg Config, w *kernel.Weights, steps, windows int) (*engine, er
 	}
 	e.pool = startPool(min(runtime.GOMAXPROCS(0), e.cfg.Shards) - 1)
 	for range e.pool.helpers + 1 {
-		e.workers = append(e.workers, newWorker(&e.cfg, w.Graph, e.layers, steps, rows))
+		e.workers = append(e.workers, newWorker(&e.cfg, w.Graph, e.layers, e.w.packed, steps, rows))
 	}
 	e.optimizer = newOptimizer(cfg, size)
 	e.penalties = penalties(cfg, e.layers)

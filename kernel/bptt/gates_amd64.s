@@ -523,6 +523,295 @@ unitsDone:
 	VZEROUPPER
 	RET
 
+// func gruForwardAVX512(z *float32, zs int, h0 *float32, h *float32, hs int, units int, n int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·gruForwardAVX512(SB), NOSPLIT, $0-56
+	MOVQ z+0(FP), AX
+	MOVQ h0+16(FP), CX
+	MOVQ h+24(FP), DX
+	MOVQ units+40(FP), BX
+	MOVQ n+48(FP), SI
+	MOVQ BX, DI
+	SHLQ $0x02, DI
+	MOVQ zs+8(FP), R8
+	SHLQ $0x02, R8
+	MOVQ hs+32(FP), R9
+	SHLQ $0x02, R9
+
+window:
+	LEAQ (AX)(DI*1), R10
+	LEAQ (AX)(DI*2), R11
+	LEAQ (R10)(DI*2), R12
+	XORQ R13, R13
+	MOVQ BX, R14
+
+unitsFull:
+	CMPQ             R14, $0x10
+	JL               unitsRest
+	VMOVUPS          (AX)(R13*1), Z0
+	VMOVUPS          (R10)(R13*1), Z1
+	VMULPS.BCST      gateConstants<>+416(SB), Z0, Z0
+	VMULPS.BCST      gateConstants<>+416(SB), Z1, Z1
+	VBROADCASTSS     gateConstants<>+0(SB), Z2
+	VMINPS           Z0, Z2, Z0
+	VMINPS           Z1, Z2, Z1
+	VBROADCASTSS     gateConstants<>+32(SB), Z2
+	VMAXPS           Z0, Z2, Z0
+	VMAXPS           Z1, Z2, Z1
+	VMULPS           Z0, Z0, Z2
+	VMULPS           Z1, Z1, Z3
+	VBROADCASTSS     gateConstants<>+64(SB), Z4
+	VBROADCASTSS     gateConstants<>+64(SB), Z5
+	VFMADD213PS.BCST gateConstants<>+96(SB), Z2, Z4
+	VFMADD213PS.BCST gateConstants<>+96(SB), Z3, Z5
+	VFMADD213PS.BCST gateConstants<>+128(SB), Z2, Z4
+	VFMADD213PS.BCST gateConstants<>+128(SB), Z3, Z5
+	VFMADD213PS.BCST gateConstants<>+160(SB), Z2, Z4
+	VFMADD213PS.BCST gateConstants<>+160(SB), Z3, Z5
+	VFMADD213PS.BCST gateConstants<>+192(SB), Z2, Z4
+	VFMADD213PS.BCST gateConstants<>+192(SB), Z3, Z5
+	VFMADD213PS.BCST gateConstants<>+224(SB), Z2, Z4
+	VFMADD213PS.BCST gateConstants<>+224(SB), Z3, Z5
+	VFMADD213PS.BCST gateConstants<>+256(SB), Z2, Z4
+	VFMADD213PS.BCST gateConstants<>+256(SB), Z3, Z5
+	VBROADCASTSS     gateConstants<>+288(SB), Z6
+	VBROADCASTSS     gateConstants<>+288(SB), Z7
+	VFMADD213PS.BCST gateConstants<>+320(SB), Z2, Z6
+	VFMADD213PS.BCST gateConstants<>+320(SB), Z3, Z7
+	VFMADD213PS.BCST gateConstants<>+352(SB), Z2, Z6
+	VFMADD213PS.BCST gateConstants<>+352(SB), Z3, Z7
+	VFMADD213PS.BCST gateConstants<>+384(SB), Z2, Z6
+	VFMADD213PS.BCST gateConstants<>+384(SB), Z3, Z7
+	VDIVPS           Z6, Z4, Z4
+	VDIVPS           Z7, Z5, Z5
+	VMULPS           Z4, Z0, Z0
+	VMULPS           Z5, Z1, Z1
+	VBROADCASTSS     gateConstants<>+416(SB), Z2
+	VFMADD213PS      Z2, Z2, Z0
+	VFMADD213PS      Z2, Z2, Z1
+	VMOVUPS          Z0, (AX)(R13*1)
+	VMOVUPS          Z1, (R10)(R13*1)
+	VMOVUPS          (R11)(R13*1), Z3
+	VMOVUPS          (R12)(R13*1), Z2
+	VFMADD231PS      Z1, Z3, Z2
+	VBROADCASTSS     gateConstants<>+0(SB), Z1
+	VMINPS           Z2, Z1, Z2
+	VBROADCASTSS     gateConstants<>+32(SB), Z1
+	VMAXPS           Z2, Z1, Z2
+	VMULPS           Z2, Z2, Z1
+	VBROADCASTSS     gateConstants<>+64(SB), Z3
+	VFMADD213PS.BCST gateConstants<>+96(SB), Z1, Z3
+	VFMADD213PS.BCST gateConstants<>+128(SB), Z1, Z3
+	VFMADD213PS.BCST gateConstants<>+160(SB), Z1, Z3
+	VFMADD213PS.BCST gateConstants<>+192(SB), Z1, Z3
+	VFMADD213PS.BCST gateConstants<>+224(SB), Z1, Z3
+	VFMADD213PS.BCST gateConstants<>+256(SB), Z1, Z3
+	VBROADCASTSS     gateConstants<>+288(SB), Z4
+	VFMADD213PS.BCST gateConstants<>+320(SB), Z1, Z4
+	VFMADD213PS.BCST gateConstants<>+352(SB), Z1, Z4
+	VFMADD213PS.BCST gateConstants<>+384(SB), Z1, Z4
+	VDIVPS           Z4, Z3, Z3
+	VMULPS           Z3, Z2, Z2
+	VMOVUPS          Z2, (R12)(R13*1)
+	VMOVUPS          (CX)(R13*1), Z3
+	VSUBPS           Z2, Z3, Z3
+	VFMADD231PS      Z0, Z3, Z2
+	VMOVUPS          Z2, (DX)(R13*1)
+	ADDQ             $0x40, R13
+	SUBQ             $0x10, R14
+	JMP              unitsFull
+
+unitsRest:
+	TESTQ            R14, R14
+	JZ               unitsDone
+	MOVL             $0x0000ffff, R15
+	BZHIL            R14, R15, R15
+	KMOVW            R15, K1
+	VMOVUPS.Z        (AX)(R13*1), K1, Z0
+	VMOVUPS.Z        (R10)(R13*1), K1, Z1
+	VMULPS.BCST      gateConstants<>+416(SB), Z0, Z0
+	VMULPS.BCST      gateConstants<>+416(SB), Z1, Z1
+	VBROADCASTSS     gateConstants<>+0(SB), Z2
+	VMINPS           Z0, Z2, Z0
+	VMINPS           Z1, Z2, Z1
+	VBROADCASTSS     gateConstants<>+32(SB), Z2
+	VMAXPS           Z0, Z2, Z0
+	VMAXPS           Z1, Z2, Z1
+	VMULPS           Z0, Z0, Z2
+	VMULPS           Z1, Z1, Z3
+	VBROADCASTSS     gateConstants<>+64(SB), Z4
+	VBROADCASTSS     gateConstants<>+64(SB), Z5
+	VFMADD213PS.BCST gateConstants<>+96(SB), Z2, Z4
+	VFMADD213PS.BCST gateConstants<>+96(SB), Z3, Z5
+	VFMADD213PS.BCST gateConstants<>+128(SB), Z2, Z4
+	VFMADD213PS.BCST gateConstants<>+128(SB), Z3, Z5
+	VFMADD213PS.BCST gateConstants<>+160(SB), Z2, Z4
+	VFMADD213PS.BCST gateConstants<>+160(SB), Z3, Z5
+	VFMADD213PS.BCST gateConstants<>+192(SB), Z2, Z4
+	VFMADD213PS.BCST gateConstants<>+192(SB), Z3, Z5
+	VFMADD213PS.BCST gateConstants<>+224(SB), Z2, Z4
+	VFMADD213PS.BCST gateConstants<>+224(SB), Z3, Z5
+	VFMADD213PS.BCST gateConstants<>+256(SB), Z2, Z4
+	VFMADD213PS.BCST gateConstants<>+256(SB), Z3, Z5
+	VBROADCASTSS     gateConstants<>+288(SB), Z6
+	VBROADCASTSS     gateConstants<>+288(SB), Z7
+	VFMADD213PS.BCST gateConstants<>+320(SB), Z2, Z6
+	VFMADD213PS.BCST gateConstants<>+320(SB), Z3, Z7
+	VFMADD213PS.BCST gateConstants<>+352(SB), Z2, Z6
+	VFMADD213PS.BCST gateConstants<>+352(SB), Z3, Z7
+	VFMADD213PS.BCST gateConstants<>+384(SB), Z2, Z6
+	VFMADD213PS.BCST gateConstants<>+384(SB), Z3, Z7
+	VDIVPS           Z6, Z4, Z4
+	VDIVPS           Z7, Z5, Z5
+	VMULPS           Z4, Z0, Z0
+	VMULPS           Z5, Z1, Z1
+	VBROADCASTSS     gateConstants<>+416(SB), Z2
+	VFMADD213PS      Z2, Z2, Z0
+	VFMADD213PS      Z2, Z2, Z1
+	VMOVUPS          Z0, K1, (AX)(R13*1)
+	VMOVUPS          Z1, K1, (R10)(R13*1)
+	VMOVUPS.Z        (R11)(R13*1), K1, Z3
+	VMOVUPS.Z        (R12)(R13*1), K1, Z2
+	VFMADD231PS      Z1, Z3, Z2
+	VBROADCASTSS     gateConstants<>+0(SB), Z1
+	VMINPS           Z2, Z1, Z2
+	VBROADCASTSS     gateConstants<>+32(SB), Z1
+	VMAXPS           Z2, Z1, Z2
+	VMULPS           Z2, Z2, Z1
+	VBROADCASTSS     gateConstants<>+64(SB), Z3
+	VFMADD213PS.BCST gateConstants<>+96(SB), Z1, Z3
+	VFMADD213PS.BCST gateConstants<>+128(SB), Z1, Z3
+	VFMADD213PS.BCST gateConstants<>+160(SB), Z1, Z3
+	VFMADD213PS.BCST gateConstants<>+192(SB), Z1, Z3
+	VFMADD213PS.BCST gateConstants<>+224(SB), Z1, Z3
+	VFMADD213PS.BCST gateConstants<>+256(SB), Z1, Z3
+	VBROADCASTSS     gateConstants<>+288(SB), Z4
+	VFMADD213PS.BCST gateConstants<>+320(SB), Z1, Z4
+	VFMADD213PS.BCST gateConstants<>+352(SB), Z1, Z4
+	VFMADD213PS.BCST gateConstants<>+384(SB), Z1, Z4
+	VDIVPS           Z4, Z3, Z3
+	VMULPS           Z3, Z2, Z2
+	VMOVUPS          Z2, K1, (R12)(R13*1)
+	VMOVUPS.Z        (CX)(R13*1), K1, Z3
+	VSUBPS           Z2, Z3, Z3
+	VFMADD231PS      Z0, Z3, Z2
+	VMOVUPS          Z2, K1, (DX)(R13*1)
+
+unitsDone:
+	ADDQ R8, AX
+	ADDQ R9, CX
+	ADDQ R9, DX
+	DECQ SI
+	JNZ  window
+	VZEROUPPER
+	RET
+
+// func gruBackwardAVX512(z *float32, zs int, h0 *float32, hs int, dh *float32, carry *float32, units int, n int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·gruBackwardAVX512(SB), NOSPLIT, $0-64
+	MOVQ         z+0(FP), AX
+	MOVQ         h0+16(FP), CX
+	MOVQ         dh+32(FP), DX
+	MOVQ         carry+40(FP), BX
+	MOVQ         units+48(FP), SI
+	MOVQ         n+56(FP), DI
+	MOVQ         SI, R8
+	SHLQ         $0x02, R8
+	VBROADCASTSS gateConstants<>+448(SB), Z0
+
+window:
+	LEAQ (AX)(R8*1), R9
+	LEAQ (AX)(R8*2), R10
+	LEAQ (R9)(R8*2), R11
+	XORQ R12, R12
+	MOVQ SI, R13
+
+unitsFull:
+	CMPQ         R13, $0x10
+	JL           unitsRest
+	VMOVUPS      (DX)(R12*1), Z1
+	VMOVUPS      (AX)(R12*1), Z2
+	VMOVUPS      (BX)(R12*1), Z3
+	VADDPS       Z3, Z1, Z1
+	VMULPS       Z2, Z1, Z3
+	VMOVUPS      Z3, (BX)(R12*1)
+	VMOVUPS      (R11)(R12*1), Z3
+	VSUBPS       Z2, Z0, Z4
+	VMULPS       Z1, Z4, Z4
+	VMOVAPS      Z0, Z5
+	VFNMADD231PS Z3, Z3, Z5
+	VMULPS       Z5, Z4, Z4
+	VMOVUPS      Z4, (R11)(R12*1)
+	VMOVUPS      (CX)(R12*1), Z5
+	VSUBPS       Z3, Z5, Z5
+	VMULPS       Z5, Z1, Z1
+	VSUBPS       Z2, Z0, Z3
+	VMULPS       Z2, Z3, Z2
+	VMULPS       Z1, Z2, Z1
+	VMOVUPS      Z1, (AX)(R12*1)
+	VMOVUPS      (R9)(R12*1), Z1
+	VMOVUPS      (R10)(R12*1), Z2
+	VMULPS       Z4, Z1, Z3
+	VMOVUPS      Z3, (R10)(R12*1)
+	VMULPS       Z4, Z2, Z2
+	VSUBPS       Z1, Z0, Z3
+	VMULPS       Z1, Z3, Z1
+	VMULPS       Z2, Z1, Z1
+	VMOVUPS      Z1, (R9)(R12*1)
+	ADDQ         $0x40, R12
+	SUBQ         $0x10, R13
+	JMP          unitsFull
+
+unitsRest:
+	TESTQ        R13, R13
+	JZ           unitsDone
+	MOVL         $0x0000ffff, R14
+	BZHIL        R13, R14, R14
+	KMOVW        R14, K1
+	VMOVUPS.Z    (DX)(R12*1), K1, Z1
+	VMOVUPS.Z    (AX)(R12*1), K1, Z2
+	VMOVUPS.Z    (BX)(R12*1), K1, Z3
+	VADDPS       Z3, Z1, Z1
+	VMULPS       Z2, Z1, Z3
+	VMOVUPS      Z3, K1, (BX)(R12*1)
+	VMOVUPS.Z    (R11)(R12*1), K1, Z3
+	VSUBPS       Z2, Z0, Z4
+	VMULPS       Z1, Z4, Z4
+	VMOVAPS      Z0, Z5
+	VFNMADD231PS Z3, Z3, Z5
+	VMULPS       Z5, Z4, Z4
+	VMOVUPS      Z4, K1, (R11)(R12*1)
+	VMOVUPS.Z    (CX)(R12*1), K1, Z5
+	VSUBPS       Z3, Z5, Z5
+	VMULPS       Z5, Z1, Z1
+	VSUBPS       Z2, Z0, Z3
+	VMULPS       Z2, Z3, Z2
+	VMULPS       Z1, Z2, Z1
+	VMOVUPS      Z1, K1, (AX)(R12*1)
+	VMOVUPS.Z    (R9)(R12*1), K1, Z1
+	VMOVUPS.Z    (R10)(R12*1), K1, Z2
+	VMULPS       Z4, Z1, Z3
+	VMOVUPS      Z3, K1, (R10)(R12*1)
+	VMULPS       Z4, Z2, Z2
+	VSUBPS       Z1, Z0, Z3
+	VMULPS       Z1, Z3, Z1
+	VMULPS       Z2, Z1, Z1
+	VMOVUPS      Z1, K1, (R9)(R12*1)
+
+unitsDone:
+	MOVQ zs+8(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, AX
+	MOVQ hs+24(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, CX
+	ADDQ R8, DX
+	ADDQ R8, BX
+	DECQ DI
+	JNZ  window
+	VZEROUPPER
+	RET
+
 // func adamAVX512(p *float32, grad *float32, m *float32, v *float32, n int, b1 float32, b2 float32, step float32, epsilon float32)
 // Requires: AVX, AVX512F, BMI2
 TEXT ·adamAVX512(SB), NOSPLIT, $0-56
@@ -1010,6 +1299,297 @@ unitsDone:
 	ADDQ R9, BX
 	ADDQ R9, SI
 	DECQ R8
+	JNZ  window
+	VZEROUPPER
+	RET
+
+// func gruForwardAVX2(z *float32, zs int, h0 *float32, h *float32, hs int, units int, n int)
+// Requires: AVX, FMA3
+TEXT ·gruForwardAVX2(SB), NOSPLIT, $0-56
+	MOVQ z+0(FP), AX
+	MOVQ h0+16(FP), CX
+	MOVQ h+24(FP), DX
+	MOVQ units+40(FP), BX
+	MOVQ n+48(FP), SI
+	MOVQ BX, DI
+	SHLQ $0x02, DI
+	MOVQ zs+8(FP), R8
+	SHLQ $0x02, R8
+	MOVQ hs+32(FP), R9
+	SHLQ $0x02, R9
+
+window:
+	LEAQ (AX)(DI*1), R10
+	LEAQ (AX)(DI*2), R11
+	LEAQ (R10)(DI*2), R12
+	XORQ R13, R13
+	MOVQ BX, R14
+
+unitsFull:
+	CMPQ         R14, $0x08
+	JL           unitsRest
+	VMOVUPS      (AX)(R13*1), Y0
+	VMOVUPS      (R10)(R13*1), Y1
+	VMULPS       gateConstants<>+416(SB), Y0, Y0
+	VMULPS       gateConstants<>+416(SB), Y1, Y1
+	VBROADCASTSS gateConstants<>+0(SB), Y2
+	VMINPS       Y0, Y2, Y0
+	VMINPS       Y1, Y2, Y1
+	VBROADCASTSS gateConstants<>+32(SB), Y2
+	VMAXPS       Y0, Y2, Y0
+	VMAXPS       Y1, Y2, Y1
+	VMULPS       Y0, Y0, Y2
+	VMULPS       Y1, Y1, Y3
+	VBROADCASTSS gateConstants<>+64(SB), Y4
+	VBROADCASTSS gateConstants<>+64(SB), Y5
+	VFMADD213PS  gateConstants<>+96(SB), Y2, Y4
+	VFMADD213PS  gateConstants<>+96(SB), Y3, Y5
+	VFMADD213PS  gateConstants<>+128(SB), Y2, Y4
+	VFMADD213PS  gateConstants<>+128(SB), Y3, Y5
+	VFMADD213PS  gateConstants<>+160(SB), Y2, Y4
+	VFMADD213PS  gateConstants<>+160(SB), Y3, Y5
+	VFMADD213PS  gateConstants<>+192(SB), Y2, Y4
+	VFMADD213PS  gateConstants<>+192(SB), Y3, Y5
+	VFMADD213PS  gateConstants<>+224(SB), Y2, Y4
+	VFMADD213PS  gateConstants<>+224(SB), Y3, Y5
+	VFMADD213PS  gateConstants<>+256(SB), Y2, Y4
+	VFMADD213PS  gateConstants<>+256(SB), Y3, Y5
+	VBROADCASTSS gateConstants<>+288(SB), Y6
+	VBROADCASTSS gateConstants<>+288(SB), Y7
+	VFMADD213PS  gateConstants<>+320(SB), Y2, Y6
+	VFMADD213PS  gateConstants<>+320(SB), Y3, Y7
+	VFMADD213PS  gateConstants<>+352(SB), Y2, Y6
+	VFMADD213PS  gateConstants<>+352(SB), Y3, Y7
+	VFMADD213PS  gateConstants<>+384(SB), Y2, Y6
+	VFMADD213PS  gateConstants<>+384(SB), Y3, Y7
+	VDIVPS       Y6, Y4, Y4
+	VDIVPS       Y7, Y5, Y5
+	VMULPS       Y4, Y0, Y0
+	VMULPS       Y5, Y1, Y1
+	VBROADCASTSS gateConstants<>+416(SB), Y2
+	VFMADD213PS  Y2, Y2, Y0
+	VFMADD213PS  Y2, Y2, Y1
+	VMOVUPS      Y0, (AX)(R13*1)
+	VMOVUPS      Y1, (R10)(R13*1)
+	VMOVUPS      (R11)(R13*1), Y3
+	VMOVUPS      (R12)(R13*1), Y2
+	VFMADD231PS  Y1, Y3, Y2
+	VBROADCASTSS gateConstants<>+0(SB), Y1
+	VMINPS       Y2, Y1, Y2
+	VBROADCASTSS gateConstants<>+32(SB), Y1
+	VMAXPS       Y2, Y1, Y2
+	VMULPS       Y2, Y2, Y1
+	VBROADCASTSS gateConstants<>+64(SB), Y3
+	VFMADD213PS  gateConstants<>+96(SB), Y1, Y3
+	VFMADD213PS  gateConstants<>+128(SB), Y1, Y3
+	VFMADD213PS  gateConstants<>+160(SB), Y1, Y3
+	VFMADD213PS  gateConstants<>+192(SB), Y1, Y3
+	VFMADD213PS  gateConstants<>+224(SB), Y1, Y3
+	VFMADD213PS  gateConstants<>+256(SB), Y1, Y3
+	VBROADCASTSS gateConstants<>+288(SB), Y4
+	VFMADD213PS  gateConstants<>+320(SB), Y1, Y4
+	VFMADD213PS  gateConstants<>+352(SB), Y1, Y4
+	VFMADD213PS  gateConstants<>+384(SB), Y1, Y4
+	VDIVPS       Y4, Y3, Y3
+	VMULPS       Y3, Y2, Y2
+	VMOVUPS      Y2, (R12)(R13*1)
+	VMOVUPS      (CX)(R13*1), Y3
+	VSUBPS       Y2, Y3, Y3
+	VFMADD231PS  Y0, Y3, Y2
+	VMOVUPS      Y2, (DX)(R13*1)
+	ADDQ         $0x20, R13
+	SUBQ         $0x08, R14
+	JMP          unitsFull
+
+unitsRest:
+	TESTQ        R14, R14
+	JZ           unitsDone
+	LEAQ         laneMasks<>+32(SB), R15
+	SHLQ         $0x02, R14
+	SUBQ         R14, R15
+	VMOVUPS      (R15), Y0
+	VMASKMOVPS   (AX)(R13*1), Y0, Y1
+	VMASKMOVPS   (R10)(R13*1), Y0, Y2
+	VMULPS       gateConstants<>+416(SB), Y1, Y1
+	VMULPS       gateConstants<>+416(SB), Y2, Y2
+	VBROADCASTSS gateConstants<>+0(SB), Y3
+	VMINPS       Y1, Y3, Y1
+	VMINPS       Y2, Y3, Y2
+	VBROADCASTSS gateConstants<>+32(SB), Y3
+	VMAXPS       Y1, Y3, Y1
+	VMAXPS       Y2, Y3, Y2
+	VMULPS       Y1, Y1, Y3
+	VMULPS       Y2, Y2, Y4
+	VBROADCASTSS gateConstants<>+64(SB), Y5
+	VBROADCASTSS gateConstants<>+64(SB), Y6
+	VFMADD213PS  gateConstants<>+96(SB), Y3, Y5
+	VFMADD213PS  gateConstants<>+96(SB), Y4, Y6
+	VFMADD213PS  gateConstants<>+128(SB), Y3, Y5
+	VFMADD213PS  gateConstants<>+128(SB), Y4, Y6
+	VFMADD213PS  gateConstants<>+160(SB), Y3, Y5
+	VFMADD213PS  gateConstants<>+160(SB), Y4, Y6
+	VFMADD213PS  gateConstants<>+192(SB), Y3, Y5
+	VFMADD213PS  gateConstants<>+192(SB), Y4, Y6
+	VFMADD213PS  gateConstants<>+224(SB), Y3, Y5
+	VFMADD213PS  gateConstants<>+224(SB), Y4, Y6
+	VFMADD213PS  gateConstants<>+256(SB), Y3, Y5
+	VFMADD213PS  gateConstants<>+256(SB), Y4, Y6
+	VBROADCASTSS gateConstants<>+288(SB), Y7
+	VBROADCASTSS gateConstants<>+288(SB), Y8
+	VFMADD213PS  gateConstants<>+320(SB), Y3, Y7
+	VFMADD213PS  gateConstants<>+320(SB), Y4, Y8
+	VFMADD213PS  gateConstants<>+352(SB), Y3, Y7
+	VFMADD213PS  gateConstants<>+352(SB), Y4, Y8
+	VFMADD213PS  gateConstants<>+384(SB), Y3, Y7
+	VFMADD213PS  gateConstants<>+384(SB), Y4, Y8
+	VDIVPS       Y7, Y5, Y5
+	VDIVPS       Y8, Y6, Y6
+	VMULPS       Y5, Y1, Y1
+	VMULPS       Y6, Y2, Y2
+	VBROADCASTSS gateConstants<>+416(SB), Y3
+	VFMADD213PS  Y3, Y3, Y1
+	VFMADD213PS  Y3, Y3, Y2
+	VMASKMOVPS   Y1, Y0, (AX)(R13*1)
+	VMASKMOVPS   Y2, Y0, (R10)(R13*1)
+	VMASKMOVPS   (R11)(R13*1), Y0, Y4
+	VMASKMOVPS   (R12)(R13*1), Y0, Y3
+	VFMADD231PS  Y2, Y4, Y3
+	VBROADCASTSS gateConstants<>+0(SB), Y2
+	VMINPS       Y3, Y2, Y3
+	VBROADCASTSS gateConstants<>+32(SB), Y2
+	VMAXPS       Y3, Y2, Y3
+	VMULPS       Y3, Y3, Y2
+	VBROADCASTSS gateConstants<>+64(SB), Y4
+	VFMADD213PS  gateConstants<>+96(SB), Y2, Y4
+	VFMADD213PS  gateConstants<>+128(SB), Y2, Y4
+	VFMADD213PS  gateConstants<>+160(SB), Y2, Y4
+	VFMADD213PS  gateConstants<>+192(SB), Y2, Y4
+	VFMADD213PS  gateConstants<>+224(SB), Y2, Y4
+	VFMADD213PS  gateConstants<>+256(SB), Y2, Y4
+	VBROADCASTSS gateConstants<>+288(SB), Y5
+	VFMADD213PS  gateConstants<>+320(SB), Y2, Y5
+	VFMADD213PS  gateConstants<>+352(SB), Y2, Y5
+	VFMADD213PS  gateConstants<>+384(SB), Y2, Y5
+	VDIVPS       Y5, Y4, Y4
+	VMULPS       Y4, Y3, Y3
+	VMASKMOVPS   Y3, Y0, (R12)(R13*1)
+	VMASKMOVPS   (CX)(R13*1), Y0, Y4
+	VSUBPS       Y3, Y4, Y4
+	VFMADD231PS  Y1, Y4, Y3
+	VMASKMOVPS   Y3, Y0, (DX)(R13*1)
+
+unitsDone:
+	ADDQ R8, AX
+	ADDQ R9, CX
+	ADDQ R9, DX
+	DECQ SI
+	JNZ  window
+	VZEROUPPER
+	RET
+
+// func gruBackwardAVX2(z *float32, zs int, h0 *float32, hs int, dh *float32, carry *float32, units int, n int)
+// Requires: AVX, FMA3
+TEXT ·gruBackwardAVX2(SB), NOSPLIT, $0-64
+	MOVQ         z+0(FP), AX
+	MOVQ         h0+16(FP), CX
+	MOVQ         dh+32(FP), DX
+	MOVQ         carry+40(FP), BX
+	MOVQ         units+48(FP), SI
+	MOVQ         n+56(FP), DI
+	MOVQ         SI, R8
+	SHLQ         $0x02, R8
+	VBROADCASTSS gateConstants<>+448(SB), Y0
+
+window:
+	LEAQ (AX)(R8*1), R9
+	LEAQ (AX)(R8*2), R10
+	LEAQ (R9)(R8*2), R11
+	XORQ R12, R12
+	MOVQ SI, R13
+
+unitsFull:
+	CMPQ         R13, $0x08
+	JL           unitsRest
+	VMOVUPS      (DX)(R12*1), Y1
+	VMOVUPS      (AX)(R12*1), Y2
+	VMOVUPS      (BX)(R12*1), Y3
+	VADDPS       Y3, Y1, Y1
+	VMULPS       Y2, Y1, Y3
+	VMOVUPS      Y3, (BX)(R12*1)
+	VMOVUPS      (R11)(R12*1), Y3
+	VSUBPS       Y2, Y0, Y4
+	VMULPS       Y1, Y4, Y4
+	VMOVAPS      Y0, Y5
+	VFNMADD231PS Y3, Y3, Y5
+	VMULPS       Y5, Y4, Y4
+	VMOVUPS      Y4, (R11)(R12*1)
+	VMOVUPS      (CX)(R12*1), Y5
+	VSUBPS       Y3, Y5, Y5
+	VMULPS       Y5, Y1, Y1
+	VSUBPS       Y2, Y0, Y3
+	VMULPS       Y2, Y3, Y2
+	VMULPS       Y1, Y2, Y1
+	VMOVUPS      Y1, (AX)(R12*1)
+	VMOVUPS      (R9)(R12*1), Y1
+	VMOVUPS      (R10)(R12*1), Y2
+	VMULPS       Y4, Y1, Y3
+	VMOVUPS      Y3, (R10)(R12*1)
+	VMULPS       Y4, Y2, Y2
+	VSUBPS       Y1, Y0, Y3
+	VMULPS       Y1, Y3, Y1
+	VMULPS       Y2, Y1, Y1
+	VMOVUPS      Y1, (R9)(R12*1)
+	ADDQ         $0x20, R12
+	SUBQ         $0x08, R13
+	JMP          unitsFull
+
+unitsRest:
+	TESTQ        R13, R13
+	JZ           unitsDone
+	LEAQ         laneMasks<>+32(SB), R14
+	SHLQ         $0x02, R13
+	SUBQ         R13, R14
+	VMOVUPS      (R14), Y1
+	VMASKMOVPS   (DX)(R12*1), Y1, Y2
+	VMASKMOVPS   (AX)(R12*1), Y1, Y3
+	VMASKMOVPS   (BX)(R12*1), Y1, Y4
+	VADDPS       Y4, Y2, Y2
+	VMULPS       Y3, Y2, Y4
+	VMASKMOVPS   Y4, Y1, (BX)(R12*1)
+	VMASKMOVPS   (R11)(R12*1), Y1, Y4
+	VSUBPS       Y3, Y0, Y5
+	VMULPS       Y2, Y5, Y5
+	VMOVAPS      Y0, Y6
+	VFNMADD231PS Y4, Y4, Y6
+	VMULPS       Y6, Y5, Y5
+	VMASKMOVPS   Y5, Y1, (R11)(R12*1)
+	VMASKMOVPS   (CX)(R12*1), Y1, Y6
+	VSUBPS       Y4, Y6, Y6
+	VMULPS       Y6, Y2, Y2
+	VSUBPS       Y3, Y0, Y4
+	VMULPS       Y3, Y4, Y3
+	VMULPS       Y2, Y3, Y2
+	VMASKMOVPS   Y2, Y1, (AX)(R12*1)
+	VMASKMOVPS   (R9)(R12*1), Y1, Y2
+	VMASKMOVPS   (R10)(R12*1), Y1, Y3
+	VMULPS       Y5, Y2, Y4
+	VMASKMOVPS   Y4, Y1, (R10)(R12*1)
+	VMULPS       Y5, Y3, Y3
+	VSUBPS       Y2, Y0, Y4
+	VMULPS       Y2, Y4, Y2
+	VMULPS       Y3, Y2, Y2
+	VMASKMOVPS   Y2, Y1, (R9)(R12*1)
+
+unitsDone:
+	MOVQ zs+8(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, AX
+	MOVQ hs+24(FP), R9
+	SHLQ $0x02, R9
+	ADDQ R9, CX
+	ADDQ R8, DX
+	ADDQ R8, BX
+	DECQ DI
 	JNZ  window
 	VZEROUPPER
 	RET

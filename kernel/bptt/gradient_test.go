@@ -75,6 +75,11 @@ func TestGradientsMatchCentralDifferences(t *testing.T) {
 		{"categorical crossentropy", graph(3, lstmLayer(4), denseLayer(4, kernel.Softmax)), CategoricalCrossentropy, 5},
 		{"binary crossentropy on sequences", graph(2, seqLayer(3), denseLayer(1, kernel.Sigmoid)), BinaryCrossentropy, 5},
 		{"categorical crossentropy on sequences", graph(2, seqLayer(3), denseLayer(3, kernel.Softmax)), CategoricalCrossentropy, 4},
+		{"gru last state", graph(3, gruLayer(5)), MSE, 6},
+		{"gru one unit one feature one step", graph(1, gruLayer(1)), MSE, 1},
+		{"gru sequences", graph(2, gruSeqLayer(4), denseLayer(2, kernel.Linear)), MSE, 5},
+		{"gru over one register", graph(2, gruSeqLayer(3), gruLayer(17)), MSE, 4},
+		{"gru on lstm on gru", graph(2, gruSeqLayer(3), seqLayer(5), gruLayer(4), denseLayer(2, kernel.Sigmoid)), BinaryCrossentropy, 4},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := stirred(t, c.g, 5)

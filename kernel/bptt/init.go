@@ -10,9 +10,9 @@ import (
 )
 
 // Init returns new weights for g with the initializers that Keras gives an
-// LSTM and a Dense: glorot uniform kernels, orthogonal recurrent kernels, zero
-// biases, and 1 in the bias of the forget gates (unit_forget_bias, Jozefowicz
-// et al. 2015). The seed and g determine the weights.
+// LSTM, a GRU and a Dense: glorot uniform kernels, orthogonal recurrent kernels,
+// zero biases, and 1 in the bias of an LSTM's forget gates (unit_forget_bias,
+// Jozefowicz et al. 2015). The seed and g determine the weights.
 func Init(g kernel.Graph, seed uint64) (*kernel.Weights, error) {
 	w, err := kernel.NewWeights(g)
 	if err != nil {
@@ -21,9 +21,11 @@ func Init(g kernel.Graph, seed uint64) (*kernel.Weights, error) {
 	for i, l := range w.Layers {
 		rng := rand.New(rand.NewPCG(seed, uint64(i)))
 		units := g.Layers[i].Units
-		glorotUniform(rng, l.Kernel, g.In(i), len(l.Bias))
+		glorotUniform(rng, l.Kernel, g.In(i), len(l.Kernel)/g.In(i))
+		if g.Layers[i].Kind.Recurrent() {
+			orthogonal(rng, l.Recurrent, units, len(l.Recurrent)/units)
+		}
 		if g.Layers[i].Kind == kernel.LSTM {
-			orthogonal(rng, l.Recurrent, units, gates*units)
 			for j := gateF * units; j < (gateF+1)*units; j++ {
 				l.Bias[j] = 1
 			}
@@ -33,7 +35,7 @@ func Init(g kernel.Graph, seed uint64) (*kernel.Weights, error) {
 }
 
 // glorotUniform fills w, in×out, evenly from ±√(6/(in+out)) (Glorot and Bengio
-// 2010, eq. 16). For an LSTM Keras takes all four gates as out.
+// 2010, eq. 16). Keras takes all gates of a recurrent layer as out.
 func glorotUniform(rng *rand.Rand, w []float32, in, out int) {
 	limit := math.Sqrt(6 / float64(in+out))
 	for i := range w {

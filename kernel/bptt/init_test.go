@@ -11,13 +11,14 @@ import (
 )
 
 func TestInitDrawsKerasInitializers(t *testing.T) {
-	g := graph(14, seqLayer(33), lstmLayer(16), denseLayer(3, kernel.Linear))
+	g := graph(14, seqLayer(33), gruSeqLayer(20), lstmLayer(16), denseLayer(3, kernel.Linear))
 	w, err := Init(g, 7)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, l := range w.Layers {
-		glorot := math.Sqrt(6 / float64(g.In(i)+len(l.Bias)))
+		out := g.Layers[i].Units * max(g.Layers[i].Kind.Gates(), 1)
+		glorot := math.Sqrt(6 / float64(g.In(i)+out))
 		var top, sum, square float64
 		for _, v := range l.Kernel {
 			top = max(top, math.Abs(float64(v)))
@@ -48,24 +49,24 @@ func TestInitDrawsKerasInitializers(t *testing.T) {
 }
 
 func TestInitRecurrentKernelIsOrthogonal(t *testing.T) {
-	for _, units := range []int{1, 2, 33, 128} {
-		w, err := Init(graph(2, lstmLayer(units)), 3)
+	for _, layer := range []kernel.Layer{lstmLayer(1), lstmLayer(2), lstmLayer(33), lstmLayer(128), gruLayer(1), gruLayer(33)} {
+		w, err := Init(graph(2, layer), 3)
 		if err != nil {
 			t.Fatal(err)
 		}
-		u := w.Layers[0].Recurrent
+		u, units, wide := w.Layers[0].Recurrent, layer.Units, layer.Kind.Gates()*layer.Units
 		for i := range units {
 			for j := range i + 1 {
 				var dot float64
-				for k := range 4 * units {
-					dot += float64(u[i*4*units+k]) * float64(u[j*4*units+k])
+				for k := range wide {
+					dot += float64(u[i*wide+k]) * float64(u[j*wide+k])
 				}
 				want := 0.0
 				if i == j {
 					want = 1
 				}
 				if math.Abs(dot-want) > 1e-6 {
-					t.Fatalf("%d units: rows %d and %d have product %v, want %v", units, i, j, dot, want)
+					t.Fatalf("%v of %d units: rows %d and %d have product %v, want %v", layer.Kind, units, i, j, dot, want)
 				}
 			}
 		}

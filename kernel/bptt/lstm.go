@@ -11,15 +11,15 @@ type lstm struct {
 	steps     int
 	sequences bool
 
-	x    []float32 // the input, not ours: [steps][n][in]
-	z    []float32 // [steps][n][4·units]: gate activations, after backward ∂L/∂z
-	c, h []float32 // [steps][n][units]
-	tc   []float32 // tanh(c), likewise
+	x []float32 // the input, not ours: [steps][n][in]
+	z []float32 // [steps][n][4·units]: gate activations, after backward ∂L/∂z
+	// c and h are [steps+1][n][units], from the state before the first step.
+	c, h []float32
+	tc   []float32 // [steps][n][units], tanh(c) after each step
 	// dh is ∂L/∂h: [steps][n][units] if the layer above sees every step,
 	// [n][units] of the current step if it sees the last one only.
-	dh   []float32
-	dc   []float32 // [n][units], ∂L/∂c of the current step
-	zero []float32 // [n][units], the state before the first step
+	dh []float32
+	dc []float32 // [n][units], ∂L/∂c of the current step
 }
 
 func newLSTM(p tensors, in, units, steps, rows int, sequences bool) *lstm {
@@ -27,8 +27,8 @@ func newLSTM(p tensors, in, units, steps, rows int, sequences bool) *lstm {
 	l := &lstm{
 		p: p, in: in, units: units, steps: steps, sequences: sequences,
 		z: make([]float32, steps*gates*state),
-		c: make([]float32, steps*state), h: make([]float32, steps*state), tc: make([]float32, steps*state),
-		dh: make([]float32, state), dc: make([]float32, state), zero: make([]float32, state),
+		c: make([]float32, (steps+1)*state), h: make([]float32, (steps+1)*state), tc: make([]float32, steps*state),
+		dh: make([]float32, state), dc: make([]float32, state),
 	}
 	if sequences {
 		l.dh = make([]float32, steps*state)
@@ -41,6 +41,25 @@ func step(buf []float32, t, n, width int) []float32 {
 	return buf[t*n*width : (t+1)*n*width]
 }
 
+func (l *lstm) stateLen() int { return 2 * l.units }
+
+func (l *lstm) begin(i int, state []float32) {
+	h, c := halves(state)
+	setState(l.h[i*l.units:][:l.units], h)
+	setState(l.c[i*l.units:][:l.units], c)
+}
+
+func (l *lstm) end(i, n int, state []float32) {
+	h, c := halves(state)
+	copy(h, step(l.h, l.steps, n, l.units)[i*l.units:])
+	copy(c, step(l.c, l.steps, n, l.units)[i*l.units:])
+}
+
+// halves are the hidden and the cell state in an LSTM's state, nil for nil.
+func halves(state []float32) (h, c []float32) {
+	return state[:len(state)/2], state[len(state)/2:]
+}
+
 // forward runs n windows and returns the hidden states that the layer above
 // sees.
 func (l *lstm) forward(w *weights, x []float32, n int) []float32 {
@@ -51,20 +70,15 @@ func (l *lstm) forward(w *weights, x []float32, n int) []float32 {
 	mul(mat(l.steps*n, l.in, x), mat(l.in, wide, l.p.kernel.of(w.flat)), z)
 
 	recurrent := mat(u, wide, l.p.recurrent.of(w.flat))
-	c := l.zero
 	for t := range l.steps {
 		zt := step(l.z, t, n, wide)
-		if t > 0 {
-			mul(mat(n, u, step(l.h, t-1, n, u)), recurrent, mat(n, wide, zt))
-		}
-		next := step(l.c, t, n, u)
-		gatesForward(zt, c[:n*u], next, step(l.tc, t, n, u), step(l.h, t, n, u), u)
-		c = next
+		mul(mat(n, u, step(l.h, t, n, u)), recurrent, mat(n, wide, zt))
+		gatesForward(zt, step(l.c, t, n, u), step(l.c, t+1, n, u), step(l.tc, t, n, u), step(l.h, t+1, n, u), u)
 	}
 	if l.sequences {
-		return l.h[:l.steps*n*u]
+		return l.h[n*u : (l.steps+1)*n*u]
 	}
-	return step(l.h, l.steps-1, n, u)
+	return step(l.h, l.steps, n, u)
 }
 
 // gatesForward turns the pre-activations z of one step into activations and
@@ -124,11 +138,8 @@ func (l *lstm) backward(w *weights, grad, dx []float32, n int) {
 	recurrentT := mat(wide, u, l.p.recurrent.of(w.transposed))
 	clear(l.dc)
 	for t := l.steps - 1; t >= 0; t-- {
-		zt, c0 := step(l.z, t, n, wide), l.zero[:n*u]
-		if t > 0 {
-			c0 = step(l.c, t-1, n, u)
-		}
-		gatesBackward(zt, c0, step(l.tc, t, n, u), l.dhAt(t, n), l.dc, u)
+		zt := step(l.z, t, n, wide)
+		gatesBackward(zt, step(l.c, t, n, u), step(l.tc, t, n, u), l.dhAt(t, n), l.dc, u)
 		if t > 0 {
 			dh := l.dhAt(t-1, n)
 			if !l.sequences {
@@ -140,9 +151,7 @@ func (l *lstm) backward(w *weights, grad, dx []float32, n int) {
 
 	all := l.steps * n
 	dz := mat(all, wide, l.z)
-	if l.steps > 1 { // else its gradient stays zero
-		mulT(mat(all-n, u, l.h), mat(all-n, wide, l.z[n*wide:]), mat(u, wide, l.p.recurrent.of(grad)))
-	}
+	mulT(mat(all, u, l.h), dz, mat(u, wide, l.p.recurrent.of(grad)))
 	mulT(mat(all, l.in, l.x), dz, mat(l.in, wide, l.p.kernel.of(grad)))
 	sumRows(l.p.bias.of(grad), dz)
 	if dx != nil {

@@ -20,11 +20,6 @@ func newPackedWeights(in, units int, first bool) *packedWeights {
 	return p
 }
 
-// whole is the span of kernel, recurrent kernel and bias, which layout places
-// one after another: the rows of one matrix.
-func (t tensors) whole() span { return span{t.kernel.lo, t.bias.hi} }
-
-// pack renews the forward weights, or those of the backward pass.
 func (p *packedWeights) pack(flat []float32, t tensors, units int, backward bool) {
 	wide := gates * units
 	if !backward {
@@ -42,37 +37,37 @@ func (p *packedWeights) pack(flat []float32, t tensors, units int, backward bool
 // the gradient of all weights are one product.
 type packedLSTM struct {
 	p         tensors
-	index     int // of the layer
+	w         *packedWeights
 	in, units int
 	steps     int
 	sequences bool
 
 	// xh is [steps+1][n][xs]: x at inAt, h at hAt, 1 behind it. The last step
 	// has h only.
-	xh           []float32
-	inAt, hAt    int
-	xs           int
-	z            []float32 // [steps][n][zs]: gate activations, after backward ∂L/∂z
-	zs           int
-	c, tc        []float32 // [steps][n][units]
-	h            []float32 // what the layer above sees: [steps][n][units] or [n][units]
-	dh, dc, zero []float32 // as in lstm
+	xh        []float32
+	inAt, hAt int
+	xs        int
+	z         []float32 // [steps][n][zs]: gate activations, after backward ∂L/∂z
+	zs        int
+	c, tc     []float32 // as in lstm
+	h         []float32 // what the layer above sees: [steps][n][units] or [n][units]
+	dh, dc    []float32 // as in lstm
 }
 
-func newPackedLSTM(p tensors, index, in, units, steps, rows int, sequences bool) *packedLSTM {
+func newPackedLSTM(p tensors, w *packedWeights, in, units, steps, rows int, sequences bool) *packedLSTM {
 	state, seen := rows*units, rows*units
 	if sequences {
 		seen *= steps
 	}
-	l := &packedLSTM{p: p, index: index, in: in, units: units, steps: steps, sequences: sequences}
+	l := &packedLSTM{p: p, w: w, in: in, units: units, steps: steps, sequences: sequences}
 	l.hAt = ceilDiv(in, 16) * 16 // whole cache lines of h
 	l.inAt = l.hAt - in
 	l.xs, l.zs = rowStride(l.hAt+units+1), rowStride(gates*units)
 	l.xh = make([]float32, (steps+1)*rows*l.xs)
 	l.z = make([]float32, steps*rows*l.zs)
-	l.c, l.tc = make([]float32, steps*state), make([]float32, steps*state)
+	l.c, l.tc = make([]float32, (steps+1)*state), make([]float32, steps*state)
 	l.h, l.dh = make([]float32, seen), make([]float32, seen)
-	l.dc, l.zero = make([]float32, state), make([]float32, state)
+	l.dc = make([]float32, state)
 	return l
 }
 
@@ -87,23 +82,32 @@ func rowStride(n int) int {
 	return s
 }
 
-func (l *packedLSTM) forward(w *weights, x []float32, n int) []float32 {
+func (l *packedLSTM) stateLen() int { return 2 * l.units }
+
+func (l *packedLSTM) begin(i int, state []float32) {
+	h, c := halves(state)
+	setState(l.xh[i*l.xs+l.hAt:][:l.units], h)
+	setState(l.c[i*l.units:][:l.units], c)
+}
+
+func (l *packedLSTM) end(i, n int, state []float32) {
+	h, c := halves(state)
+	copy(h, l.xh[(l.steps*n+i)*l.xs+l.hAt:])
+	copy(c, step(l.c, l.steps, n, l.units)[i*l.units:])
+}
+
+func (l *packedLSTM) forward(_ *weights, x []float32, n int) []float32 {
 	all := l.steps * n
 	for r := range all {
 		row := l.xh[r*l.xs:][:l.xs]
 		copy(row[l.inAt:l.hAt], x[r*l.in:])
 		row[l.hAt+l.units] = 1
 	}
-	for r := range n {
-		clear(l.xh[r*l.xs+l.hAt:][:l.units])
-	}
-	u, c := l.units, l.zero
+	u := l.units
 	for t := range l.steps {
 		zt := l.zAt(t, n)
-		w.packed[l.index].forward.Mul(n, l.xh[t*n*l.xs+l.inAt:], l.xs, zt, l.zs, false)
-		next := step(l.c, t, n, u)
-		forwardGates(zt, l.zs, c, next, step(l.tc, t, n, u), l.xh[(t+1)*n*l.xs+l.hAt:], l.xs, u, n)
-		c = next
+		l.w.forward.Mul(n, l.xh[t*n*l.xs+l.inAt:], l.xs, zt, l.zs, false)
+		forwardGates(zt, l.zs, step(l.c, t, n, u), step(l.c, t+1, n, u), step(l.tc, t, n, u), l.xh[(t+1)*n*l.xs+l.hAt:], l.xs, u, n)
 	}
 	seen := l.xh[n*l.xs:]
 	if !l.sequences {
@@ -130,22 +134,19 @@ func (l *packedLSTM) upstream(n int) []float32 {
 // left them, and enough to outweigh reading and writing the gradient.
 const gradientRows = 200
 
-func (l *packedLSTM) backward(w *weights, grad, dx []float32, n int) {
-	u, packed := l.units, w.packed[l.index]
+func (l *packedLSTM) backward(_ *weights, grad, dx []float32, n int) {
+	u := l.units
 	clear(l.dc)
 	dh := l.upstream(n)
 	end := l.steps // of the steps that are not in grad yet
 	for t := l.steps - 1; t >= 0; t-- {
-		at, before, c0 := dh, dh, l.zero
+		at, before := dh, dh
 		if l.sequences {
 			at, before = step(dh, t, n, u), step(dh, max(t-1, 0), n, u)
 		}
+		backwardGates(l.zAt(t, n), l.zs, step(l.c, t, n, u), step(l.tc, t, n, u), at, l.dc, u, n)
 		if t > 0 {
-			c0 = step(l.c, t-1, n, u)
-		}
-		backwardGates(l.zAt(t, n), l.zs, c0, step(l.tc, t, n, u), at, l.dc, u, n)
-		if t > 0 {
-			packed.recurrent.Mul(n, l.zAt(t, n), l.zs, before, u, l.sequences)
+			l.w.recurrent.Mul(n, l.zAt(t, n), l.zs, before, u, l.sequences)
 		}
 		if t == 0 || (end-t)*n >= gradientRows {
 			gemm.TransMul(l.in+u+1, gates*u, (end-t)*n, l.xh[t*n*l.xs+l.inAt:], l.xs, l.zAt(t, n), l.zs, l.p.whole().of(grad), gates*u, end < l.steps)
@@ -153,6 +154,6 @@ func (l *packedLSTM) backward(w *weights, grad, dx []float32, n int) {
 		}
 	}
 	if dx != nil {
-		packed.input.Mul(l.steps*n, l.z, l.zs, dx, l.in, false)
+		l.w.input.Mul(l.steps*n, l.z, l.zs, dx, l.in, false)
 	}
 }

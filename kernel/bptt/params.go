@@ -14,6 +14,10 @@ func (s span) of(flat []float32) []float32 { return flat[s.lo:s.hi] }
 // tensors are the parameters of one layer. A Dense layer's recurrent is empty.
 type tensors struct{ kernel, recurrent, bias span }
 
+// whole is the span of all three, which layout places one after another: the
+// rows of one matrix.
+func (t tensors) whole() span { return span{t.kernel.lo, max(t.recurrent.hi, t.bias.hi)} }
+
 func (t tensors) each() [3]span { return [...]span{t.kernel, t.recurrent, t.bias} }
 
 // layout places the parameters of g's layers one after another.
@@ -23,8 +27,14 @@ func layout(w *kernel.Weights) (layers []tensors, size int) {
 		size = s.hi
 		return s
 	}
-	for _, l := range w.Layers {
-		layers = append(layers, tensors{place(l.Kernel), place(l.Recurrent), place(l.Bias)})
+	for i, l := range w.Layers {
+		t := tensors{kernel: place(l.Kernel)}
+		if w.Graph.Layers[i].Kind == kernel.GRU { // where its two products read their biases
+			t.bias, t.recurrent = place(l.Bias), place(l.Recurrent)
+		} else {
+			t.recurrent, t.bias = place(l.Recurrent), place(l.Bias)
+		}
+		layers = append(layers, t)
 	}
 	return layers, size
 }
@@ -36,9 +46,27 @@ type weights struct {
 	// transposed holds, where flat has a kernel, that kernel transposed: what
 	// the products of the backward pass need.
 	transposed []float32
-	// packed are those of LSTM layers where products run in assembly, instead of
-	// transposed; nil otherwise.
-	packed []*packedWeights
+	// packed are those of recurrent layers where products run in assembly, instead
+	// of transposed; nil otherwise.
+	packed []packer
+}
+
+// A packer is the weights of one recurrent layer as gemm wants its right operands.
+type packer interface {
+	// pack renews those of the forward pass, or those of the backward pass.
+	pack(flat []float32, t tensors, units int, backward bool)
+}
+
+// newPacker returns nil for a layer that has none.
+func newPacker(g kernel.Graph, layer int) packer {
+	in, units, first := g.In(layer), g.Layers[layer].Units, layer == 0
+	switch g.Layers[layer].Kind {
+	case kernel.LSTM:
+		return newPackedWeights(in, units, first)
+	case kernel.GRU:
+		return newPackedGRUWeights(in, units, first)
+	}
+	return nil
 }
 
 // load copies w's parameters into flat.

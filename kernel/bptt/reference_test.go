@@ -37,6 +37,10 @@ func referenceOutput(g kernel.Graph, p params64, window []float32) [][]float64 {
 			rows = referenceLSTM(l, p[i], rows)
 			continue
 		}
+		if l.Kind == kernel.GRU {
+			rows = referenceGRU(l, p[i], rows)
+			continue
+		}
 		for t := range rows {
 			rows[t] = referenceDense(l, p[i], rows[t])
 		}

@@ -29,7 +29,7 @@ func eachTier(t *testing.T, test func(t *testing.T)) {
 }
 
 func TestBatchAllocatesNothing(t *testing.T) {
-	g := graph(14, seqLayer(128), lstmLayer(40), denseLayer(1, kernel.Linear))
+	g := graph(14, seqLayer(128), gruSeqLayer(24), lstmLayer(40), denseLayer(1, kernel.Linear))
 	src := randomWindows(g, MSE, 40, 5, 1)
 	eachTier(t, func(t *testing.T) {
 		e := start(t, Config{ClipNorm: 1}, mustInit(g), src)

@@ -32,6 +32,33 @@ func backwardGates(z []float32, zs int, c0, tc, dh, dc []float32, u, n int) {
 	}
 }
 
+// forwardGRU is gruForward.
+func forwardGRU(z []float32, zs int, h0, h []float32, hs, u, n int) {
+	_, _, _ = z[(n-1)*zs+gruCols*u-1], h0[(n-1)*hs+u-1], h[(n-1)*hs+u-1]
+	switch {
+	case simd.AVX512:
+		gruForwardAVX512(&z[0], zs, &h0[0], &h[0], hs, u, n)
+	case simd.AVX2:
+		gruForwardAVX2(&z[0], zs, &h0[0], &h[0], hs, u, n)
+	default:
+		gruForward(z, zs, h0, h, hs, u, n)
+	}
+}
+
+// backwardGRU is gruBackward.
+func backwardGRU(z []float32, zs int, h0 []float32, hs int, dh, carry []float32, u, n int) {
+	_, _ = z[(n-1)*zs+gruCols*u-1], h0[(n-1)*hs+u-1]
+	_, _ = dh[n*u-1], carry[n*u-1]
+	switch {
+	case simd.AVX512:
+		gruBackwardAVX512(&z[0], zs, &h0[0], hs, &dh[0], &carry[0], u, n)
+	case simd.AVX2:
+		gruBackwardAVX2(&z[0], zs, &h0[0], hs, &dh[0], &carry[0], u, n)
+	default:
+		gruBackward(z, zs, h0, hs, dh, carry, u, n)
+	}
+}
+
 // updateAdam is updateAdamGeneric, to the bit.
 func updateAdam(p, g, m, v []float32, b1, b2, step, epsilon float32) {
 	n := len(p)
@@ -77,6 +104,18 @@ func gatesBackwardAVX512(z *float32, zs int, c0, tc, dh, dc *float32, units, n i
 
 //go:noescape
 func gatesBackwardAVX2(z *float32, zs int, c0, tc, dh, dc *float32, units, n int)
+
+//go:noescape
+func gruForwardAVX512(z *float32, zs int, h0, h *float32, hs, units, n int)
+
+//go:noescape
+func gruForwardAVX2(z *float32, zs int, h0, h *float32, hs, units, n int)
+
+//go:noescape
+func gruBackwardAVX512(z *float32, zs int, h0 *float32, hs int, dh, carry *float32, units, n int)
+
+//go:noescape
+func gruBackwardAVX2(z *float32, zs int, h0 *float32, hs int, dh, carry *float32, units, n int)
 
 //go:noescape
 func adamAVX512(p, grad, m, v *float32, n int, b1, b2, step, epsilon float32)

@@ -1,11 +1,8 @@
 package bptt
 
-import (
-	"github.com/sandpiper-edge/sandpiper/kernel"
-	"github.com/sandpiper-edge/sandpiper/kernel/bptt/gemm"
-)
+import "github.com/sandpiper-edge/sandpiper/kernel"
 
-// A layer is a lstm or a dense. n is the number of windows at hand.
+// A layer is a recurrent one or a dense. n is the number of windows at hand.
 type layer interface {
 	// forward returns the output for the input x; it reads x until backward.
 	forward(w *weights, x []float32, n int) []float32
@@ -13,6 +10,27 @@ type layer interface {
 	upstream(n int) []float32
 	// backward sets the layer's part of grad, and dx to ∂L/∂x unless it is nil.
 	backward(w *weights, grad, dx []float32, n int)
+}
+
+// A recurrent layer carries a state from step to step. Its forward pass starts
+// from what begin sets for each of the n windows.
+type recurrent interface {
+	layer
+	// stateLen is how many values the state of a window has.
+	stateLen() int
+	// begin sets the state before the first step of window i; nil is zero.
+	begin(i int, state []float32)
+	// end gives the state after the last step of window i of n.
+	end(i, n int, state []float32)
+}
+
+// setState sets a part of a layer's initial state; nil is zero.
+func setState(part, state []float32) {
+	if state == nil {
+		clear(part)
+		return
+	}
+	copy(part, state)
 }
 
 // A shard is the outcome of one part of a batch.
@@ -29,14 +47,15 @@ type worker struct {
 	steps, features  int
 	outRows, outputs int // output rows a window, values a row
 	layers           []layer
-	x, y             []float32 // [step][window][feature], [row][window][output]
-	window, target   []float32 // one of the Source
-	weights          []float32 // [window], if the Source is Weighted
+	recurrent        []recurrent // those of layers that are
+	x, y             []float32   // [step][window][feature], [row][window][output]
+	window, target   []float32   // one of the Source
+	weights          []float32   // [window], if the Source is Weighted
 	weighted         bool
 }
 
 // newWorker makes a worker for shards of up to rows windows.
-func newWorker(cfg *Config, g kernel.Graph, layers []tensors, steps, rows int) *worker {
+func newWorker(cfg *Config, g kernel.Graph, layers []tensors, packed []packer, steps, rows int) *worker {
 	k := &worker{
 		cfg: cfg, steps: steps, features: g.Features, outputs: g.Outputs(), outRows: g.OutputLen(steps) / g.Outputs(),
 	}
@@ -46,18 +65,34 @@ func newWorker(cfg *Config, g kernel.Graph, layers []tensors, steps, rows int) *
 	k.y = make([]float32, rows*len(k.target))
 	k.weights = make([]float32, rows)
 	for i, l := range g.Layers {
-		switch {
-		case l.Kind == kernel.LSTM && gemm.Accelerated():
-			k.layers = append(k.layers, newPackedLSTM(layers[i], i, g.In(i), l.Units, steps, rows, l.Sequences))
-		case l.Kind == kernel.LSTM:
-			k.layers = append(k.layers, newLSTM(layers[i], g.In(i), l.Units, steps, rows, l.Sequences))
-		default:
-			d := newDense(layers[i], g.In(i), l, rows, k.outRows)
-			d.logits = i == len(g.Layers)-1 && ofLogits(cfg.Loss)
-			k.layers = append(k.layers, d)
+		if l.Kind.Recurrent() {
+			var p packer
+			if packed != nil {
+				p = packed[i]
+			}
+			r := newRecurrent(l, layers[i], p, g.In(i), steps, rows)
+			k.layers, k.recurrent = append(k.layers, r), append(k.recurrent, r)
+			continue
 		}
+		d := newDense(layers[i], g.In(i), l, rows, k.outRows)
+		d.logits = i == len(g.Layers)-1 && ofLogits(cfg.Loss)
+		k.layers = append(k.layers, d)
 	}
 	return k
+}
+
+// newRecurrent makes layer l, on packed weights unless they are nil.
+func newRecurrent(l kernel.Layer, p tensors, packed packer, in, steps, rows int) recurrent {
+	switch w := packed.(type) {
+	case *packedWeights:
+		return newPackedLSTM(p, w, in, l.Units, steps, rows, l.Sequences)
+	case *packedGRUWeights:
+		return newPackedGRU(p, w, in, l.Units, steps, rows, l.Sequences)
+	}
+	if l.Kind == kernel.GRU {
+		return newGRU(p, in, l.Units, steps, rows, l.Sequences)
+	}
+	return newLSTM(p, in, l.Units, steps, rows, l.Sequences)
 }
 
 // evaluate reads the windows of src that indices name, runs them, and sets
@@ -66,6 +101,11 @@ func newWorker(cfg *Config, g kernel.Graph, layers []tensors, steps, rows int) *
 func (k *worker) evaluate(out *shard, w *weights, src Source, indices []int, terms int) {
 	n := len(indices)
 	k.read(src, indices)
+	for _, l := range k.recurrent {
+		for i := range n {
+			l.begin(i, nil)
+		}
+	}
 	v := k.x[:n*len(k.window)]
 	for _, l := range k.layers {
 		v = l.forward(w, v, n)

@@ -213,6 +213,103 @@ func gatesBackward(v *isa) {
 	end()
 }
 
+// gruForward is bptt's.
+func gruForward(v *isa) {
+	TEXT("gruForward"+v.suffix, NOSPLIT, "func(z *float32, zs int, h0, h *float32, hs, units, n int)")
+	z, h0, h, units, n := param("z"), param("h0"), param("h"), param("units"), param("n")
+	wide := GP64()
+	MOVQ(units, wide)
+	SHLQ(operand.U8(2), wide)
+	zs, hs := stride("zs"), stride("hs")
+	Label("window")
+	zr, za, zg := GP64(), GP64(), GP64()
+	LEAQ(operand.Mem{Base: z, Index: wide, Scale: 1}, zr)
+	LEAQ(operand.Mem{Base: z, Index: wide, Scale: 2}, za)
+	LEAQ(operand.Mem{Base: zr, Index: wide, Scale: 2}, zg)
+	v.inLanes("units", units, func(off reg.GPVirtual, m mask) {
+		gates, g, before := v.vecs(2), v.vec(), v.vec()
+		places := []operand.Mem{element(z, off), element(zr, off)}
+		for i, p := range places {
+			v.load(p, m, gates[i])
+		}
+		v.activate(gates, []bool{true, true})
+		for i, p := range places {
+			v.store(gates[i], m, p)
+		}
+		v.load(element(za, off), m, before)
+		v.load(element(zg, off), m, g)
+		VFMADD231PS(gates[1], before, g)
+		v.tanh(g)
+		v.store(g, m, element(zg, off))
+		v.load(element(h0, off), m, before)
+		VSUBPS(g, before, before)
+		VFMADD231PS(gates[0], before, g)
+		v.store(g, m, element(h, off))
+	})
+	ADDQ(zs, z)
+	ADDQ(hs, h0)
+	ADDQ(hs, h)
+	DECQ(n)
+	JNZ(operand.LabelRef("window"))
+	end()
+}
+
+// gruBackward is bptt's.
+func gruBackward(v *isa) {
+	TEXT("gruBackward"+v.suffix, NOSPLIT, "func(z *float32, zs int, h0 *float32, hs int, dh, carry *float32, units, n int)")
+	z, h0, dh, carry, units, n := param("z"), param("h0"), param("dh"), param("carry"), param("units"), param("n")
+	wide := GP64()
+	MOVQ(units, wide)
+	SHLQ(operand.U8(2), wide)
+	one := v.constant("one")
+	Label("window")
+	zr, za, zg := GP64(), GP64(), GP64()
+	LEAQ(operand.Mem{Base: z, Index: wide, Scale: 1}, zr)
+	LEAQ(operand.Mem{Base: z, Index: wide, Scale: 2}, za)
+	LEAQ(operand.Mem{Base: zr, Index: wide, Scale: 2}, zg)
+	v.inLanes("units", units, func(off reg.GPVirtual, m mask) {
+		read := func(base reg.Register) reg.VecVirtual {
+			r := v.vec()
+			v.load(element(base, off), m, r)
+			return r
+		}
+		times := func(x, y reg.VecVirtual) reg.VecVirtual {
+			r := v.vec()
+			VMULPS(x, y, r)
+			return r
+		}
+		// rest is 1 − x.
+		rest := func(x reg.VecVirtual) reg.VecVirtual {
+			r := v.vec()
+			VSUBPS(x, one, r)
+			return r
+		}
+		d, update := read(dh), read(z)
+		VADDPS(read(carry), d, d)
+		v.store(times(update, d), m, element(carry, off))
+		g := read(zg)
+		dg := times(d, rest(update))
+		slope := v.vec() // of the tanh: 1 − g²
+		VMOVAPS(one, slope)
+		VFNMADD231PS(g, g, slope)
+		VMULPS(slope, dg, dg)
+		v.store(dg, m, element(zg, off))
+		before := read(h0)
+		VSUBPS(g, before, before)
+		v.store(times(times(before, d), times(update, rest(update))), m, element(z, off))
+		r, a := read(zr), read(za)
+		v.store(times(dg, r), m, element(za, off))
+		v.store(times(times(dg, a), times(r, rest(r))), m, element(zr, off))
+	})
+	ADDQ(stride("zs"), z)
+	ADDQ(stride("hs"), h0)
+	ADDQ(wide, dh)
+	ADDQ(wide, carry)
+	DECQ(n)
+	JNZ(operand.LabelRef("window"))
+	end()
+}
+
 // adam rounds as the plain Go: products and sums apart.
 func adam(v *isa) {
 	TEXT("adam"+v.suffix, NOSPLIT, "func(p, grad, m, v *float32, n int, b1, b2, step, epsilon float32)")

@@ -30,6 +30,8 @@ func main() {
 		for _, v := range []*isa{avx512, avx2} {
 			gatesForward(v)
 			gatesBackward(v)
+			gruForward(v)
+			gruBackward(v)
 			adam(v)
 			addTo(v)
 		}
