@@ -58,6 +58,41 @@ func testFitIsTheSameOnOneAndTwoCores(t *testing.T) {
 	}
 }
 
+// Everything that has to do with updates, over parameters of several ranges.
+func TestEveryOptimizerIsTheSameOnOneAndTwoCores(t *testing.T) {
+	g := graph(3, lstmLayer(60), denseLayer(2, kernel.Linear))
+	train, val := randomWindows(g, MSE, 21, 3, 1), randomWindows(g, MSE, 5, 3, 2)
+	weights := make([]float32, 21)
+	for i := range weights {
+		weights[i] = float32(i%4) / 2
+	}
+	for _, cfg := range updating {
+		cfg.Epochs, cfg.BatchSize = 2, 8
+		run := func(cores int) (*kernel.Weights, []Epoch) {
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(cores))
+			return fitted(t, g, weighted{train, weights}, val, cfg)
+		}
+		one, epochs := run(1)
+		two, same := run(2)
+		if diff := cmp.Diff(one, two); diff != "" {
+			t.Errorf("%s: weights on two cores differ: %.300s", cfg.Optimizer, diff)
+		}
+		if diff := cmp.Diff(epochs, same, ignoreTook); diff != "" {
+			t.Errorf("%s: history on two cores differs: %s", cfg.Optimizer, diff)
+		}
+	}
+}
+
+// updating are configurations in which every kind of update is made.
+var updating = []Config{
+	{Optimizer: SGD, Schedule: Schedule{Kind: StepDecay, Boundaries: []int{1}, Values: []float64{0.1, 0.01}}},
+	{Optimizer: SGD, Momentum: 0.9, Nesterov: true, KernelL2: 0.01, BiasL2: 0.1},
+	{Optimizer: RMSprop, WeightDecay: 0.1, ClipNorm: 0.5, Schedule: Schedule{Kind: ExponentialDecay, DecaySteps: 2, DecayRate: 0.5}},
+	{Optimizer: RMSprop, Centered: true, Momentum: 0.5, Loss: MAE},
+	{Optimizer: AdamW, Loss: Huber, RecurrentL2: 0.01, Schedule: Schedule{Kind: CosineDecay, DecaySteps: 8, WarmupSteps: 2, WarmupTarget: 0.01}},
+	{Optimizer: Adam, ClipValue: 0.01},
+}
+
 func TestEpochShuffleVisitsEveryWindowOnce(t *testing.T) {
 	f := fit{engine: &engine{cfg: Config{Seed: 8}}, order: make([]int, 50)}
 	orders := map[string]bool{}
@@ -106,6 +141,94 @@ func TestPartialLastBatchCountsByItsWindows(t *testing.T) {
 	}
 	if e := epochs[0]; math.Abs(e.Loss-want) > 1e-6*want || math.Abs(e.ValLoss-want) > 1e-6*want || e.N != 1 || e.Samples != 11 {
 		t.Errorf("epoch = %+v, want losses %v, N 1, 11 samples", e, want)
+	}
+}
+
+// The weights hardly move, so every epoch has the losses of the first weights:
+// the mean over the windows, not over batches, of weighted losses, and the
+// penalties.
+func TestHistoryHasWeightsAndPenalties(t *testing.T) {
+	g := graph(2, lstmLayer(4), denseLayer(2, kernel.Linear))
+	src := weighted{randomWindows(g, MSE, 11, 4, 6), []float32{1, 2, 0, 1, 1, 1, 1, 1, 1, 1, 40}}
+	w := mustInit(g)
+	p, penalty := toParams64(w), 0.0
+	for _, l := range p {
+		for _, v := range l[0] {
+			penalty += 0.1 * v * v
+		}
+	}
+	want := referenceLoss(MSE, g, p, src, ascending(make([]int, 11))) + penalty
+	wantVal := referenceLoss(MSE, g, p, src.windows, ascending(make([]int, 11))) + penalty
+	epochs, err := Fit(t.Context(), w, src, src.windows, Config{Epochs: 1, BatchSize: 4, Ordered: true, LearningRate: 1e-12, KernelL2: 0.1}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := epochs[0]; math.Abs(e.Loss-want) > 1e-6*want || math.Abs(e.ValLoss-wantVal) > 1e-6*want {
+		t.Errorf("epoch = %+v, want losses %v and %v", e, want, wantVal)
+	}
+	epochs, err = Fit(t.Context(), w, src, src, Config{Epochs: 1, LearningRate: 1e-12, KernelL2: 0.1}, nil)
+	if err != nil || math.Abs(epochs[0].ValLoss-want) > 1e-6*want {
+		t.Errorf("epoch = %+v, %v, want a weighted validation loss %v", epochs, err, want)
+	}
+}
+
+// Three updates an epoch, the third of a smaller batch.
+func TestScheduleCountsUpdatesOfAllEpochs(t *testing.T) {
+	g := graph(2, lstmLayer(4), denseLayer(1, kernel.Linear))
+	_, epochs := fitted(t, g, randomWindows(g, MSE, 11, 4, 6), nil, Config{
+		Epochs: 4, BatchSize: 4, Schedule: Schedule{Kind: StepDecay, Boundaries: []int{2, 7}, Values: []float64{0.3, 0.2, 0.1}},
+	})
+	for i, want := range []float64{0.3, 0.2, 0.1, 0.1} { // the last updates are 2, 5, 8 and 11
+		if epochs[i].LearningRate != want {
+			t.Errorf("learning rate of epoch %d = %v, want %v", i+1, epochs[i].LearningRate, want)
+		}
+	}
+}
+
+// No epoch improves the loss by as much as the default of min delta.
+func TestReducedRateIsThatOfTheNextEpoch(t *testing.T) {
+	g := graph(2, lstmLayer(4), denseLayer(1, kernel.Linear))
+	_, epochs := fitted(t, g, randomWindows(g, MSE, 8, 4, 6), nil, Config{Epochs: 4, LearningRate: 1e-6, Optimizer: SGD, ReduceLR: ReduceLR{Patience: 1, Factor: 0.5}})
+	for i, want := range []float64{1e-6, 1e-6, 0.5e-6, 0.25e-6} {
+		if epochs[i].LearningRate != want {
+			t.Errorf("learning rate of epoch %d = %v, want %v", i+1, epochs[i].LearningRate, want)
+		}
+	}
+}
+
+// The training loss falls for long after the validation loss was lowest.
+func TestMonitorChoosesTheLoss(t *testing.T) {
+	g := graph(2, lstmLayer(10), denseLayer(1, kernel.Linear))
+	train, val := randomWindows(g, MSE, 24, 4, 31), randomWindows(g, MSE, 24, 4, 32)
+	best := func(monitor string, start int) (best, trained int) {
+		_, epochs := fitted(t, g, train, val, Config{Epochs: 12, BatchSize: 8, LearningRate: 0.05, Patience: 3, Monitor: monitor, StartFromEpoch: start})
+		for _, e := range epochs {
+			if e.Best {
+				best = e.N
+			}
+		}
+		return best, len(epochs)
+	}
+	b, n := best("", 0)
+	if same, m := best(ValLoss, 0); same != b || m != n || n != b+3 {
+		t.Errorf("best epoch %d of %d, and %d of %d with monitor val_loss, want the same and 3 after the best", b, n, same, m)
+	}
+	if late, m := best(TrainLoss, 0); late <= b || m <= n {
+		t.Errorf("best epoch %d of %d with monitor loss, %d of %d with val_loss, want it later", late, m, b, n)
+	}
+	if never, m := best("", 12); never != 0 || m != 12 {
+		t.Errorf("best epoch %d of %d when none is looked at, want 0 of 12", never, m)
+	}
+}
+
+// Nothing is best, so nothing is restored.
+func TestRestoreBestOfNoEpochKeepsTheLast(t *testing.T) {
+	g := graph(2, lstmLayer(4), denseLayer(1, kernel.Linear))
+	train := randomWindows(g, MSE, 8, 4, 31)
+	last, _ := fitted(t, g, train, nil, Config{Epochs: 3})
+	w, _ := fitted(t, g, train, nil, Config{Epochs: 3, RestoreBest: true, StartFromEpoch: 3})
+	if diff := cmp.Diff(last, w); diff != "" {
+		t.Errorf("w is not that of the last epoch: %.300s", diff)
 	}
 }
 
@@ -230,6 +353,32 @@ func TestNaNStopsTheRunAndSaysWhere(t *testing.T) {
 	}
 }
 
+// Plain gradient descent with a rate far too high: each update overshoots by
+// more than the one before.
+func TestExplodingLossSaysWhereAndWhatToDo(t *testing.T) {
+	g := graph(2, lstmLayer(4), denseLayer(1, kernel.Linear))
+	for name, cfg := range map[string]Config{
+		"rate":    {Optimizer: SGD, LearningRate: 1e4, BatchSize: 4},
+		"penalty": {Optimizer: SGD, LearningRate: 1, KernelL2: 1e4, BatchSize: 4},
+	} {
+		w, before := mustInit(g), mustInit(g)
+		epochs, err := Fit(t.Context(), w, randomWindows(g, MSE, 200, 4, 41), nil, cfg, nil)
+		var diverged *DivergedError
+		if !errors.As(err, &diverged) || diverged.Epoch != 1 || diverged.Batch < 2 || isFinite(diverged.Loss) || len(epochs) != 0 {
+			t.Errorf("%s: Fit = %d epochs, %v, want DivergedError in epoch 1 after batch 1", name, len(epochs), err)
+			continue
+		}
+		for _, part := range []string{"epoch 1 batch ", "loss is ", "try a smaller learning rate or clipnorm"} {
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("%s: error %q has no %q", name, err, part)
+			}
+		}
+		if diff := cmp.Diff(before, w, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s: w is not as it was before: %.300s", name, diff)
+		}
+	}
+}
+
 // cancelling ends the context when a window is read for the count-th time.
 type cancelling struct {
 	Source
@@ -325,6 +474,31 @@ func TestFitRefusesWhatCannotBeTrained(t *testing.T) {
 		{"two clips", nil, good, nil, Config{ClipNorm: 1, ClipValue: 1}, ErrConfig, "only one of clipvalue"},
 		{"negative patience", nil, good, nil, Config{Patience: -1}, ErrConfig, "patience -1"},
 		{"negative shards", nil, good, nil, Config{Shards: -1}, ErrConfig, "shards -1"},
+		{"unknown optimizer", nil, good, nil, Config{Optimizer: "adma"}, ErrConfig, `optimizer "adma": want adam or adamw or sgd or rmsprop`},
+		{"unknown schedule", nil, good, nil, Config{Schedule: Schedule{Kind: "cosin"}}, ErrConfig, `schedule "cosin": want step or exponential or cosine`},
+		{"unknown monitor", nil, good, nil, Config{Monitor: "acc"}, ErrConfig, `monitor "acc": want val_loss or loss`},
+		{"monitor without data", nil, good, nil, Config{Monitor: ValLoss}, ErrConfig, "monitor val_loss: there is no validation data"},
+		{"another optimizer's setting", nil, good, nil, Config{Momentum: 0.9}, ErrConfig, `momentum is a setting of optimizer sgd and rmsprop, not of "adam"`},
+		{"another loss's setting", nil, good, nil, Config{HuberDelta: 2}, ErrConfig, `huber delta is a setting of loss huber, not of "mse"`},
+		{"another schedule's setting", nil, good, nil, Config{Schedule: Schedule{Kind: StepDecay, Alpha: 1}}, ErrConfig, `alpha is a setting of schedule cosine, not of "step"`},
+		{"no schedule's setting", nil, good, nil, Config{Schedule: Schedule{DecaySteps: 9}}, ErrConfig, `decay steps is a setting of schedule exponential and cosine, not of ""`},
+		{"reduction without patience", nil, good, nil, Config{ReduceLR: ReduceLR{Factor: 0.5}}, ErrConfig, "reduce LR has settings and no patience"},
+		{"schedule and reduction", nil, good, nil, Config{Schedule: Schedule{Kind: CosineDecay, DecaySteps: 9}, ReduceLR: ReduceLR{Patience: 2}}, ErrConfig, "take one of them"},
+		{"factor that raises", nil, good, nil, Config{ReduceLR: ReduceLR{Patience: 2, Factor: 1}}, ErrConfig, "reduce LR factor 1"},
+		{"negative decay", nil, good, nil, Config{WeightDecay: -0.1}, ErrConfig, "weight decay -0.1"},
+		{"momentum above 1", nil, good, nil, Config{Optimizer: SGD, Momentum: 1.5}, ErrConfig, "momentum 1.5"},
+		{"rho", nil, good, nil, Config{Optimizer: RMSprop, Rho: 1}, ErrConfig, "rho 1"},
+		{"infinite penalty", nil, good, nil, Config{KernelL2: math.Inf(1)}, ErrConfig, "kernel L2 +Inf"},
+		{"negative start", nil, good, nil, Config{StartFromEpoch: -1}, ErrConfig, "start from epoch -1"},
+		{"no boundaries", nil, good, nil, Config{Schedule: Schedule{Kind: StepDecay, Values: []float64{1}}}, ErrConfig, "0 boundaries and 1 values"},
+		{"as many values as boundaries", nil, good, nil, Config{Schedule: Schedule{Kind: StepDecay, Boundaries: []int{1}, Values: []float64{1}}}, ErrConfig, "1 boundaries and 1 values"},
+		{"falling boundaries", nil, good, nil, Config{Schedule: Schedule{Kind: StepDecay, Boundaries: []int{5, 5}, Values: []float64{1, 1, 1}}}, ErrConfig, "boundary 5 is out of order"},
+		{"no rate in a step", nil, good, nil, Config{Schedule: Schedule{Kind: StepDecay, Boundaries: []int{5}, Values: []float64{1, 0}}}, ErrConfig, "value 0 is no learning rate"},
+		{"no decay steps", nil, good, nil, Config{Schedule: Schedule{Kind: CosineDecay}}, ErrConfig, "decay steps 0"},
+		{"no decay rate", nil, good, nil, Config{Schedule: Schedule{Kind: ExponentialDecay, DecaySteps: 2}}, ErrConfig, "decay rate 0"},
+		{"warm-up to nothing", nil, good, nil, Config{Schedule: Schedule{Kind: CosineDecay, DecaySteps: 2, WarmupSteps: 2}}, ErrConfig, "set both or neither"},
+		{"NaN sample weight", nil, weighted{randomWindows(g, MSE, 2, 4, 1), []float32{1, float32(math.NaN())}}, nil, Config{}, ErrConfig, "training data: window 1 has weight NaN"},
+		{"negative sample weight", nil, good, weighted{randomWindows(g, MSE, 2, 4, 1), []float32{-1, 1}}, Config{}, ErrConfig, "validation data: window 0 has weight -1"},
 		{"unknown loss", nil, good, nil, Config{Loss: "mape"}, ErrConfig, `loss "mape": want mse`},
 		{"crossentropy without softmax", nil, good, nil, Config{Loss: CategoricalCrossentropy}, ErrConfig, "after activation linear, want softmax"},
 		{"wrong crossentropy", mustInit(softmax), good, nil, Config{Loss: BinaryCrossentropy}, ErrConfig, "after activation softmax, want sigmoid"},
@@ -359,6 +533,38 @@ func TestBatchLargerThanTheData(t *testing.T) {
 		_, epochs := fitted(t, g, randomWindows(g, MSE, n, 3, 61), nil, Config{Epochs: 2, BatchSize: 64})
 		if len(epochs) != 2 || epochs[1].Loss >= epochs[0].Loss {
 			t.Errorf("%d windows: %+v, want two epochs with falling loss", n, epochs)
+		}
+	}
+}
+
+// What is odd about data and still can be trained on.
+func TestOddDataTrains(t *testing.T) {
+	g := graph(2, lstmLayer(4), denseLayer(1, kernel.Linear))
+	equal := randomWindows(g, MSE, 9, 4, 1)
+	for k := range equal.y {
+		equal.y[k] = 0.5
+	}
+	constant := randomWindows(g, MSE, 9, 4, 1)
+	clear(constant.x)
+	for _, c := range []struct {
+		name string
+		src  Source
+		cfg  Config
+	}{
+		{"all targets equal", equal, Config{}},
+		{"all targets equal, mae", equal, Config{Loss: MAE}},
+		{"all targets equal, huber and rmsprop", equal, Config{Loss: Huber, Optimizer: RMSprop, Centered: true}},
+		{"all inputs equal", constant, Config{}},
+		{"batches of one window", randomWindows(g, MSE, 9, 4, 1), Config{BatchSize: 1}},
+		{"a last batch of one window", randomWindows(g, MSE, 9, 4, 1), Config{BatchSize: 4}},
+		{"windows of one step", randomWindows(g, MSE, 9, 1, 1), Config{}},
+		{"one window of one step", randomWindows(g, MSE, 1, 1, 1), Config{Optimizer: SGD, Momentum: 0.9}},
+		{"a batch without weight", weighted{randomWindows(g, MSE, 9, 4, 1), []float32{0, 0, 0, 0, 1, 1, 1, 1, 1}}, Config{BatchSize: 4, Ordered: true}},
+	} {
+		c.cfg.Epochs = 5
+		_, epochs := fitted(t, g, c.src, nil, c.cfg)
+		if first, last := epochs[0].Loss, epochs[4].Loss; !(last < first) || !isFinite(last) {
+			t.Errorf("%s: loss went from %v to %v, want it to fall", c.name, first, last)
 		}
 	}
 }

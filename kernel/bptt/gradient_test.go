@@ -71,6 +71,8 @@ func TestGradientsMatchCentralDifferences(t *testing.T) {
 		{"stacked last state", graph(3, seqLayer(5), lstmLayer(4), denseLayer(2, kernel.Linear)), MSE, 5},
 		{"stacked three", graph(2, seqLayer(3), seqLayer(5), lstmLayer(4), denseLayer(1, kernel.Linear)), MSE, 4},
 		{"stacked sequences", graph(2, seqLayer(3), seqLayer(4), denseLayer(2, kernel.Sigmoid)), MSE, 4},
+		{"mae", graph(3, lstmLayer(4), denseLayer(2, kernel.Linear)), MAE, 5},
+		{"huber", graph(3, lstmLayer(4), denseLayer(2, kernel.Sigmoid)), Huber, 5},
 		{"binary crossentropy", graph(3, lstmLayer(4), denseLayer(2, kernel.Sigmoid)), BinaryCrossentropy, 5},
 		{"categorical crossentropy", graph(3, lstmLayer(4), denseLayer(4, kernel.Softmax)), CategoricalCrossentropy, 5},
 		{"binary crossentropy on sequences", graph(2, seqLayer(3), denseLayer(1, kernel.Sigmoid)), BinaryCrossentropy, 5},
@@ -88,7 +90,11 @@ func TestGradientsMatchCentralDifferences(t *testing.T) {
 			wantLoss := referenceLoss(c.loss, c.g, toParams64(w), src, indices)
 			want := referenceGradient(c.loss, w, src, indices)
 			eachTier(t, func(t *testing.T) {
-				e := start(t, Config{Loss: c.loss, Shards: 4, BatchSize: 8}, w, src)
+				cfg := Config{Loss: c.loss, Shards: 4, BatchSize: 8}
+				if c.loss == Huber {
+					cfg.HuberDelta = referenceDelta
+				}
+				e := start(t, cfg, w, src)
 				// A full batch leaves something in every buffer. The one that counts is
 				// cut into 2, 2 and 1 windows, and the fourth shard has none.
 				e.run(src, ascending(make([]int, 7)), 7)
@@ -103,6 +109,73 @@ func TestGradientsMatchCentralDifferences(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestWeightedGradientsMatchCentralDifferences(t *testing.T) {
+	for _, c := range []struct {
+		loss string
+		g    kernel.Graph
+	}{
+		{MSE, graph(2, lstmLayer(4), denseLayer(2, kernel.Linear))},
+		{CategoricalCrossentropy, graph(2, seqLayer(3), denseLayer(3, kernel.Softmax))},
+	} {
+		w := stirred(t, c.g, 5)
+		src := weighted{randomWindows(c.g, c.loss, 7, 4, 9), []float32{1, 0.5, 9, 0, 9, 3, 1.5}}
+		indices := []int{6, 0, 3, 1, 5}
+		wantLoss := referenceLoss(c.loss, c.g, toParams64(w), src, indices)
+		want := referenceGradient(c.loss, w, src, indices)
+		e := start(t, Config{Loss: c.loss, BatchSize: 8}, w, src)
+		e.run(src, ascending(make([]int, 7)), 7)
+		if got, err := e.loss(t.Context(), src, indices); err != nil || math.Abs(got-wantLoss) > 1e-6*(1+wantLoss) {
+			t.Errorf("%s: loss = %v, %v, want %v", c.loss, got, err, wantLoss)
+		}
+		if mean := e.train(src, indices); math.Abs(mean-wantLoss) > 1e-6*(1+wantLoss) {
+			t.Errorf("%s: loss in training = %v, want %v", c.loss, mean, wantLoss)
+		}
+		for i, l := range e.layers {
+			for k, s := range l.each() {
+				compareGradient(t, fmt.Sprintf("%s: layer %d tensor %d", c.loss, i, k), s.of(e.gradient()), want[i][k])
+			}
+		}
+	}
+}
+
+// Three layers, of which the first tensor alone is more than one range.
+func TestPenaltiesAreInLossAndGradient(t *testing.T) {
+	g := graph(60, seqLayer(40), lstmLayer(3), denseLayer(2, kernel.Linear))
+	w := stirred(t, g, 5)
+	src := randomWindows(g, MSE, 6, 2, 9)
+	order := ascending(make([]int, 6))
+	plain := start(t, Config{}, w, src)
+	mse := plain.train(src, order)
+	cfg := Config{KernelL2: 0.01, RecurrentL2: 0.02, BiasL2: 0.5}
+	e := start(t, cfg, w, src)
+	lambda := func(tensor int) float64 { return [...]float64{cfg.KernelL2, cfg.RecurrentL2, cfg.BiasL2}[tensor] }
+
+	want := mse
+	for _, l := range toParams64(w) {
+		for k, tensor := range l {
+			for _, v := range tensor {
+				want += lambda(k) * v * v
+			}
+		}
+	}
+	if got, err := e.loss(t.Context(), src, order); err != nil || math.Abs(got-want) > 1e-9*want {
+		t.Errorf("loss = %v, %v, want %v", got, err, want)
+	}
+	before := append([]float32(nil), e.w.flat...)
+	if got := e.train(src, order); math.Abs(got-want) > 1e-9*want {
+		t.Errorf("loss in training = %v, want %v", got, want)
+	}
+	for i, l := range e.layers {
+		for tensor, s := range l.each() {
+			for k := s.lo; k < s.hi; k++ {
+				if d := float64(plain.gradient()[k]) + 2*lambda(tensor)*float64(before[k]) - float64(e.gradient()[k]); math.Abs(d) > 1e-7 {
+					t.Fatalf("layer %d tensor %d: gradient %d is off by %v", i, tensor, k-s.lo, d)
+				}
+			}
+		}
 	}
 }
 

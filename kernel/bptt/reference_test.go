@@ -100,6 +100,9 @@ func referenceDense(l kernel.Layer, p [3][]float64, x []float64) []float64 {
 	return y
 }
 
+// referenceDelta is the HuberDelta of referenceLoss.
+const referenceDelta = 0.4
+
 // referenceLoss is the mean loss of the given windows of src.
 func referenceLoss(kind string, g kernel.Graph, p params64, src Source, indices []int) float64 {
 	x := make([]float32, src.Steps()*g.Features)
@@ -107,12 +110,21 @@ func referenceLoss(kind string, g kernel.Graph, p params64, src Source, indices 
 	var sum, terms float64
 	for _, i := range indices {
 		src.Window(i, x, target)
+		before := sum
 		for r, row := range referenceOutput(g, p, x) {
 			for k, v := range row {
 				y := float64(target[r*len(row)+k])
 				switch kind {
 				case MSE:
 					sum += (v - y) * (v - y)
+				case MAE:
+					sum += math.Abs(v - y)
+				case Huber:
+					if d := math.Abs(v - y); d <= referenceDelta {
+						sum += d * d / 2
+					} else {
+						sum += referenceDelta*d - referenceDelta*referenceDelta/2
+					}
 				case BinaryCrossentropy:
 					sum -= y*math.Log(v) + (1-y)*math.Log(1-v)
 				case CategoricalCrossentropy:
@@ -124,6 +136,9 @@ func referenceLoss(kind string, g kernel.Graph, p params64, src Source, indices 
 			} else {
 				terms += float64(len(row))
 			}
+		}
+		if w, ok := src.(Weighted); ok {
+			sum = before + float64(w.Weight(i))*(sum-before)
 		}
 	}
 	return sum / terms
@@ -161,6 +176,14 @@ func (w *windows) Window(i int, x, y []float32) {
 	copy(y, w.y[i*w.outLen:(i+1)*w.outLen])
 }
 
+// weighted gives windows weights.
+type weighted struct {
+	*windows
+	weights []float32
+}
+
+func (w weighted) Weight(i int) float32 { return w.weights[i] }
+
 // randomWindows makes n windows for g with values in ±1 and targets that suit
 // the loss.
 func randomWindows(g kernel.Graph, kind string, n, steps int, seed uint64) *windows {
@@ -175,7 +198,7 @@ func randomWindows(g kernel.Graph, kind string, n, steps int, seed uint64) *wind
 		hot := rng.IntN(out)
 		for k := range out {
 			switch kind {
-			case MSE:
+			case MSE, MAE, Huber:
 				w.y[lo+k] = 2*rng.Float32() - 1
 			case BinaryCrossentropy:
 				w.y[lo+k] = float32(rng.IntN(2))

@@ -42,6 +42,18 @@ func TestBatchAllocatesNothing(t *testing.T) {
 	})
 }
 
+func TestNoUpdateAllocates(t *testing.T) {
+	g := graph(3, lstmLayer(50), denseLayer(1, kernel.Linear)) // two ranges of parameters
+	var src Source = weighted{randomWindows(g, MSE, 8, 3, 1), []float32{1, 1, 1, 2, 1, 1, 0, 1}}
+	order := ascending(make([]int, 8))
+	for _, cfg := range updating {
+		e := start(t, cfg, mustInit(g), src)
+		if got := testing.AllocsPerRun(3, func() { e.train(src, order) }); got != 0 {
+			t.Errorf("a batch with %s and %s allocates %v times, want 0", cfg.Optimizer, cfg.Schedule.Kind, got)
+		}
+	}
+}
+
 // plain is another implementation to gonum's eyes, so it is given whole products.
 type plain struct{ gonum.Implementation }
 
