@@ -29,7 +29,6 @@ func (p *plateau) observe(loss, rate float64) float64 {
 	}
 	if p.cooldown > 0 {
 		p.cooldown--
-		p.wait = 0
 	}
 	if !p.seen || loss < p.best-p.MinDelta {
 		p.best, p.seen, p.wait = loss, true, 0
