@@ -78,3 +78,37 @@ func BenchmarkGRUEpoch(b *testing.B) {
 		b.ReportMetric(took[k][0]*windows/batch, "best-s/epoch-"+kind)
 	}
 }
+
+// BenchmarkUpdate updates the 70,273 parameters of the reference model on one
+// core.
+func BenchmarkUpdate(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		cfg  Config
+	}{
+		{"adam", Config{}},
+		{"adamw", Config{Optimizer: AdamW}},
+		{"sgd", Config{Optimizer: SGD}},
+		{"nesterov", Config{Optimizer: SGD, Momentum: 0.9, Nesterov: true}},
+		{"rmsprop", Config{Optimizer: RMSprop}},
+		{"centered", Config{Optimizer: RMSprop, Centered: true, Momentum: 0.9}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			cfg, err := c.cfg.withDefaults(graph(8, lstmLayer(128), denseLayer(1, kernel.Linear)))
+			if err != nil {
+				b.Fatal(err)
+			}
+			const size = 4*128*(8+128+1) + 129
+			o, p, g := newOptimizer(cfg, size), make([]float32, size), make([]float32, size)
+			for k := range g {
+				g[k] = float32(k%7) - 3
+			}
+			for b.Loop() {
+				o.begin()
+				for lo := 0; lo < size; lo += rangeSize {
+					o.update(span{lo, min(lo+rangeSize, size)}, p, g)
+				}
+			}
+		})
+	}
+}

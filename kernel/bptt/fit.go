@@ -53,8 +53,8 @@ type Run struct {
 // the last batch left it. It returns an error that matches ErrDiverged if a
 // loss or a weight is not finite, w being as the last whole epoch left it; one
 // that matches ErrConfig, kernel.ErrShape or kernel.ErrNonFinite, w untouched,
-// if cfg, a size or a weight of w cannot be trained with. The epochs finished
-// come with every error.
+// if cfg, a size, a window's weight or a weight of w cannot be trained with. The
+// epochs finished come with every error.
 func Fit(ctx context.Context, w *kernel.Weights, train, val Source, cfg Config, onEpoch func(Epoch)) ([]Epoch, error) {
 	return Run{Config: cfg, OnEpoch: onEpoch}.Fit(ctx, w, train, val)
 }
@@ -291,7 +291,7 @@ func ascending(order []int) []int {
 }
 
 // Evaluate returns the mean squared error of w over the windows of src, as
-// Epoch.ValLoss of an MSE run.
+// Epoch.ValLoss of an MSE run without penalties.
 func Evaluate(w *kernel.Weights, src Source) (float64, error) {
 	if err := w.Validate(); err != nil {
 		return 0, err
