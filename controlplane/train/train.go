@@ -333,20 +333,17 @@ func (r *run) fit(ctx context.Context) (*kernel.Weights, *Training, error) {
 		val = r.val
 		t.Validation = r.val.Len()
 	}
-	best := math.Inf(1)
 	_, err = bptt.Fit(ctx, w, r.src, val, bptt.Config{
 		Epochs: r.o.Epochs, BatchSize: r.o.Batch, LearningRate: r.o.LearningRate, GlobalClipNorm: max(r.o.ClipNorm, 0),
 		Patience: r.o.Patience, RestoreBest: val != nil, Seed: r.o.Seed,
 	}, func(e bptt.Epoch) {
 		h := Epoch{Epoch: e.N, Loss: e.Loss, Seconds: e.Took.Seconds()}
 		t.Epochs = e.N
-		if val == nil {
-			t.BestEpoch = e.N
-		} else {
+		if val != nil {
 			h.ValLoss = &e.ValLoss
-			if e.ValLoss < best {
-				best, t.BestEpoch = e.ValLoss, e.N
-			}
+		}
+		if val == nil || e.Best {
+			t.BestEpoch = e.N
 		}
 		t.History = append(t.History, h)
 		r.report(Progress{Stage: Fitting, Epoch: e.N, Loss: e.Loss, ValLoss: h.ValLoss, Took: e.Took})
