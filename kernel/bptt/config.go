@@ -1,6 +1,7 @@
 package bptt
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -231,7 +232,7 @@ type setting struct {
 func checkSettings(what, name string, all []setting) error {
 	for _, s := range all {
 		if s.set && !slices.Contains(s.of, name) {
-			return fmt.Errorf("%s is a setting of %s %s, not of %q: %w", s.name, what, strings.Join(s.of, " and "), name, ErrConfig)
+			return fmt.Errorf("%s needs %s %s, not %s: %w", s.name, what, strings.Join(s.of, " or "), cmp.Or(name, "none"), ErrConfig)
 		}
 	}
 	return nil
