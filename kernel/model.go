@@ -102,7 +102,7 @@ func newInt8(t tier, q *QuantWeights) (*Model, error) {
 			if t == generic {
 				m.int8s = append(m.int8s, packInt8(ql, in, l, i == 0))
 			} else {
-				m.vectors = append(m.vectors, packVectorInt8(t, ql, in, l.Units, i == 0))
+				m.vectors = append(m.vectors, packVectorInt8(t, ql, in, l, i == 0))
 			}
 		}
 		if err := sums.check(); err != nil {
@@ -151,7 +151,7 @@ func newFloat32(t tier, w *Weights) (*Model, error) {
 			if t == generic {
 				m.floats = append(m.floats, packFloat32(lw, in, l))
 			} else {
-				m.vectors = append(m.vectors, packVectorFloat32(t, lw, in, l.Units, i == 0))
+				m.vectors = append(m.vectors, packVectorFloat32(t, lw, in, l, i == 0))
 			}
 		}
 		if err := sums.check(); err != nil {
@@ -163,7 +163,7 @@ func newFloat32(t tier, w *Weights) (*Model, error) {
 
 func newModel(t tier, g Graph, int8 bool) *Model {
 	for _, l := range g.Layers {
-		if l.Kind == GRU { // which no vector tier has
+		if l.Kind == GRU && !t.gru() {
 			t = generic
 		}
 	}

@@ -149,7 +149,7 @@ const windowRows = 8
 // of the whole one.
 func (m *Model) inputSums(s *State, window []float32, i int) []float32 {
 	l := m.vectors[0]
-	n := gates * l.padded
+	n := l.gates * l.padded
 	if s.sums == nil {
 		s.sums = make([]float32, windowRows*n)
 	}

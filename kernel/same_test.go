@@ -261,10 +261,17 @@ func TestBatchEqualsOneByOne(t *testing.T) {
 }
 
 // TestActivationsOfEveryTier puts floats of every magnitude through the gates
-// of every tier: input f is the pre-activation of all four gates of unit f.
+// of every tier: input f is the pre-activation of all gates of unit f.
 func TestActivationsOfEveryTier(t *testing.T) {
+	for _, k := range []Kind{LSTM, GRU} {
+		t.Run(k.String(), func(t *testing.T) { testActivations(t, k) })
+	}
+}
+
+func testActivations(t *testing.T, kind Kind) {
 	const n, steps, batch = 48, 64, 4 // a whole block and a half one
-	q := quantized(t, randomWeights(t, Graph{n, []Layer{{Kind: LSTM, Units: n, Sequences: true}}}, 1))
+	gates := kind.Gates()
+	q := quantized(t, randomWeights(t, Graph{n, []Layer{{Kind: kind, Units: n, Sequences: true}}}, 1))
 	l := &q.Layers[0]
 	clear(l.Kernel)
 	clear(l.Recurrent)
@@ -273,6 +280,9 @@ func TestActivationsOfEveryTier(t *testing.T) {
 		for g := range gates {
 			l.Kernel[f*gates*n+g*n+f] = 1
 			l.KernelScale[g*n+f] = 1
+		}
+		if kind == GRU { // what the reset gate multiplies
+			l.Bias[(gruGates+gateH)*n+f] = 0.5
 		}
 	}
 	windows, want, got := make([]float32, batch*steps*n), make([]float32, batch*steps*n), make([]float32, batch*steps*n)

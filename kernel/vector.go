@@ -6,11 +6,11 @@ import (
 	"unsafe"
 )
 
-// A vectorLayer is an LSTM layer of either type, packed for a vector tier.
+// A vectorLayer is a recurrent layer of either type, packed for a vector tier.
 //
 // Units are padded to 16 and go in blocks of tier.blockUnits, the last of which
 // may be a half. A block is a sequence of rows in the order they are read, each
-// 4 bytes for every gate and unit, [gate i, f, c, o][unit]:
+// 4 bytes for every gate and unit, [gate][unit]:
 //
 //	bias             float32
 //	input kernel     float32, a row for each feature           (first layer)
@@ -19,10 +19,14 @@ import (
 //	sums             int32, −128·Σw, if the tier keeps its hidden state plus 128
 //	recurrent kernel int8, a row for four k: [gate][unit][4 k]
 //	scales           float32, the recurrent kernel's over 127
+//	recurrent bias   float32, of a GRU
 //
 // A float32 model has float32 rows for both kernels and neither sums nor
-// scales. Padding is zeros: a padded unit stays at 0.
+// scales; the recurrent bias comes before its kernel. Padding is zeros: a padded
+// unit stays at 0.
 type vectorLayer struct {
+	kind        Kind
+	gates       int
 	tier        tier
 	int8        bool
 	first       bool
@@ -43,12 +47,15 @@ func alignedBytes(n int) []byte {
 
 func pad16(n int) int { return (n + 15) &^ 15 }
 
-func newVectorLayer(t tier, in, units int, first bool) *vectorLayer {
-	return &vectorLayer{tier: t, first: first, units: units, in: in, padded: pad16(units), inPadded: pad16(in)}
+func newVectorLayer(t tier, in int, l Layer, first bool) *vectorLayer {
+	return &vectorLayer{
+		kind: l.Kind, gates: l.Kind.Gates(), tier: t, first: first,
+		units: l.Units, in: in, padded: pad16(l.Units), inPadded: pad16(in),
+	}
 }
 
-func packVectorInt8(t tier, l *QuantLayer, in, units int, first bool) *vectorLayer {
-	p := newVectorLayer(t, in, units, first)
+func packVectorInt8(t tier, l *QuantLayer, in int, layer Layer, first bool) *vectorLayer {
+	p, columns := newVectorLayer(t, in, layer, first), layer.columns()
 	p.int8 = true
 	corrected := 0
 	if t.offset() {
@@ -60,10 +67,16 @@ func packVectorInt8(t tier, l *QuantLayer, in, units int, first bool) *vectorLay
 		p.recurrentAt = 1 + corrected + p.inPadded/4 + 1
 	}
 	p.rows = p.recurrentAt + corrected + p.padded/4 + 1
-	p.mem = alignedBytes(p.rows * gates * 4 * p.padded)
-	p.putFloats(0, l.Bias, 1)
+	if p.kind == GRU {
+		p.rows++
+	}
+	p.mem = alignedBytes(p.rows * p.gates * 4 * p.padded)
+	p.putFloats(0, l.Bias[:columns], 1)
+	if p.kind == GRU {
+		p.putFloats(p.rows-1, l.Bias[columns:], 1)
+	}
 	if first {
-		row := make([]float32, gates*units)
+		row := make([]float32, columns)
 		for f := range in {
 			for j := range row {
 				row[j] = float32(l.Kernel[f*len(row)+j]) * l.KernelScale[j]
@@ -73,22 +86,28 @@ func packVectorInt8(t tier, l *QuantLayer, in, units int, first bool) *vectorLay
 	} else {
 		p.putInt8(1, l.Kernel, in, p.inPadded, l.KernelScale)
 	}
-	p.putInt8(p.recurrentAt, l.Recurrent, units, p.padded, l.RecurrentScale)
+	p.putInt8(p.recurrentAt, l.Recurrent, p.units, p.padded, l.RecurrentScale)
 	return p
 }
 
-func packVectorFloat32(t tier, l *LayerWeights, in, units int, first bool) *vectorLayer {
-	p := newVectorLayer(t, in, units, first)
+func packVectorFloat32(t tier, l *LayerWeights, in int, layer Layer, first bool) *vectorLayer {
+	p, columns := newVectorLayer(t, in, layer, first), layer.columns()
 	p.recurrentAt = 1 + in
-	p.rows = p.recurrentAt + p.padded
-	p.mem = alignedBytes(p.rows * gates * 4 * p.padded)
-	p.putFloats(0, l.Bias, 1)
-	n := gates * units
-	for k := range in {
-		p.putFloats(1+k, l.Kernel[k*n:][:n], 1)
+	weights := p.recurrentAt
+	if p.kind == GRU {
+		weights++
 	}
-	for k := range units {
-		p.putFloats(p.recurrentAt+k, l.Recurrent[k*n:][:n], 1)
+	p.rows = weights + p.padded
+	p.mem = alignedBytes(p.rows * p.gates * 4 * p.padded)
+	p.putFloats(0, l.Bias[:columns], 1)
+	if p.kind == GRU {
+		p.putFloats(p.recurrentAt, l.Bias[columns:], 1)
+	}
+	for k := range in {
+		p.putFloats(1+k, l.Kernel[k*columns:][:columns], 1)
+	}
+	for k := range p.units {
+		p.putFloats(weights+k, l.Recurrent[k*columns:][:columns], 1)
 	}
 	return p
 }
@@ -100,12 +119,12 @@ func (l *vectorLayer) blockAt(unit int) int { return min(l.tier.blockUnits(), l.
 func (l *vectorLayer) offset(row, gate, unit int) int {
 	start := unit &^ (l.tier.blockUnits() - 1)
 	n := l.blockAt(start)
-	return 4 * (gates*(l.rows*start+n*row) + gate*n + unit - start)
+	return 4 * (l.gates*(l.rows*start+n*row) + gate*n + unit - start)
 }
 
 // putFloats stores a value for each gate and unit, divided by d, in a row.
 func (l *vectorLayer) putFloats(row int, v []float32, d float32) {
-	for g := range gates {
+	for g := range l.gates {
 		for u := range l.units {
 			binary.LittleEndian.PutUint32(l.mem[l.offset(row, g, u):], math.Float32bits(v[g*l.units+u]/d))
 		}
@@ -115,12 +134,12 @@ func (l *vectorLayer) putFloats(row int, v []float32, d float32) {
 // putInt8 stores an int8 kernel of in rows, padded, with its scales and, if
 // the tier wants them, its sums.
 func (l *vectorLayer) putInt8(row int, q []int8, in, padded int, scale []float32) {
-	n := gates * l.units
+	n := l.gates * l.units
 	weights := row
 	if l.tier.offset() {
 		weights++
 	}
-	for g := range gates {
+	for g := range l.gates {
 		for u := range l.units {
 			var sum int32
 			at := l.offset(weights, g, u)
@@ -193,22 +212,38 @@ func (l *vectorLayer) run(a *stepArgs, s *layerState, z []float32) {
 // to the next.
 func (l *vectorLayer) blocks(a *stepArgs, s *layerState, z []float32, unit, count, uStep int) {
 	n := max(uStep, -uStep)
-	block := l.mem[4*gates*l.rows*unit:]
-	a.blocks, a.uStep, a.wStep = count, uStep, 4*gates*l.rows*uStep
+	block := l.mem[4*l.gates*l.rows*unit:]
+	a.blocks, a.uStep, a.wStep = count, uStep, 4*l.gates*l.rows*uStep
 	if z == nil {
 		a.z, a.zStep = unsafe.Pointer(&block[0]), a.wStep
-		a.w = unsafe.Pointer(&block[4*gates*n])
+		a.w = unsafe.Pointer(&block[4*l.gates*n])
 	} else {
-		a.z, a.zStep = unsafe.Pointer(&z[gates*unit]), 4*gates*uStep
-		a.w = unsafe.Pointer(&block[4*gates*n*l.recurrentAt])
+		a.z, a.zStep = unsafe.Pointer(&z[l.gates*unit]), 4*l.gates*uStep
+		a.w = unsafe.Pointer(&block[4*l.gates*n*l.recurrentAt])
 	}
-	a.c, a.h = unsafe.Pointer(&s.c[unit/2]), unsafe.Pointer(&s.h[unit/16])
+	l.setStates(a, s, unit)
+	switch {
+	case l.kind == GRU && l.int8:
+		a.gruStepInt8(l.tier, n)
+	case l.kind == GRU:
+		a.gruStepFloat32(l.tier, n)
+	case l.int8:
+		a.stepInt8(l.tier, n)
+	default:
+		a.stepFloat32(l.tier, n)
+	}
+}
+
+// setStates points to the states of the block that starts at unit.
+func (l *vectorLayer) setStates(a *stepArgs, s *layerState, unit int) {
+	a.h = unsafe.Pointer(&s.h[unit/16])
+	if l.kind == LSTM {
+		a.c = unsafe.Pointer(&s.c[unit/2])
+	}
 	if l.int8 {
 		a.next = unsafe.Pointer(&s.bNext[unit])
-		a.stepInt8(l.tier, n)
 	} else {
 		a.next = unsafe.Pointer(&s.pNext[unit/2])
-		a.stepFloat32(l.tier, n)
 	}
 }
 
@@ -236,19 +271,24 @@ func (l *vectorLayer) step(s *layerState, x []float32, below *layerState, z []fl
 	s.p, s.pNext = s.pNext, s.p
 }
 
-// inputSums computes into z, rows of gates·padded, the sums that the first
+// inputSums computes into z, rows of l.gates·padded, the sums that the first
 // layer's steps over the rows of x start from.
 func (l *vectorLayer) inputSums(z, x []float32) {
 	rows := len(x) / l.in
-	a := &stepArgs{x: unsafe.Pointer(&x[0]), nx: l.in, rows: rows, xStep: 4 * l.in, zRow: 4 * gates * l.padded}
+	a := &stepArgs{x: unsafe.Pointer(&x[0]), nx: l.in, rows: rows, xStep: 4 * l.in, zRow: 4 * l.gates * l.padded}
 	n := l.tier.blockUnits()
 	whole, half := l.padded/n, l.padded%n
 	call := func(unit, count, units int) {
-		a.w, a.wStep = unsafe.Pointer(&l.mem[4*gates*l.rows*unit]), 4*gates*l.rows*units
-		a.z, a.zStep, a.blocks = unsafe.Pointer(&z[gates*unit]), 4*gates*units, count
-		if l.int8 {
+		a.w, a.wStep = unsafe.Pointer(&l.mem[4*l.gates*l.rows*unit]), 4*l.gates*l.rows*units
+		a.z, a.zStep, a.blocks = unsafe.Pointer(&z[l.gates*unit]), 4*l.gates*units, count
+		switch {
+		case l.kind == GRU && l.int8:
+			a.gruRowsInt8(l.tier, units)
+		case l.kind == GRU:
+			a.gruRowsFloat32(l.tier, units)
+		case l.int8:
 			a.rowsInt8(l.tier, units)
-		} else {
+		default:
 			a.rowsFloat32(l.tier, units)
 		}
 	}
@@ -290,13 +330,16 @@ func (l *vectorLayer) stepBatch(s *layerState, x []float32, xStep int, below *la
 }
 
 func (l *vectorLayer) batchBlocks(a *stepArgs, s *layerState, unit, count, units int) {
-	a.w, a.wStep, a.blocks = unsafe.Pointer(&l.mem[4*gates*l.rows*unit]), 4*gates*l.rows*units, count
-	a.c, a.h = unsafe.Pointer(&s.c[unit/2]), unsafe.Pointer(&s.h[unit/16])
-	if l.int8 {
-		a.next = unsafe.Pointer(&s.bNext[unit])
+	a.w, a.wStep, a.blocks = unsafe.Pointer(&l.mem[4*l.gates*l.rows*unit]), 4*l.gates*l.rows*units, count
+	l.setStates(a, s, unit)
+	switch {
+	case l.kind == GRU && l.int8:
+		a.gruBatchInt8(l.tier, units)
+	case l.kind == GRU:
+		a.gruBatchFloat32(l.tier, units)
+	case l.int8:
 		a.batchInt8(l.tier, units)
-	} else {
-		a.next = unsafe.Pointer(&s.pNext[unit/2])
+	default:
 		a.batchFloat32(l.tier, units)
 	}
 }

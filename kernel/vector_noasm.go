@@ -15,6 +15,16 @@ func (a *stepArgs) stepFloat32(t tier, units int) { panic("kernel: no assembly i
 func (a *stepArgs) rowsInt8(t tier, units int)    { panic("kernel: no assembly in this build") }
 func (a *stepArgs) rowsFloat32(t tier, units int) { panic("kernel: no assembly in this build") }
 
+func (a *stepArgs) gruStepInt8(t tier, units int)    { panic("kernel: no assembly in this build") }
+func (a *stepArgs) gruStepFloat32(t tier, units int) { panic("kernel: no assembly in this build") }
+func (a *stepArgs) gruRowsInt8(t tier, units int)    { panic("kernel: no assembly in this build") }
+func (a *stepArgs) gruRowsFloat32(t tier, units int) { panic("kernel: no assembly in this build") }
+
+func (a *stepArgs) gruBatchInt8(t tier, units int)    { panic("kernel: no assembly in this build") }
+func (a *stepArgs) gruBatchFloat32(t tier, units int) { panic("kernel: no assembly in this build") }
+
+func (t tier) gru() bool { return true }
+
 func (t tier) batchTile() int { return 0 }
 
 func (a *stepArgs) batchInt8(t tier, units int)    { panic("kernel: no assembly in this build") }

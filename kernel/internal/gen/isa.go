@@ -1,32 +1,64 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/mmcloughlin/avo/attr"
 	. "github.com/mmcloughlin/avo/build"
 	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
 
-// gates are i, f, c, o.
+// gates are an LSTM's i, f, c, o.
 const gates = 4
 
-// An isa is a vector instruction set and the block of units made for it.
+// gruGates are a GRU's, in this order.
+const gruGates = 3
+
+const (
+	gateZ = iota
+	gateR
+	gateH
+)
+
+// An isa is a vector instruction set, the block of units made for it and the
+// kind of layer.
 type isa struct {
 	suffix string
 	regs   []reg.VecPhysical
-	lanes  int // float32 values in a register
-	halves int // registers of units in a block
+	lanes  int  // float32 values in a register
+	halves int  // registers of units in a block
+	gru    bool // a GRU, not an LSTM
 
 	ahead []int // offsets from next block's weights still to prefetch
 }
 
 var (
-	avx512     = &isa{"AVX512", zmms(), 16, 2, nil}
-	avx512Half = &isa{"AVX512Half", zmms(), 16, 1, nil} // the last block of an odd number of 16 units
-	avx2       = &isa{"AVX2", ymms(), 8, 2, nil}
-	avxVNNI    = &isa{"AVXVNNI", ymms(), 8, 2, nil}
-	vnniEVEX   = &isa{"AVXVNNITwin", ymms(), 8, 2, nil} // as AVX-VNNI in EVEX, for tests on other CPUs
+	avx512     = &isa{suffix: "AVX512", regs: zmms(), lanes: 16, halves: 2}
+	avx512Half = &isa{suffix: "AVX512Half", regs: zmms(), lanes: 16, halves: 1} // the last block of an odd number of 16 units
+	avx2       = &isa{suffix: "AVX2", regs: ymms(), lanes: 8, halves: 2}
+	avxVNNI    = &isa{suffix: "AVXVNNI", regs: ymms(), lanes: 8, halves: 2}
+	vnniEVEX   = &isa{suffix: "AVXVNNITwin", regs: ymms(), lanes: 8, halves: 2} // as AVX-VNNI in EVEX, for tests on other CPUs
 )
+
+func (v *isa) ofLSTM() *isa { return v }
+
+func (v *isa) ofGRU() *isa {
+	g := *v
+	g.gru = true
+	return &g
+}
+
+func (v *isa) gates() int {
+	if v.gru {
+		return gruGates
+	}
+	return gates
+}
+
+// row is the registers of a row of weights, one for each of a block's units and
+// gates.
+func (v *isa) row() int { return v.gates() * v.halves }
 
 // bytes is the size of a register.
 func (v *isa) bytes() int { return 4 * v.lanes }
@@ -136,6 +168,9 @@ func (v *isa) fetchAhead() {
 
 // begin opens a function of a pointer to kernel's stepArgs, a type avo does not know.
 func begin(v *isa, name string, frame int) {
+	if v.gru {
+		name = "gru" + strings.ToUpper(name[:1]) + name[1:]
+	}
 	flags := attr.Attribute(0)
 	if frame < 512 { // within what the runtime leaves for nosplit functions
 		flags = NOSPLIT

@@ -14,6 +14,19 @@ import (
 func main() {
 	ConstraintExpr("amd64,!noasm")
 	constants()
+	for _, of := range []func(*isa) *isa{(*isa).ofLSTM, (*isa).ofGRU} {
+		layer(of(avx512), of(avx512Half), of(avxVNNI), of(vnniEVEX), of(avx2))
+	}
+	dense(avx512)
+	dense(avx2)
+	line(avx512)
+	line(avx2)
+	peak(avx512)
+	Generate()
+}
+
+// layer writes all that runs a kind of layer.
+func layer(avx512, avx512Half, avxVNNI, vnniEVEX, avx2 *isa) {
 	for _, v := range []*isa{avx512, avx512Half} {
 		step(v, "int8Step", vnni512{v})
 	}
@@ -26,17 +39,16 @@ func main() {
 		inputRows(v, "float32Rows", true)
 	}
 	for _, v := range []*isa{avx512, avx512Half} {
-		int8Batch(v)
-		float32Batch(v)
+		if v.gru {
+			gruBatch(v, "int8Batch", true)
+			gruBatch(v, "float32Batch", false)
+		} else {
+			int8Batch(v)
+			float32Batch(v)
+		}
 	}
 	inTurn(avx2, "int8Batch", signed2{avx2})
 	inTurn(avxVNNI, "int8Batch", vnniVEX{avxVNNI})
 	inTurn(vnniEVEX, "int8Batch", vnni256{vnniEVEX})
 	inTurn(avx2, "float32Batch", nil)
-	dense(avx512)
-	dense(avx2)
-	line(avx512)
-	line(avx2)
-	peak(avx512)
-	Generate()
 }

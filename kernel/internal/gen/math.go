@@ -23,7 +23,8 @@ var (
 	}
 	table = append(append(append([]constantRow{}, rows(tanhCurve, "")...), rows(sigmoidCurve(), sigmoid)...),
 		constantRow{"half", f32(0.5)}, constantRow{"127", f32(127)},
-		constantRow{"offset", 128}, constantRow{"sign", 0x80808080}, constantRow{"ones", 0x00010001})
+		constantRow{"offset", 128}, constantRow{"sign", 0x80808080}, constantRow{"ones", 0x00010001},
+		constantRow{"1", f32(1)})
 )
 
 const tanhMax = 7.90531110763549805

@@ -8,7 +8,7 @@ import (
 // inputRows computes the sums of all blocks for several rows of input: bias
 // plus x·W. The weights of a block are read once from outer caches.
 func inputRows(v *isa, name string, fused bool) {
-	n := gates * v.halves
+	n := v.row()
 	begin(v, name, 0)
 	load(argW, wBlock)
 	load(argBlocks, blocks)

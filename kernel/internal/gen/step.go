@@ -129,12 +129,7 @@ func step(v *isa, name string, p product) {
 	load(argZ, z)
 	Label("block")
 	MOVQ(wBlock, w)
-	v.stepSums(p)
-	if p == nil || v.wide() { // with narrow int8 the loads are not what one waits for
-		v.prepareAhead()
-	}
-	v.finish(p == nil, p != nil && p.offset(), v.regs[:gates*v.halves])
-	v.ahead = nil
+	v.stepUnits(p, p == nil || v.wide()) // with narrow int8 the loads are not what one waits for
 	load(argUStep, tmp)
 	if p != nil {
 		ADDQ(tmp, next)
@@ -178,9 +173,8 @@ func inTurn(v *isa, name string, p product) {
 	load(argRows, sequences)
 	Label("sequence")
 	MOVQ(wBlock, z)
-	LEAQ(at(wBlock, gates*v.halves*v.bytes()), w)
-	v.stepSums(p)
-	v.finish(p == nil, p != nil && p.offset(), v.regs[:gates*v.halves])
+	LEAQ(at(wBlock, v.row()*v.bytes()), w)
+	v.stepUnits(p, false)
 	load(argXStep, tmp)
 	ADDQ(tmp, argX.mem())
 	ADDQ(tmp, argXQ.mem())
@@ -214,7 +208,7 @@ func inTurn(v *isa, name string, p product) {
 func (v *isa) beginStep(name string, p product) {
 	frame := 0
 	if p != nil && !v.wide() {
-		frame = gates*v.halves*v.bytes() + 32
+		frame = v.row()*v.bytes() + 32
 	}
 	begin(v, name, frame)
 	load(argW, wBlock)
@@ -228,10 +222,30 @@ func (v *isa) beginStep(name string, p product) {
 	}
 }
 
-// stepSums computes the sums of a block: those at z, and the products of
-// inputs and hidden states with the weights at w.
-func (v *isa) stepSums(p product) {
-	n := gates * v.halves // registers of sums in a block
+// stepUnits advances the units of a block. With ahead, its activations prefetch
+// the next one's weights.
+func (v *isa) stepUnits(p product, ahead bool) {
+	float, offset := p == nil, p != nil && p.offset()
+	v.inputSums(p)
+	var activate func() []reg.VecPhysical
+	if v.gru {
+		s := v.gruSums(p)
+		activate = func() []reg.VecPhysical { return v.activateGRU(float, s) }
+	} else {
+		v.recurrentSums(p)
+		activate = func() []reg.VecPhysical { return v.activateUnits(float) }
+	}
+	if ahead {
+		v.prepareAhead()
+	}
+	v.store(float, offset, activate())
+	v.ahead = nil
+}
+
+// inputSums computes the input's sums of a block: those at z, and the products
+// of inputs with the weights at w.
+func (v *isa) inputSums(p product) {
+	n := v.row()
 	sums := v.regs[:n]
 	for i, s := range sums {
 		VMOVUPS(at(z, i*v.bytes()), s)
@@ -250,19 +264,30 @@ func (v *isa) stepSums(p product) {
 		load(argXQ, in)
 		v.int8Product(p, sums, "below")
 		Label("first")
-		load(argNQ, count)
-		load(argQ, in)
-		v.int8Product(p, sums, "recurrent")
-		return
 	}
 	load(argNQ, count)
 	load(argQ, in)
+}
+
+// recurrentSums adds to an LSTM's sums the product of its hidden state.
+func (v *isa) recurrentSums(p product) {
+	sums := v.regs[:v.row()]
+	if p != nil {
+		v.int8Product(p, sums, "recurrent")
+	} else {
+		v.floatProduct(sums, v.regs[len(sums):])
+	}
+}
+
+// floatProduct adds to sums the product of 16·count hidden states.
+func (v *isa) floatProduct(sums, free []reg.VecPhysical) {
+	row := len(sums) * v.bytes()
 	loop("recurrent", count, func() {
 		for k := range 16 {
-			v.multiplyAdd(sums, v.regs[n:], true, 4*k, k*n*v.bytes())
+			v.multiplyAdd(sums, free, true, 4*k, k*row)
 		}
 		ADDQ(operand.I8(64), in)
-		ADDQ(operand.I32(16*n*v.bytes()), w)
+		ADDQ(operand.I32(16*row), w)
 	})
 }
 
@@ -284,13 +309,31 @@ func (v *isa) multiplyAdd(sums, free []reg.VecPhysical, fused bool, disp, wDisp 
 
 // int8Product adds to sums the int8 product of 16·count inputs, scaled.
 func (v *isa) int8Product(p product, sums []reg.VecPhysical, label string) {
+	acc, waiting := v.int8Sums(p, sums, label)
+	for i, a := range acc {
+		VCVTDQ2PS(a, a)
+		VMULPS(at(w, i*v.bytes()), a, a)
+		VADDPS(waiting[i], a, sums[i])
+	}
+	ADDQ(operand.I32(len(acc)*v.bytes()), w)
+}
+
+// int8Sums computes the int8 product of 16·count inputs. It returns its sums
+// and where sums are now: still there, or, as 16 registers hold no more than
+// one, in memory.
+func (v *isa) int8Sums(p product, sums []reg.VecPhysical, label string) (acc []reg.VecPhysical, waiting []operand.Op) {
 	n := len(sums)
-	acc := v.regs[n : 2*n]
-	if !v.wide() { // the sums make room in memory
-		for i, s := range sums {
-			VMOVUPS(s, at(tmp2, i*v.bytes()))
-		}
+	acc = v.regs[n : 2*n]
+	if !v.wide() {
 		acc = sums
+	}
+	for i, s := range sums {
+		if v.wide() {
+			waiting = append(waiting, s)
+		} else {
+			waiting = append(waiting, at(tmp2, i*v.bytes()))
+			VMOVUPS(s, waiting[i])
+		}
 	}
 	p.prepare(acc)
 	loop(label, count, func() {
@@ -300,31 +343,26 @@ func (v *isa) int8Product(p product, sums []reg.VecPhysical, label string) {
 		ADDQ(operand.I8(16), in)
 		ADDQ(operand.I32(4*n*v.bytes()), w)
 	})
-	for i, a := range acc {
-		VCVTDQ2PS(a, a)
-		VMULPS(at(w, i*v.bytes()), a, a)
-		if v.wide() {
-			VADDPS(a, sums[i], sums[i])
-		} else {
-			VADDPS(at(tmp2, i*v.bytes()), a, a)
-		}
-	}
-	ADDQ(operand.I32(n*v.bytes()), w)
+	return acc, waiting
 }
 
-// finish activates a block's sums and stores the states at cell, hidden and
-// next.
-func (v *isa) finish(float, offset bool, sums []reg.VecPhysical) {
+// activateUnits activates an LSTM's sums and returns its hidden state.
+func (v *isa) activateUnits(float bool) []reg.VecPhysical {
 	var byGate [gates][]reg.VecPhysical
 	var c []operand.Mem
 	for g := range gates {
-		byGate[g] = sums[g*v.halves:][:v.halves]
+		byGate[g] = v.regs[g*v.halves:][:v.halves]
 	}
 	for i := range v.halves {
 		c = append(c, at(cell, i*v.bytes()))
 	}
-	v.activate(float, byGate, c, v.regs[len(sums):])
-	for i, h := range byGate[3] {
+	v.activate(float, byGate, c, v.regs[gates*v.halves:])
+	return byGate[3]
+}
+
+// store stores a block's hidden state at hidden and next.
+func (v *isa) store(float, offset bool, h []reg.VecPhysical) {
+	for i, h := range h {
 		VMOVUPS(h, at(hidden, i*v.bytes()))
 		if float {
 			VMOVUPS(h, at(next, i*v.bytes()))
@@ -342,7 +380,6 @@ func (v *isa) finish(float, offset bool, sums []reg.VecPhysical) {
 	if float || v.wide() {
 		return
 	}
-	h := byGate[3]
 	x := []reg.Register{xmm(h[0]), xmm(v.regs[15])}
 	VPACKSSDW(h[1], h[0], h[0]) // 0-3 8-11 4-7 12-15
 	VPERMQ(operand.U8(0xd8), h[0], h[0])
