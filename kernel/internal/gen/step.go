@@ -279,12 +279,21 @@ func (v *isa) recurrentSums(p product) {
 	}
 }
 
+// floatAhead is how far ahead of itself a float32 product of 512 bits prefetches:
+// its loads wait for the second-level cache longer than the reorder buffer
+// lasts. Of 1 to 8 KiB all gain the same 5 % (Zen 5); products of 256 bits lose
+// 10 %, int8 products 2 %.
+const floatAhead = 2 << 10
+
 // floatProduct adds to sums the product of 16·count hidden states.
 func (v *isa) floatProduct(sums, free []reg.VecPhysical) {
 	row := len(sums) * v.bytes()
 	loop("recurrent", count, func() {
 		for k := range 16 {
 			v.multiplyAdd(sums, free, true, 4*k, k*row)
+			for i := 0; i < len(sums) && v.wide(); i++ {
+				PREFETCHT0(at(w, floatAhead+k*row+i*v.bytes()))
+			}
 		}
 		ADDQ(operand.I8(64), in)
 		ADDQ(operand.I32(16*row), w)
