@@ -120,13 +120,14 @@ func TestResumedRunsEqualUninterrupted(t *testing.T) {
 		{"reduced on a plateau", Config{Epochs: 16, LearningRate: 0.1, ReduceLR: ReduceLR{Patience: 2, Factor: 0.5, Cooldown: 2}}, true},
 		{"early stopping with the best weights", Config{Epochs: 12, LearningRate: 0.1, Patience: 2, RestoreBest: true}, true},
 		{"best weights of all epochs", Config{Epochs: 4, LearningRate: 0.1, RestoreBest: true}, true},
+		{"stateful", Config{Epochs: 3, Stateful: true}, true},
 		{"clipped, ordered", Config{Epochs: 3, GlobalClipNorm: 0.1, Ordered: true}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.cfg.BatchSize, c.cfg.Seed = 8, 9
-			s := story{cfg: c.cfg, graph: g, train: randomWindows(g, MSE, 45, 4, 1)}
+			s := story{cfg: c.cfg, graph: g, train: chains{randomWindows(g, MSE, 45, 4, 1), 6}}
 			if c.val {
-				s.val = randomWindows(g, MSE, 19, 4, 2)
+				s.val = chains{randomWindows(g, MSE, 19, 4, 2), 4}
 			}
 			want, history := s.uninterrupted(t)
 			cuts := 0

@@ -40,9 +40,16 @@ type Config struct {
 	// in the loss and the validation loss, as keras.regularizers.L2: 0.
 	KernelL2, RecurrentL2, BiasL2 float64
 
-	// Seed fixes the order of the windows in every epoch.
+	// Stateful starts a window from the state that the one before it ended in if
+	// it goes on there, as a Source that is a Continuer tells, and from zero
+	// otherwise: Keras's stateful=True, with the state reset where a series ends.
+	// Batches have as many windows as there are series under way, up to BatchSize.
+	Stateful bool
+
+	// Seed fixes the order of the windows in every epoch, or with Stateful that of
+	// the series.
 	Seed uint64
-	// Ordered keeps the windows in the order of the Source in every epoch.
+	// Ordered keeps them in the order of the Source in every epoch.
 	Ordered bool
 
 	// At most one of the three is set, as in Keras; 0 means no clipping.

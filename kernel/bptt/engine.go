@@ -27,16 +27,24 @@ type engine struct {
 	pool    *pool
 	workers []*worker
 
+	lanes *lanes // nil unless Stateful
+
 	// The batch at hand, read by the tasks.
-	src   Source
-	batch []int
-	terms int // 0: no gradient
-	used  int // shards with windows
+	pass pass
+	used int // shards with windows
 
 	// Method values, made once because making one allocates.
 	tasks struct {
 		shard, transpose, reduce, update, reduceAndUpdate func(worker, i int)
 	}
+}
+
+// A pass is one run of a batch.
+type pass struct {
+	src   Source
+	batch []int  // windows
+	terms int    // of the loss in the whole batch; 0: no gradient, an evaluation
+	lanes *lanes // nil: every window starts from zero
 }
 
 // startEngine makes an engine for windows of the given steps; the caller stops
@@ -66,6 +74,9 @@ func startEngine(cfg Config, w *kernel.Weights, steps, windows int) (*engine, er
 	for range e.pool.helpers + 1 {
 		e.workers = append(e.workers, newWorker(&e.cfg, w.Graph, e.layers, e.w.packed, steps, rows))
 	}
+	if cfg.Stateful {
+		e.lanes = newLanes(w.Graph, e.cfg.BatchSize)
+	}
 	e.optimizer = newOptimizer(cfg, size)
 	e.penalties = penalties(cfg, e.layers)
 	e.tasks.shard, e.tasks.transpose = e.runShard, e.transpose
@@ -76,7 +87,11 @@ func startEngine(cfg Config, w *kernel.Weights, steps, windows int) (*engine, er
 // state is what a checkpoint keeps of e: all that the next batch depends on. A
 // run that takes it back trains as e would.
 func (e *engine) state() []field {
-	return append([]field{{"weights", e.w.flat}}, e.optimizer.state()...)
+	s := append([]field{{"weights", e.w.flat}}, e.optimizer.state()...)
+	if e.lanes != nil {
+		s = append(s, field{"lanes", e.lanes.states})
+	}
+	return s
 }
 
 // checkMemory refuses a batch whose activations, at 4 bytes each, do not fit
@@ -94,15 +109,23 @@ func checkMemory(g kernel.Graph, steps, batch int) error {
 
 // loss is the mean loss over the windows of src, run batch by batch, with the
 // penalties. Its error is the cause of ctx's end.
-func (e *engine) loss(ctx context.Context, src Source, order []int) (float64, error) {
+func (e *engine) loss(ctx context.Context, src Source, p *plan) (float64, error) {
+	e.follow(p)
 	var sum float64
-	for lo := 0; lo < len(order); lo += e.cfg.BatchSize {
+	for b := range p.ends {
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}
-		sum += e.run(src, order[lo:min(lo+e.cfg.BatchSize, len(order))], 0)
+		sum += e.run(src, p.batch(b), 0)
 	}
-	return sum/float64(len(order)*e.termsPerWindow()) + e.penalty(), nil
+	return sum/float64(len(p.order)*e.termsPerWindow()) + e.penalty(), nil
+}
+
+// follow makes p the plan that the next batches are of.
+func (e *engine) follow(p *plan) {
+	if e.lanes != nil {
+		e.lanes.of = p.lane
+	}
 }
 
 func (e *engine) termsPerWindow() int {
@@ -136,7 +159,7 @@ func (e *engine) run(src Source, batch []int, terms int) float64 {
 	if terms > 0 || e.w.packed != nil {
 		e.pool.run(2*len(e.layers), e.tasks.transpose)
 	}
-	e.src, e.batch, e.terms = src, batch, terms
+	e.pass = pass{src: src, batch: batch, terms: terms, lanes: e.lanes}
 	e.used = ceilDiv(len(batch), e.perShard())
 	e.pool.run(e.used, e.tasks.shard)
 	var sum float64
@@ -147,11 +170,13 @@ func (e *engine) run(src Source, batch []int, terms int) float64 {
 }
 
 // perShard is how many windows of the batch a shard gets; the last has the rest.
-func (e *engine) perShard() int { return ceilDiv(len(e.batch), len(e.shards)) }
+func (e *engine) perShard() int { return ceilDiv(len(e.pass.batch), len(e.shards)) }
 
 func (e *engine) runShard(worker, i int) {
 	n := e.perShard()
-	e.workers[worker].evaluate(&e.shards[i], &e.w, e.src, e.batch[i*n:min((i+1)*n, len(e.batch))], e.terms)
+	p := e.pass
+	p.batch = p.batch[i*n : min((i+1)*n, len(p.batch))]
+	e.workers[worker].evaluate(&e.shards[i], &e.w, p)
 }
 
 // penalty is the part of the loss that is of the weights alone.

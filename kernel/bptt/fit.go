@@ -91,12 +91,13 @@ func (r Run) Fit(ctx context.Context, w *kernel.Weights, train, val Source) ([]E
 	}
 	defer e.pool.stop()
 	f := fit{
-		engine: e, run: r, weights: w, train: train, val: val, origin: origin, order: make([]int, train.Len()),
+		engine: e, run: r, weights: w, train: train, val: val, origin: origin, plan: newPlan(train, cfg.Stateful),
 		stopping: earlyStopping{patience: cfg.Patience, minDelta: cfg.MinDelta, start: cfg.StartFromEpoch, restore: cfg.RestoreBest},
 		plateau:  plateau{ReduceLR: cfg.ReduceLR},
 	}
 	if val != nil {
-		f.valOrder = ascending(make([]int, val.Len()))
+		f.valPlan = newPlan(val, cfg.Stateful)
+		f.valPlan.arrange(e.cfg.BatchSize, nil)
 	}
 	if r.Resume != nil {
 		if err := f.resume(r.Resume); err != nil {
@@ -129,7 +130,8 @@ type fit struct {
 	origin     origin
 	position
 
-	order, valOrder []int // of the windows
+	plan    // of the epoch
+	valPlan plan
 
 	stopping earlyStopping
 	plateau  plateau
@@ -158,7 +160,7 @@ func (f *fit) resume(c *Checkpoint) error {
 	if err := c.check(f.origin, f.graph); err != nil {
 		return err
 	}
-	if len(c.epochs) > f.cfg.Epochs || c.batches > ceilDiv(len(f.order), f.cfg.BatchSize) {
+	if f.shuffle(len(c.epochs) + 1); len(c.epochs) > f.cfg.Epochs || c.batches > len(f.ends) {
 		return fmt.Errorf("%w: it is at batch %d after %d epochs", ErrCheckpoint, c.batches, len(c.epochs))
 	}
 	if err := restore(f.state(), c.state); err != nil {
@@ -209,11 +211,12 @@ func (f *fit) epoch(ctx context.Context) (Epoch, error) {
 	start := time.Now()
 	n := len(f.epochs) + 1
 	f.shuffle(n)
-	for size := f.cfg.BatchSize; f.batches*size < len(f.order); f.batches++ {
+	f.follow(&f.plan)
+	for ; f.batches < len(f.ends); f.batches++ {
 		if ctx.Err() != nil {
 			return Epoch{}, f.interrupted(ctx, start)
 		}
-		batch := f.order[f.batches*size : min((f.batches+1)*size, len(f.order))]
+		batch := f.plan.batch(f.batches)
 		mean := f.engine.train(f.train, batch)
 		if !isFinite(mean) {
 			return Epoch{}, &DivergedError{n, f.batches + 1, mean, f.culprit(f.train, batch)}
@@ -223,12 +226,12 @@ func (f *fit) epoch(ctx context.Context) (Epoch, error) {
 	epoch := Epoch{N: n, Loss: f.sum / float64(len(f.order)), Samples: len(f.order)}
 	if f.val != nil {
 		var err error
-		if epoch.ValLoss, err = f.loss(ctx, f.val, f.valOrder); err != nil {
+		if epoch.ValLoss, err = f.loss(ctx, f.val, &f.valPlan); err != nil {
 			return Epoch{}, f.interrupted(ctx, start)
 		}
 	}
 	if !isFinite(epoch.ValLoss) || !finite(f.w.flat) {
-		return Epoch{}, &DivergedError{n, 0, epoch.ValLoss, f.culprit(f.val, f.valOrder)}
+		return Epoch{}, &DivergedError{n, 0, epoch.ValLoss, f.culprit(f.val, f.valPlan.order)}
 	}
 	epoch.LearningRate = f.optimizer.current
 	epoch.Took = f.spent + time.Since(start)
@@ -271,23 +274,14 @@ func (f *fit) culprit(src Source, indices []int) error {
 	return nil
 }
 
-// shuffle sets the order of the windows in epoch n, which the seed and n alone
+// shuffle plans epoch n, in an order which the seed and n alone
 // determine.
 func (f *fit) shuffle(n int) {
-	ascending(f.order)
-	if f.cfg.Ordered {
-		return
+	var rng *rand.Rand
+	if !f.cfg.Ordered {
+		rng = rand.New(rand.NewPCG(f.cfg.Seed, uint64(n)))
 	}
-	rng := rand.New(rand.NewPCG(f.cfg.Seed, uint64(n)))
-	rng.Shuffle(len(f.order), func(i, j int) { f.order[i], f.order[j] = f.order[j], f.order[i] })
-}
-
-// ascending sets order to 0, 1, 2 ….
-func ascending(order []int) []int {
-	for i := range order {
-		order[i] = i
-	}
-	return order
+	f.arrange(f.cfg.BatchSize, rng)
 }
 
 // Evaluate returns the mean squared error of w over the windows of src, as
@@ -308,5 +302,7 @@ func Evaluate(w *kernel.Weights, src Source) (float64, error) {
 		return 0, err
 	}
 	defer e.pool.stop()
-	return e.loss(context.Background(), src, ascending(make([]int, src.Len())))
+	p := newPlan(src, false)
+	p.arrange(e.cfg.BatchSize, nil)
+	return e.loss(context.Background(), src, &p)
 }

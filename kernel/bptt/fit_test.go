@@ -94,7 +94,7 @@ var updating = []Config{
 }
 
 func TestEpochShuffleVisitsEveryWindowOnce(t *testing.T) {
-	f := fit{engine: &engine{cfg: Config{Seed: 8}}, order: make([]int, 50)}
+	f := fit{engine: &engine{cfg: Config{Seed: 8, BatchSize: 8}}, plan: newPlan(sized{50, 1}, false)}
 	orders := map[string]bool{}
 	for n := 1; n <= 3; n++ {
 		f.shuffle(n)
@@ -392,6 +392,8 @@ func (c *cancelling) Window(i int, x, y []float32) {
 		c.cancel()
 	}
 }
+
+func (c *cancelling) Continues(i int) bool { return continues(c.Source, i) }
 
 func TestFitEndsWithItsContextBetweenBatches(t *testing.T) {
 	g := graph(2, lstmLayer(4), denseLayer(1, kernel.Linear))

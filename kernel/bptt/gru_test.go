@@ -5,11 +5,13 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sandpiper-edge/sandpiper/kernel"
+	"github.com/sandpiper-edge/sandpiper/kernel/bptt/internal/simd"
 )
 
 func gruLayer(units int) kernel.Layer { return kernel.Layer{Kind: kernel.GRU, Units: units} }
@@ -19,10 +21,10 @@ func gruSeqLayer(units int) kernel.Layer {
 
 // referenceGRU is keras-team/keras keras/src/layers/rnn/gru.py with reset_after,
 // gate by gate.
-func referenceGRU(l kernel.Layer, p [3][]float64, rows [][]float64) [][]float64 {
+func referenceGRU(l kernel.Layer, p [3][]float64, state *[2][]float64, rows [][]float64) [][]float64 {
 	sigma := func(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 	u := l.Units
-	h := make([]float64, u)
+	h := state[0]
 	// sums is v·kernel + the row-th bias of gate g's unit k.
 	sums := func(v, kernel []float64, row, g, k int) float64 {
 		s := p[2][row*3*u+g*u+k]
@@ -41,8 +43,9 @@ func referenceGRU(l kernel.Layer, p [3][]float64, rows [][]float64) [][]float64 
 			next[k] = z*h[k] + (1-z)*hh
 		}
 		h = next
-		out = append(out, h)
+		out = append(out, slices.Clone(h))
 	}
+	state[0] = h
 	if !l.Sequences {
 		return out[len(out)-1:]
 	}
@@ -130,4 +133,31 @@ func TestTrainedGRUPredictsAsTheKernelDoes(t *testing.T) {
 	if got, err := Evaluate(w, src); err != nil || math.Abs(got-want) > 1e-6*want {
 		t.Errorf("Evaluate = %v, %v, want %v", got, err, want)
 	}
+}
+
+// Long windows have their gradient summed in parts.
+func TestGradientInPartsIsThatOfAllSteps(t *testing.T) {
+	g := graph(2, gruSeqLayer(9), seqLayer(5), gruLayer(17), denseLayer(1, kernel.Linear))
+	src := randomWindows(g, MSE, 8, 70, 3)
+	w := stirred(t, g, 3)
+	gradient := func() []float32 {
+		e := start(t, Config{Shards: 1, BatchSize: 8}, w, src)
+		e.train(src, ascending(make([]int, 8))) // 560 rows, gradientRows is 200
+		return e.gradient()
+	}
+	restore, _ := simd.Only("")
+	var want []float64
+	for _, v := range gradient() {
+		want = append(want, float64(v))
+	}
+	restore()
+	layers, _ := layout(w)
+	eachTier(t, func(t *testing.T) {
+		got := gradient()
+		for i, l := range layers {
+			for k, s := range l.each() {
+				compareGradient(t, fmt.Sprintf("layer %d tensor %d", i, k), s.of(got), want[s.lo:s.hi])
+			}
+		}
+	})
 }

@@ -3,6 +3,7 @@ package bptt
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/sandpiper-edge/sandpiper/kernel"
 )
@@ -24,8 +25,25 @@ func toParams64(w *kernel.Weights) params64 {
 	return p
 }
 
+// states64 are the hidden and the cell state of every layer.
+type states64 [][2][]float64
+
+func zeroStates(g kernel.Graph) states64 {
+	s := make(states64, len(g.Layers))
+	for i, l := range g.Layers {
+		s[i] = [2][]float64{make([]float64, l.Units), make([]float64, l.Units)}
+	}
+	return s
+}
+
 // referenceOutput runs one window through g by the definitions, in float64.
 func referenceOutput(g kernel.Graph, p params64, window []float32) [][]float64 {
+	return referenceFrom(g, p, zeroStates(g), window, func(int, [][]float64) {})
+}
+
+// referenceFrom is referenceOutput from states, which it replaces by those after
+// the window; drop changes the outputs of each layer.
+func referenceFrom(g kernel.Graph, p params64, states states64, window []float32, drop func(layer int, rows [][]float64)) [][]float64 {
 	rows := make([][]float64, len(window)/g.Features)
 	for t := range rows {
 		for _, x := range window[t*g.Features : (t+1)*g.Features] {
@@ -33,25 +51,25 @@ func referenceOutput(g kernel.Graph, p params64, window []float32) [][]float64 {
 		}
 	}
 	for i, l := range g.Layers {
-		if l.Kind == kernel.LSTM {
-			rows = referenceLSTM(l, p[i], rows)
-			continue
+		switch l.Kind {
+		case kernel.LSTM:
+			rows = referenceLSTM(l, p[i], &states[i], rows)
+		case kernel.GRU:
+			rows = referenceGRU(l, p[i], &states[i], rows)
+		default:
+			for t := range rows {
+				rows[t] = referenceDense(l, p[i], rows[t])
+			}
 		}
-		if l.Kind == kernel.GRU {
-			rows = referenceGRU(l, p[i], rows)
-			continue
-		}
-		for t := range rows {
-			rows[t] = referenceDense(l, p[i], rows[t])
-		}
+		drop(i, rows)
 	}
 	return rows
 }
 
-func referenceLSTM(l kernel.Layer, p [3][]float64, rows [][]float64) [][]float64 {
+func referenceLSTM(l kernel.Layer, p [3][]float64, state *[2][]float64, rows [][]float64) [][]float64 {
 	sigma := func(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 	u := l.Units
-	h, c := make([]float64, u), make([]float64, u)
+	h, c := state[0], slices.Clone(state[1])
 	var out [][]float64
 	for _, x := range rows {
 		z := append([]float64(nil), p[2]...)
@@ -68,8 +86,9 @@ func referenceLSTM(l kernel.Layer, p [3][]float64, rows [][]float64) [][]float64
 			c[k] = sigma(z[u+k])*c[k] + sigma(z[k])*math.Tanh(z[2*u+k])
 			h[k] = sigma(z[3*u+k]) * math.Tanh(c[k])
 		}
-		out = append(out, h)
+		out = append(out, slices.Clone(h))
 	}
+	*state = [2][]float64{h, c}
 	if !l.Sequences {
 		return out[len(out)-1:]
 	}

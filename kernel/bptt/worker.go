@@ -44,6 +44,7 @@ type shard struct {
 // memory goes through the caches.
 type worker struct {
 	cfg              *Config
+	pass             pass // under way, of the shard's windows
 	steps, features  int
 	outRows, outputs int // output rows a window, values a row
 	layers           []layer
@@ -72,11 +73,11 @@ func newWorker(cfg *Config, g kernel.Graph, layers []tensors, packed []packer, s
 			}
 			r := newRecurrent(l, layers[i], p, g.In(i), steps, rows)
 			k.layers, k.recurrent = append(k.layers, r), append(k.recurrent, r)
-			continue
+		} else {
+			d := newDense(layers[i], g.In(i), l, rows, k.outRows)
+			d.logits = i == len(g.Layers)-1 && ofLogits(cfg.Loss)
+			k.layers = append(k.layers, d)
 		}
-		d := newDense(layers[i], g.In(i), l, rows, k.outRows)
-		d.logits = i == len(g.Layers)-1 && ofLogits(cfg.Loss)
-		k.layers = append(k.layers, d)
 	}
 	return k
 }
@@ -95,27 +96,25 @@ func newRecurrent(l kernel.Layer, p tensors, packed packer, in, steps, rows int)
 	return newLSTM(p, in, l.Units, steps, rows, l.Sequences)
 }
 
-// evaluate reads the windows of src that indices name, runs them, and sets
-// out.loss. If terms, the number of loss terms in the whole batch, is not 0, it
-// sets out.grad to this shard's share of the mean loss's gradient.
-func (k *worker) evaluate(out *shard, w *weights, src Source, indices []int, terms int) {
-	n := len(indices)
-	k.read(src, indices)
-	for _, l := range k.recurrent {
-		for i := range n {
-			l.begin(i, nil)
-		}
-	}
+// evaluate reads the windows of p.batch, the shard's, runs them, and sets
+// out.loss. If p.terms is not 0, it sets out.grad to this shard's share of the
+// mean loss's gradient.
+func (k *worker) evaluate(out *shard, w *weights, p pass) {
+	k.pass = p
+	n := len(p.batch)
+	k.read(p.src, p.batch)
+	k.begin(p.batch)
 	v := k.x[:n*len(k.window)]
 	for _, l := range k.layers {
 		v = l.forward(w, v, n)
 	}
+	k.end(p.batch)
 	top := len(k.layers) - 1
-	if terms == 0 {
+	if p.terms == 0 {
 		out.loss = k.loss(v, nil, n, 0)
 		return
 	}
-	out.loss = k.loss(v, k.layers[top].upstream(n), n, 1/float32(terms))
+	out.loss = k.loss(v, k.layers[top].upstream(n), n, 1/float32(p.terms))
 	for i := top; i > 0; i-- {
 		k.layers[i].backward(w, out.grad, k.layers[i-1].upstream(n), n)
 	}
