@@ -40,6 +40,10 @@ type Config struct {
 	// in the loss and the validation loss, as keras.regularizers.L2: 0.
 	KernelL2, RecurrentL2, BiasL2 float64
 
+	// Dropout has a rate for each layer but the last: of the layer's outputs that
+	// are dropped in training. nil: 0.
+	Dropout []float64
+
 	// Stateful starts a window from the state that the one before it ended in if
 	// it goes on there, as a Source that is a Continuer tells, and from zero
 	// otherwise: Keras's stateful=True, with the state reset where a series ends.
@@ -47,7 +51,7 @@ type Config struct {
 	Stateful bool
 
 	// Seed fixes the order of the windows in every epoch, or with Stateful that of
-	// the series.
+	// the series, and what is dropped.
 	Seed uint64
 	// Ordered keeps them in the order of the Source in every epoch.
 	Ordered bool
@@ -115,6 +119,9 @@ func (c Config) withDefaults(g kernel.Graph) (Config, error) {
 	}
 	if c.Schedule.Kind != "" && c.ReduceLR.Patience != 0 {
 		return c, fmt.Errorf("schedule %s sets the learning rate, so reduce LR cannot: take one of them: %w", c.Schedule.Kind, ErrConfig)
+	}
+	if err := c.checkDropout(g); err != nil {
+		return c, err
 	}
 	return c, c.checkActivation(g)
 }

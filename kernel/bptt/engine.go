@@ -41,10 +41,12 @@ type engine struct {
 
 // A pass is one run of a batch.
 type pass struct {
-	src   Source
-	batch []int  // windows
-	terms int    // of the loss in the whole batch; 0: no gradient, an evaluation
-	lanes *lanes // nil: every window starts from zero
+	src    Source
+	batch  []int  // windows
+	terms  int    // of the loss in the whole batch; 0: no gradient, an evaluation
+	update int    // updates made before it
+	first  int    // the shard's first window in batch
+	lanes  *lanes // nil: every window starts from zero
 }
 
 // startEngine makes an engine for windows of the given steps; the caller stops
@@ -159,7 +161,7 @@ func (e *engine) run(src Source, batch []int, terms int) float64 {
 	if terms > 0 || e.w.packed != nil {
 		e.pool.run(2*len(e.layers), e.tasks.transpose)
 	}
-	e.pass = pass{src: src, batch: batch, terms: terms, lanes: e.lanes}
+	e.pass = pass{src: src, batch: batch, terms: terms, update: e.optimizer.updates, lanes: e.lanes}
 	e.used = ceilDiv(len(batch), e.perShard())
 	e.pool.run(e.used, e.tasks.shard)
 	var sum float64
@@ -175,7 +177,7 @@ func (e *engine) perShard() int { return ceilDiv(len(e.pass.batch), len(e.shards
 func (e *engine) runShard(worker, i int) {
 	n := e.perShard()
 	p := e.pass
-	p.batch = p.batch[i*n : min((i+1)*n, len(p.batch))]
+	p.first, p.batch = i*n, p.batch[i*n:min((i+1)*n, len(p.batch))]
 	e.workers[worker].evaluate(&e.shards[i], &e.w, p)
 }
 

@@ -2,7 +2,7 @@ package bptt
 
 import "github.com/sandpiper-edge/sandpiper/kernel"
 
-// A layer is a recurrent one or a dense. n is the number of windows at hand.
+// A layer is a recurrent one, a dense or a dropout. n is the number of windows at hand.
 type layer interface {
 	// forward returns the output for the input x; it reads x until backward.
 	forward(w *weights, x []float32, n int) []float32
@@ -77,6 +77,13 @@ func newWorker(cfg *Config, g kernel.Graph, layers []tensors, packed []packer, s
 			d := newDense(layers[i], g.In(i), l, rows, k.outRows)
 			d.logits = i == len(g.Layers)-1 && ofLogits(cfg.Loss)
 			k.layers = append(k.layers, d)
+		}
+		if i < len(cfg.Dropout) && cfg.Dropout[i] > 0 {
+			perWindow := k.outRows
+			if l.Sequences {
+				perWindow = steps
+			}
+			k.layers = append(k.layers, newDropout(cfg.Seed, i, cfg.Dropout[i], &k.pass, rows*perWindow, l.Units))
 		}
 	}
 	return k
