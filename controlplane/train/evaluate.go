@@ -368,20 +368,41 @@ func predictAll(ctx context.Context, p *predictor.Predictor, w *dataset.Windows)
 	workers := runtime.GOMAXPROCS(0)
 	for k := range workers {
 		g.Go(func() error {
-			rows := make([]float32, w.Inputs())
-			for i := k * w.Len() / workers; i < (k+1)*w.Len()/workers; i++ {
+			rows := make([]float32, evaluationBatch*w.Inputs())
+			end := (k + 1) * w.Len() / workers
+			for i := k * w.Len() / workers; i < end; i += evaluationBatch {
 				if ctx.Err() != nil {
 					return context.Cause(ctx)
 				}
-				w.Rows(i, rows)
-				if err := p.Predict(out[i*n:][:n], rows); err != nil {
-					return fmt.Errorf("window ending at %s of group %q: %w", w.Time(i), w.Group(i), err)
+				m := min(evaluationBatch, end-i)
+				if err := predictSome(p, w, out[i*n:][:m*n], rows, i, m); err != nil {
+					return err
 				}
 			}
 			return nil
 		})
 	}
 	return out, g.Wait()
+}
+
+// evaluationBatch is how many windows an evaluation predicts together.
+const evaluationBatch = 32
+
+// predictSome predicts m windows from window i. rows has space for them.
+func predictSome(p *predictor.Predictor, w *dataset.Windows, out, rows []float32, i, m int) error {
+	in, n := w.Inputs(), w.Outputs()
+	for j := range m {
+		w.Rows(i+j, rows[j*in:][:in])
+	}
+	if p.PredictBatch(out, rows[:m*in], m) == nil {
+		return nil
+	}
+	for j := range m { // which of them it is
+		if err := p.Predict(out[j*n:][:n], rows[j*in:][:in]); err != nil {
+			return fmt.Errorf("window ending at %s of group %q: %w", w.Time(i+j), w.Group(i+j), err)
+		}
+	}
+	return nil
 }
 
 // kernelScaler is the scaler that a model carries.

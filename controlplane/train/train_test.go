@@ -306,6 +306,20 @@ func TestEvaluateRULAgainstTruth(t *testing.T) {
 	}
 }
 
+// TestEvaluateNamesTheWindowItCannotPredict has one value in 600 rows that no
+// scaling brings into range.
+func TestEvaluateNamesTheWindowItCannotPredict(t *testing.T) {
+	res := run1(t, forecastOptions, hours(640))
+	lines := strings.Split(hours(640), "\n")
+	const row = 1 + 24*10 + 5 // behind the header
+	lines[row] = "2020-01-11 05:00:00,0,1e30"
+	o := EvalOptions{Time: "date"} // every row
+	_, err := Evaluate(context.Background(), res.Model, res.Weights, strings.NewReader(strings.Join(lines, "\n")), nil, o)
+	if !errors.Is(err, kernel.ErrRange) || !strings.Contains(err.Error(), "window ending at 2020-01-11 05:00:00") {
+		t.Errorf("Evaluate = %v, want an error that names the first window with the value", err)
+	}
+}
+
 func TestEvaluateTheTrainingFileUsesHeldOutRows(t *testing.T) {
 	for name, test := range map[string]struct {
 		o    Options
