@@ -2,9 +2,6 @@
 
 package kernel
 
-// gru reports whether the tier has GRUs.
-func (t tier) gru() bool { return true }
-
 func (a *stepArgs) gruStepInt8(t tier, units int) {
 	switch {
 	case t == avx512VNNI && units == 32:

@@ -86,7 +86,6 @@ func newInt8(t tier, q *QuantWeights) (*Model, error) {
 		return nil, err
 	}
 	m := newModel(t, q.Graph, true)
-	t = m.tier
 	bound := float64(MaxInput)
 	for i := range q.Layers {
 		l, ql, in := q.Graph.Layers[i], &q.Layers[i], q.Graph.In(i)
@@ -136,7 +135,6 @@ func newFloat32(t tier, w *Weights) (*Model, error) {
 		return nil, err
 	}
 	m := newModel(t, w.Graph, false)
-	t = m.tier
 	bound := float64(MaxInput)
 	for i := range w.Layers {
 		l, lw, in := w.Graph.Layers[i], &w.Layers[i], w.Graph.In(i)
@@ -162,11 +160,6 @@ func newFloat32(t tier, w *Weights) (*Model, error) {
 }
 
 func newModel(t tier, g Graph, int8 bool) *Model {
-	for _, l := range g.Layers {
-		if l.Kind == GRU && !t.gru() {
-			t = generic
-		}
-	}
 	return &Model{graph: g.Clone(), int8: int8, tier: t, recur: g.Recurrent(), outputs: g.Outputs()}
 }
 

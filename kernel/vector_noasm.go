@@ -23,8 +23,6 @@ func (a *stepArgs) gruRowsFloat32(t tier, units int) { panic("kernel: no assembl
 func (a *stepArgs) gruBatchInt8(t tier, units int)    { panic("kernel: no assembly in this build") }
 func (a *stepArgs) gruBatchFloat32(t tier, units int) { panic("kernel: no assembly in this build") }
 
-func (t tier) gru() bool { return true }
-
 func (t tier) batchTile() int { return 0 }
 
 func (a *stepArgs) batchInt8(t tier, units int)    { panic("kernel: no assembly in this build") }

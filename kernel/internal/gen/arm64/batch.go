@@ -17,29 +17,38 @@ const (
 // inputs are what the product of each sequence reads.
 var inputs = [tile]string{"R19", "R20", "R21", "R22"}
 
+// waiting is the bytes of a sequence's sums in memory, those of a GRU over the
+// input before those over the hidden state.
+func (a *assembler) waiting() int {
+	if a.gates == gru {
+		return 2 * 64 * gru
+	}
+	return 64 * lstm
+}
+
 // batch is one step of a layer for tile sequences. Gate by gate it reads a
 // register of weights for all of them; the sums of the gates wait in memory to
 // be activated, sequence by sequence.
 func (a *assembler) batch(name string, p product) {
-	a.begin(name, 4*64*tile)
+	a.begin(name, tile*a.waiting())
 	a.load(argC, cell)
 	a.load(argH, hidden)
 	a.load(argNext, next)
 	a.p("MOVD $vectorConstants<>(SB), %s", consts)
-	a.p("MOVD $256, %s", rowBytes)
+	a.p("MOVD $%d, %s", 64*a.gates, rowBytes)
 	a.label("block")
 	a.p("MOVD %s, %s", wBlock, gateW)
-	a.p("MOVD $sums-1024(SP), %s", sums)
-	a.p("MOVD $4, %s", left)
+	a.p("MOVD $sums-%d(SP), %s", tile*a.waiting(), sums)
+	a.p("MOVD $%d, %s", a.gates, left)
 	a.label("gate")
 	a.gateSums(p)
-	a.eachSequence(a.store4)
+	a.eachSequence(a.recurrentAt(), a.store4)
 	a.p("ADD $64, %s", gateW)
 	a.p("ADD $64, %s", sums)
 	a.p("SUB $1, %s", left)
 	a.p("CBNZ %s, gate", left)
 
-	a.p("MOVD $sums-1024(SP), %s", sums)
+	a.p("MOVD $sums-%d(SP), %s", tile*a.waiting(), sums)
 	a.p("MOVD $%d, %s", tile, left)
 	a.load(argHStep, nextStep)
 	a.p("LSL $2, %s, %s", nextStep, hStep)
@@ -49,10 +58,18 @@ func (a *assembler) batch(name string, p product) {
 		units = 64
 	}
 	a.label("sequence")
-	for g := range 4 {
+	for g := range a.gates {
 		a.load4(sums, 4*g)
 	}
-	a.activate()
+	if a.gates == gru {
+		for _, u := range gruRecurrent {
+			a.load4(sums, u)
+		}
+		a.addGRU()
+		a.activateGRU()
+	} else {
+		a.activate()
+	}
 	a.finish(p == float32Product)
 	a.p("ADD %s, %s", hStep, cell)
 	a.p("ADD %s, %s", hStep, hidden)
@@ -72,19 +89,30 @@ func (a *assembler) batch(name string, p product) {
 	a.p("RET")
 }
 
-// gateSums computes a gate's sums: sequence s in V4s to V4s+3.
+// recurrentAt is how far after a gate's sums over the input those over the
+// hidden state are; an LSTM has one of both.
+func (a *assembler) recurrentAt() int {
+	if a.gates == gru {
+		return 64 * gru
+	}
+	return 0
+}
+
+// gateSums computes a gate's sums: sequence s in V4s to V4s+3. Those of a GRU
+// over the input it leaves in memory.
 func (a *assembler) gateSums(p product) {
 	a.p("MOVD %s, %s", gateW, w)
-	a.weights(0)
-	for v := 4; v < 16; v++ {
-		a.p("VORR V%d.B16, V%d.B16, V%d.B16", v%4, v%4, v)
-	}
+	a.bias()
 	a.load(argNX, count)
 	a.p("CBZ %s, noinput", count)
 	a.inputs(argX, argXStep, 0)
 	a.floatLoop("input", p == float32Product)
 	a.label("noinput")
 	if p == float32Product {
+		if a.gates == gru {
+			a.eachSequence(0, a.store4)
+			a.bias()
+		}
 		a.load(argNQ, count)
 		a.p("LSL $4, %s", count)
 		a.inputs(argQ, argHStep, 2)
@@ -95,10 +123,28 @@ func (a *assembler) gateSums(p product) {
 	a.p("CBZ %s, first", count)
 	a.inputs(argXQ, argXStep, 0)
 	a.batchProduct(p, "below")
+	a.addInput()
 	a.label("first")
 	a.load(argNQ, count)
 	a.inputs(argQ, argHStep, 0)
 	a.batchProduct(p, "recurrent")
+	if a.gates == gru {
+		a.weights(20)
+		for v := range 4 * tile {
+			a.scale(v)
+			a.fadd(v, v, 20+v%4)
+		}
+	} else {
+		a.addInput()
+	}
+}
+
+// bias starts every sequence's sums at a row of biases.
+func (a *assembler) bias() {
+	a.weights(0)
+	for v := 4; v < 16; v++ {
+		a.p("VORR V%d.B16, V%d.B16, V%d.B16", v%4, v%4, v)
+	}
 }
 
 // weights loads this gate's of one row to V v to v+3.
@@ -116,10 +162,11 @@ func (a *assembler) inputs(arg, step, shift int) {
 	}
 }
 
-// eachSequence loads or stores V4s to V4s+3 of every sequence s.
-func (a *assembler) eachSequence(move func(r string, v int)) {
+// eachSequence loads or stores V4s to V4s+3 of every sequence s, at an offset
+// from its sums.
+func (a *assembler) eachSequence(offset int, move func(r string, v int)) {
 	for s := range tile {
-		a.p("ADD $%d, %s, %s", 256*s, sums, tmp)
+		a.p("ADD $%d, %s, %s", a.waiting()*s+offset, sums, tmp)
 		move(tmp, 4*s)
 	}
 }
@@ -145,10 +192,10 @@ func (a *assembler) floatLoop(label string, fused bool) {
 	a.p("CBNZ %s, %s", count, label)
 }
 
-// batchProduct adds to V0 to V15, which wait in memory, the int8 products of
-// 16·count values of each sequence, scaled.
+// batchProduct leaves V0 to V15 in memory and computes there the int8 products
+// of 16·count values of each sequence, with their scales in V16 to V19.
 func (a *assembler) batchProduct(p product, label string) {
-	a.eachSequence(a.store4)
+	a.eachSequence(0, a.store4)
 	for v := range 4 * tile {
 		a.p("VEOR V%d.B16, V%d.B16, V%d.B16", v, v, v)
 	}
@@ -184,13 +231,22 @@ func (a *assembler) batchProduct(p product, label string) {
 	a.p("SUB $1, %s", count)
 	a.p("CBNZ %s, %s", count, label)
 	a.weights(16)
+}
+
+// scale scales a register of batchProduct's.
+func (a *assembler) scale(v int) {
+	a.scvtf(v, v)
+	a.fmul(v, v, 16+v%4)
+}
+
+// addInput scales the products of batchProduct and adds what it left in memory.
+func (a *assembler) addInput() {
 	for s := range tile {
-		a.p("ADD $%d, %s, %s", 256*s, sums, tmp)
+		a.p("ADD $%d, %s, %s", a.waiting()*s, sums, tmp)
 		a.load4(tmp, 20)
 		for i := range 4 {
 			v := 4*s + i
-			a.scvtf(v, v)
-			a.fmul(v, v, 16+i)
+			a.scale(v)
 			a.fadd(v, v, 20+i)
 		}
 	}

@@ -23,14 +23,17 @@ func main() {
 	a := &assembler{}
 	a.WriteString(header)
 	a.constants()
-	a.step("int8StepNEON", neon)
-	a.step("int8StepDotProd", dotProd)
-	a.step("float32StepNEON", float32Product)
-	a.batch("int8BatchNEON", neon)
-	a.batch("int8BatchDotProd", dotProd)
-	a.batch("float32BatchNEON", float32Product)
-	a.rows("int8RowsNEON", false)
-	a.rows("float32RowsNEON", true)
+	for _, gates := range []int{lstm, gru} {
+		a.gates = gates
+		a.step("int8StepNEON", neon)
+		a.step("int8StepDotProd", dotProd)
+		a.step("float32StepNEON", float32Product)
+		a.batch("int8BatchNEON", neon)
+		a.batch("int8BatchDotProd", dotProd)
+		a.batch("float32BatchNEON", float32Product)
+		a.rows("int8RowsNEON", false)
+		a.rows("float32RowsNEON", true)
+	}
 	a.dense()
 	a.line()
 	if _, err := os.Stdout.WriteString(a.String()); err != nil {
@@ -39,8 +42,17 @@ func main() {
 	}
 }
 
+// Gates of the kinds of layer.
+const (
+	lstm = 4
+	gru  = 3
+)
+
 // An assembler collects the text.
-type assembler struct{ strings.Builder }
+type assembler struct {
+	strings.Builder
+	gates int // of the kind of layer at hand
+}
 
 func (a *assembler) p(format string, args ...any) { fmt.Fprintf(a, "\t"+format+"\n", args...) }
 
@@ -103,6 +115,7 @@ func (a *assembler) word2(op uint32, name string, d, n int) {
 
 func (a *assembler) fmul(d, n, m int)   { a.word(0x6e20dc00, "FMUL.4S", d, n, m) }
 func (a *assembler) fadd(d, n, m int)   { a.word(0x4e20d400, "FADD.4S", d, n, m) }
+func (a *assembler) fsub(d, n, m int)   { a.word(0x4ea0d400, "FSUB.4S", d, n, m) }
 func (a *assembler) fdiv(d, n, m int)   { a.word(0x6e20fc00, "FDIV.4S", d, n, m) }
 func (a *assembler) fmin(d, n, m int)   { a.word(0x4ea0f400, "FMIN.4S", d, n, m) }
 func (a *assembler) fmax(d, n, m int)   { a.word(0x4e20f400, "FMAX.4S", d, n, m) }
@@ -142,12 +155,13 @@ var table = []float64{
 	-8.60467152213735e-11, 2.26843463243900e-03, // p4, q1
 	5.12229709037114e-08, 4.89352518554385e-03, // p3, q0
 	1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03, // p2, p1, p0
-	0.5, 127,
+	0.5, 127, 1,
 }
 
 const (
 	halfAt       = 4 * 13
 	quantScaleAt = 4 * 14
+	oneAt        = 4 * 15
 )
 
 func (a *assembler) constants() {
@@ -227,6 +241,9 @@ const (
 
 // begin opens a function of a pointer to stepArgs.
 func (a *assembler) begin(name string, frame int) {
+	if a.gates == gru {
+		name = "gru" + strings.ToUpper(name[:1]) + name[1:]
+	}
 	flags := "NOSPLIT"
 	if frame >= 512 { // beyond what the runtime leaves for nosplit functions
 		flags = "0"
@@ -238,10 +255,10 @@ func (a *assembler) begin(name string, frame int) {
 	a.load(argZ, z)
 }
 
-// multiplyAdd adds to V0 to V15 the product of the weights at w and the value
-// in V31.
+// multiplyAdd adds to the gates' sums, from V0 on, the product of the weights
+// at w and the value in V31.
 func (a *assembler) multiplyAdd(fused bool) {
-	for g := range 4 {
+	for g := range a.gates {
 		t := 16 + g%2*4
 		a.load4(w, t)
 		for i := range 4 {
@@ -267,11 +284,11 @@ func (a *assembler) inputLoop(fused bool) {
 }
 
 // step is one step of a layer, all blocks of 16 units: four registers of each
-// gate in V0 to V15.
+// gate from V0 on.
 func (a *assembler) step(name string, p product) {
 	frame := 0
 	if p != float32Product {
-		frame = 256
+		frame = 64 * a.gates
 	}
 	a.begin(name, frame)
 	a.load(argC, cell)
@@ -281,32 +298,34 @@ func (a *assembler) step(name string, p product) {
 	a.label("block")
 	a.p("MOVD %s, %s", wBlock, w)
 	a.p("MOVD %s, %s", z, tmp)
-	for g := range 4 {
+	for g := range a.gates {
 		a.load4(tmp, 4*g)
 	}
 	a.load(argNX, count)
 	a.load(argX, in)
 	a.inputLoop(p == float32Product)
-	if p == float32Product {
-		a.load(argNQ, count)
-		a.load(argQ, in)
-		a.p("LSL $4, %s", count)
-		a.label("recurrent")
-		a.p("VLD1R.P 4(%s), [V31.S4]", in)
-		a.multiplyAdd(true)
-		a.p("SUB $1, %s", count)
-		a.p("CBNZ %s, recurrent", count)
-	} else {
+	if p != float32Product {
 		a.load(argNXQ, count)
 		a.p("CBZ %s, first", count)
 		a.load(argXQ, in)
 		a.int8Product(p, "below")
 		a.label("first")
-		a.load(argNQ, count)
-		a.load(argQ, in)
+	}
+	a.load(argNQ, count)
+	a.load(argQ, in)
+	switch {
+	case a.gates == gru:
+		a.gruSums(p)
+	case p == float32Product:
+		a.floatProduct(func() { a.multiplyAdd(true) })
+	default:
 		a.int8Product(p, "recurrent")
 	}
-	a.activate()
+	if a.gates == gru {
+		a.activateGRU()
+	} else {
+		a.activate()
+	}
 	a.finish(p == float32Product)
 	a.load(argUStep, tmp)
 	if p != float32Product {
@@ -321,6 +340,16 @@ func (a *assembler) step(name string, p product) {
 	a.nextBlock()
 }
 
+// floatProduct calls add with each of the 16·count float32 at in in V31.
+func (a *assembler) floatProduct(add func()) {
+	a.p("LSL $4, %s", count)
+	a.label("recurrent")
+	a.p("VLD1R.P 4(%s), [V31.S4]", in)
+	add()
+	a.p("SUB $1, %s", count)
+	a.p("CBNZ %s, recurrent", count)
+}
+
 // nextBlock ends the loop over blocks and the function.
 func (a *assembler) nextBlock() {
 	a.load(argWStep, tmp)
@@ -332,14 +361,30 @@ func (a *assembler) nextBlock() {
 	a.p("RET")
 }
 
-// int8Product adds to V0 to V15, which wait in memory, the int8 product of
-// 16·count inputs, scaled.
+// int8Product adds to the gates' sums, from V0 on, the int8 product of 16·count
+// inputs, scaled.
 func (a *assembler) int8Product(p product, label string) {
-	a.p("MOVD $sums-256(SP), %s", spill)
-	for g := range 4 {
+	a.int8Sums(p, label)
+	for g := range a.gates {
+		a.load4(w, 16)
+		a.load4(spill, 20)
+		for i := range 4 {
+			v := 4*g + i
+			a.scvtf(v, v)
+			a.fmul(v, v, 16+i)
+			a.fadd(v, v, 20+i)
+		}
+	}
+}
+
+// int8Sums puts the gates' sums where spill points to, and the int8 product of
+// 16·count inputs in their place.
+func (a *assembler) int8Sums(p product, label string) {
+	a.p("MOVD $sums-%d(SP), %s", 64*a.gates, spill)
+	for g := range a.gates {
 		a.store4(spill, 4*g)
 	}
-	for i := range 16 {
+	for i := range 4 * a.gates {
 		a.p("VEOR V%d.B16, V%d.B16, V%d.B16", i, i, i)
 	}
 	a.label(label)
@@ -350,7 +395,7 @@ func (a *assembler) int8Product(p product, label string) {
 		if p == neon {
 			a.p("VLD1R.P 4(%s), [V30.S4]", in)
 		}
-		for g := range 4 {
+		for g := range a.gates {
 			t := 16 + g%2*4
 			a.load4(w, t)
 			for i := range 4 {
@@ -368,17 +413,7 @@ func (a *assembler) int8Product(p product, label string) {
 	}
 	a.p("SUB $1, %s", count)
 	a.p("CBNZ %s, %s", count, label)
-	a.p("MOVD $sums-256(SP), %s", spill)
-	for g := range 4 {
-		a.load4(w, 16)
-		a.load4(spill, 20)
-		for i := range 4 {
-			v := 4*g + i
-			a.scvtf(v, v)
-			a.fmul(v, v, 16+i)
-			a.fadd(v, v, 20+i)
-		}
-	}
+	a.p("MOVD $sums-%d(SP), %s", 64*a.gates, spill)
 }
 
 // activate turns the sums in V0 to V15 into h in V12 to V15 and stores c.
@@ -436,13 +471,13 @@ func (a *assembler) rows(name string, fused bool) {
 	a.label("row")
 	a.p("MOVD %s, %s", wBlock, w)
 	a.p("MOVD %s, %s", row, in)
-	for g := range 4 {
+	for g := range a.gates {
 		a.load4(w, 4*g)
 	}
 	a.load(argNX, count)
 	a.inputLoop(fused)
 	a.p("MOVD %s, %s", rowZ, tmp)
-	for g := range 4 {
+	for g := range a.gates {
 		a.store4(tmp, 4*g)
 	}
 	a.load(argXStep, tmp)
