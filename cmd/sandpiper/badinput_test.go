@@ -46,7 +46,7 @@ func TestBadInput(t *testing.T) {
 	w.must("rollout", "start", "big:v1", "--to", badDevice)
 	w.stillAnswers(t)
 
-	for _, row := range slices.Concat(badData(), badArtifacts(), badWants(), badRequests(), badNames(), badChunks(), badPlaces()) {
+	for _, row := range slices.Concat(badData(), badTraining(), badArtifacts(), badWants(), badRequests(), badNames(), badChunks(), badPlaces()) {
 		t.Run(row.name, func(t *testing.T) {
 			defer func(outer *testing.T) { w.t = outer }(w.t)
 			w.t = t
@@ -121,6 +121,26 @@ func badData() []badRow {
 		{"csv/gzip cut short", train(zipped(engines())[:400]), "exit 1", []string{"malformed CSV: the compressed file is cut short or damaged"}},
 		{"csv/a spreadsheet", train("PK\x03\x04 and more"), "exit 1", []string{"a ZIP archive or a spreadsheet", "give CSV in UTF-8"}},
 		{"csv/one endless line", train(strings.Repeat("x", 1<<21)), "exit 1", []string{"longer than 1048576 bytes", "is this a CSV file?"}},
+	}
+}
+
+// badTraining are runs that train, and whose model is not to be had.
+func badTraining() []badRow {
+	// room.csv is a wave without noise, which a network learns to less than what
+	// int8 rounds off.
+	fresh := func(flags ...string) func(*badWorld) answer {
+		return func(w *badWorld) answer {
+			a := w.cli(append([]string{"train", "fresh", "--data", w.path("room.csv"), "--task", "forecast", "--time", "time", "--target", "temp",
+				"--features", "temp", "--window", "12", "--horizon", "1", "--units", "8", "--epochs", "200", "--lr", "0.01", "--seed", "2"}, flags...)...)
+			if listed := w.cli("model", "show", "fresh"); listed.code != "exit 3" {
+				w.t.Errorf("a version was added: %v", listed)
+			}
+			return a
+		}
+	}
+	return []badRow{
+		{"train/int8 is worse than allowed", fresh("--int8-bound", "0"), "exit 8",
+			[]string{"fresh:v1 is not added: int8 costs too much: mse_scaled", "allow more with --int8-bound, or add it as it is with --force"}},
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/api"
+	"github.com/sandpiper-edge/sandpiper/controlplane/train"
 )
 
 func newModelCommand(a *app) *cobra.Command {
@@ -61,25 +62,40 @@ func (a *app) printVersions(versions []api.Version) error {
 }
 
 func newModelShowCommand(a *app) *cobra.Command {
+	var tensors bool
 	cmd := &cobra.Command{
 		Use:   "show REF",
 		Short: "Show a version, what it reads and how it was made",
-		Args:  exactArgs("REF"),
+		Long: `Show a version, what it reads and how it was made. With -o json its report has
+the history of its training and the error of each int8 tensor.`,
+		Args: exactArgs("REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), func(ctx context.Context, c *api.Client) error {
 				v, err := c.Version(ctx, args[0])
 				if err != nil {
 					return err
 				}
-				return a.print(v, []string{v.Ref}, func(g *grid) { drawVersion(g, v) })
+				r := &train.Report{}
+				if v.Report != nil {
+					if r, err = train.ParseReport(v.Report); err != nil {
+						return err
+					}
+				}
+				return a.print(v, []string{v.Ref}, func(g *grid) {
+					drawVersion(g, v, r)
+					if tensors && r.Quantization != nil {
+						drawTensors(g, r.Quantization)
+					}
+				})
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&tensors, "tensors", false, "add the error of each int8 tensor")
 	a.addOutput(cmd)
 	return cmd
 }
 
-func drawVersion(g *grid, v api.Version) {
+func drawVersion(g *grid, v api.Version, r *train.Report) {
 	g.row("version", v.Ref)
 	g.row("digest", v.Digest)
 	g.row("task", v.Task)
@@ -97,6 +113,12 @@ func drawVersion(g *grid, v api.Version) {
 	g.row("data", orDash(v.Lineage.Data))
 	g.row("run", orDash(v.Lineage.Run))
 	g.row("float32 kept", yesNo(v.HasFloat32))
+	if r.Quantization != nil {
+		g.row("int8 check", int8Check(r))
+	}
+	if v.Lineage.Forced != "" {
+		g.row("forced by", v.Lineage.Forced)
+	}
 	for _, k := range slices.Sorted(maps.Keys(v.Metrics)) {
 		g.row(k, figure(v.Metrics[k]))
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -17,6 +18,7 @@ import (
 func newTrainCommand(a *app) *cobra.Command {
 	var o api.TrainOptions
 	var data string
+	var int8Bound float64
 	cmd := &cobra.Command{
 		Use:   "train MODEL --data FILE --task TASK",
 		Short: "Train a model from a CSV file and add it as the next version",
@@ -31,6 +33,9 @@ int8 form and the baselines on the same rows; progress goes to stderr.`,
 		Args: exactArgs("MODEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Model = args[0]
+			if cmd.Flags().Changed("int8-bound") {
+				o.Int8Bound = &int8Bound
+			}
 			if err := a.checkReadable(data); err != nil {
 				return err
 			}
@@ -68,6 +73,8 @@ int8 form and the baselines on the same rows; progress goes to stderr.`,
 	f.Float32Var(&o.ClipNorm, "clip-norm", 0, "bound on the norm of the whole gradient (default 1; negative: none)")
 	f.IntVar(&o.Patience, "patience", 0, "epochs without a better validation loss before training stops; 0: never")
 	f.Uint64Var(&o.Seed, "seed", 0, "seed: the same seed gives the same model")
+	f.Float64Var(&int8Bound, "int8-bound", 0, "how much worse the int8 model's figure may be, as a fraction of float32's (default 0.01, or 0.1 rows of rul, or 0.001 of a forecast's variance)")
+	f.BoolVar(&o.Force, "force", false, "add the version even if int8 is worse than that; its lineage then says who did")
 	for _, name := range []string{"data", "task"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
@@ -90,8 +97,29 @@ func (a *app) printReport(raw json.RawMessage) error {
 		g.row("rows", r.Evaluated)
 		g.row("items", r.Items)
 		g.row("seconds", strconv.FormatFloat(r.Seconds, 'f', 1, 64))
+		if r.Quantization != nil {
+			g.row("int8 check", int8Check(r))
+		}
 		drawMetrics(g, r)
 	})
+}
+
+// int8Check says how the int8 model stands to its bound.
+func int8Check(r *train.Report) string {
+	g := r.Quantization.Gate
+	verdict := "passed"
+	if !g.Passed {
+		verdict = "refused"
+	}
+	return fmt.Sprintf("%s: %s %s, at most %s", verdict, g.Metric, lookup(r.Metrics.Int8, g.Metric), figure(g.Allowed(r.Metrics.Float32[g.Metric])))
+}
+
+// drawTensors draws the error of each tensor that became int8.
+func drawTensors(g *grid, q *train.Quantization) {
+	g.header("int8 tensor", "shape", "largest error", "rms error, % of rms")
+	for _, t := range q.Tensors {
+		g.row(t.Name, fmt.Sprintf("%d×%d", t.Shape[0], t.Shape[1]), figure(t.Max), strconv.FormatFloat(100*t.RMS, 'f', 3, 64))
+	}
 }
 
 // drawMetrics draws one row for each metric and one column for each predictor.

@@ -10,6 +10,9 @@
 //	over TCP               with a bearer token
 //	over DIR/api.sock      mode 0600, so whoever can connect is the administrator
 //	in the same process    without a socket
+//
+// What is done by force is recorded with its caller: the holder of the token,
+// the user at the other end of the socket, the user this process runs as.
 package api
 
 import (
@@ -124,15 +127,16 @@ func (a *API) Authenticated(token string) http.Handler {
 			writeProblem(w, newProblem(http.StatusUnauthorized, CodeDenied, detail))
 			return
 		}
-		a.mux.ServeHTTP(w, r)
+		a.mux.ServeHTTP(w, r.WithContext(withCaller(r.Context(), tokenHolder)))
 	})
 }
 
 // NewHTTPServer returns a server for h with limits on headers and idle
-// connections. Uploads and training have no limit on time.
+// connections, that knows which user is at the other end of a socket. Uploads and training have no limit on time.
 func NewHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           h,
+		ConnContext:       withPeer,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,

@@ -61,7 +61,7 @@ func clients(t *testing.T, a *API) map[string]*Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	socket := &http.Server{Handler: a.Handler()}
+	socket := NewHTTPServer(a.Handler(), slog.New(slog.DiscardHandler))
 	go socket.Serve(ln)
 	t.Cleanup(func() { socket.Close() })
 	all := map[string]*Client{"tcp": overTCP, "socket": NewSocketClient(dir), "local": NewLocalClient(a.Handler())}

@@ -148,7 +148,7 @@ func version(v registry.Version, err error) (*body[Version], error) {
 }
 
 func asVersion(v registry.Version) Version {
-	return Version{Ref: v.Ref(), Version: v, Lineage: Lineage{Data: v.Lineage.Data, Run: v.Lineage.Run, Parent: v.Lineage.Parent}}
+	return Version{Ref: v.Ref(), Version: v, Lineage: Lineage{Data: v.Lineage.Data, Run: v.Lineage.Run, Parent: v.Lineage.Parent, Forced: v.Lineage.Forced}}
 }
 
 // schema describes what a model reads.

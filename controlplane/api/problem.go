@@ -30,7 +30,7 @@ const (
 	CodeDenied      = "denied"      // not without the right token
 	CodeBadData     = "bad_data"    // a file that cannot be used
 	CodeTooLarge    = "too_large"   // a body beyond the operation's limit
-	CodeRefused     = "refused"     // a check said no: unsigned, does not verify
+	CodeRefused     = "refused"     // a check said no: unsigned, does not verify, int8 costs too much
 	CodeNoPrevious  = "no_previous" // nothing to roll back to
 	CodeUnreachable = "unreachable" // no broker, or the device is not there
 	CodeBusy        = "busy"        // the device has no room for another request
@@ -108,6 +108,7 @@ var problems = []struct {
 	{fleet.ErrLabel, http.StatusUnprocessableEntity, CodeUsage},
 	{protocol.ErrID, http.StatusUnprocessableEntity, CodeUsage},
 	{train.ErrOptions, http.StatusUnprocessableEntity, CodeUsage},
+	{train.ErrInt8, http.StatusUnprocessableEntity, CodeRefused},
 
 	{dataset.ErrEmpty, http.StatusUnprocessableEntity, CodeBadData},
 	{dataset.ErrMalformed, http.StatusUnprocessableEntity, CodeBadData},

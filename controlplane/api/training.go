@@ -136,8 +136,19 @@ func (a *API) takeTurn(ctx context.Context, s *stream) error {
 	}
 }
 
-// addVersion stores what a run made.
+// addVersion stores what a run made, if it passes the gate of its task. Trained
+// versions come into being here and nowhere else: one that is imported passed
+// where it was trained, or says in its lineage who forced it, and a rollout
+// ships versions that there are.
 func (a *API) addVersion(ctx context.Context, o TrainOptions, r *train.Result) (registry.Version, error) {
+	forced := ""
+	if err := r.Report.CheckInt8(); err != nil {
+		if !o.Force {
+			return registry.Version{}, a.refused(ctx, o.Model, err)
+		}
+		forced = caller(ctx)
+		r.Report.Warnings = append(r.Report.Warnings, fmt.Sprintf("%v; %s added it all the same", err, forced))
+	}
 	options, err := json.Marshal(o)
 	if err != nil {
 		return registry.Version{}, err
@@ -149,7 +160,20 @@ func (a *API) addVersion(ctx context.Context, o TrainOptions, r *train.Result) (
 	}
 	return a.cp.Registry.Add(ctx, o.Model, r.Model, r.Weights, registry.Info{
 		Report: report, Metrics: finite(r.Report.Metrics.Int8), Data: r.Report.Data, Run: hex.EncodeToString(run[:]),
+		Forced: forced,
 	})
+}
+
+// refused says which version err keeps out.
+func (a *API) refused(ctx context.Context, model string, err error) error {
+	next := uint64(1)
+	switch latest, missing := a.cp.Registry.Resolve(ctx, model); {
+	case missing == nil:
+		next += latest.Number
+	case !errors.Is(missing, registry.ErrNotFound):
+		return missing
+	}
+	return fmt.Errorf("%s is not added: %w, or add it as it is with --force", registry.Ref(model, next), err)
 }
 
 // finite leaves out the figures that are not numbers: a release has none.
@@ -178,7 +202,7 @@ func (o TrainOptions) options() train.Options {
 		Window: o.Window, Horizon: o.Horizon, Stride: o.Stride, Pad: o.Pad, Anchor: o.Anchor, Cap: o.RULCap,
 		Season: o.Season, Split: o.Split, Validation: o.Validation,
 		Units: o.Units, Epochs: o.Epochs, Batch: o.Batch, LearningRate: o.LearningRate, ClipNorm: o.ClipNorm,
-		Patience: o.Patience, Seed: o.Seed,
+		Patience: o.Patience, Seed: o.Seed, Int8Bound: o.Int8Bound,
 	}
 }
 

@@ -28,6 +28,7 @@ type Lineage struct {
 	Data   string           `json:"data,omitempty" doc:"Digest of the training data"`
 	Run    string           `json:"run,omitempty" doc:"Digest of the run's options"`
 	Parent *protocol.Digest `json:"parent,omitempty" doc:"Digest of the version it was trained from"`
+	Forced string           `json:"forced,omitempty" doc:"Who added it although its int8 form is worse than its task allows: a user of the operating system, or who holds the admin token"`
 }
 
 // A Schema says what a request for a prediction holds.
@@ -135,6 +136,9 @@ type TrainOptions struct {
 	ClipNorm     float32 `json:"clip_norm,omitempty" doc:"Bound on the norm of the whole gradient; negative for none"`
 	Patience     int     `json:"patience,omitempty" doc:"Epochs without a better validation loss before it stops; 0: never"`
 	Seed         uint64  `json:"seed,omitempty"`
+
+	Int8Bound *float64 `json:"int8_bound,omitempty" doc:"How much worse than float32's the int8 figure may be, as a fraction of it; none: the bound of the task"`
+	Force     bool     `json:"force,omitempty" doc:"Whether the version is added even if int8 is worse than that; its lineage then says who did"`
 }
 
 // EvalOptions configures an evaluation. What is zero is as it was in training.

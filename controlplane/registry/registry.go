@@ -102,6 +102,7 @@ type Info struct {
 	Data    string             // digest of the training data
 	Run     string             // digest of the run's options
 	Parent  *protocol.Digest   // the version it was trained from
+	Forced  string             // who added it although a check refused it; signed
 }
 
 // Add stores m as the next version of name, with its float32 weights if w is
@@ -142,7 +143,7 @@ func (r *Registry) add(ctx context.Context, name string, m *artifact.Model, w *k
 	}
 	release := artifact.Release{
 		Format: artifact.Format, Name: name, Digest: digest, Fleet: r.fleet,
-		Lineage:     artifact.Lineage{Data: info.Data, Run: info.Run, Parent: info.Parent},
+		Lineage:     artifact.Lineage{Data: info.Data, Run: info.Run, Parent: info.Parent, Forced: info.Forced},
 		Metrics:     info.Metrics,
 		MaxTransfer: transfer.desc.Size, MaxDecoded: transfer.desc.Decoded,
 		ABI: kernel.ABI, Issued: row.Created.UnixMilli(),

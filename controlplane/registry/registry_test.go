@@ -36,7 +36,7 @@ func TestAddedVersionIsFoundWithAllItCameWith(t *testing.T) {
 	m, w := registrytest.Model(t, 4, 1)
 	parent := protocol.Digest{7}
 	info := registry.Info{
-		Report: []byte(`{"items":10}`), Metrics: map[string]float64{"rmse": 0.5}, Data: "data", Run: "run", Parent: &parent,
+		Report: []byte(`{"items":10}`), Metrics: map[string]float64{"rmse": 0.5}, Data: "data", Run: "run", Parent: &parent, Forced: "ann",
 	}
 	added, err := r.Add(t.Context(), "wear", m, w, info)
 	if err != nil {
@@ -58,7 +58,7 @@ func TestAddedVersionIsFoundWithAllItCameWith(t *testing.T) {
 	if d := cmp.Diff(added, got); d != "" {
 		t.Errorf("Resolve (-added +got)\n%s", d)
 	}
-	if d := cmp.Diff(artifact.Lineage{Data: "data", Run: "run", Parent: &parent}, got.Lineage); d != "" {
+	if d := cmp.Diff(artifact.Lineage{Data: "data", Run: "run", Parent: &parent, Forced: "ann"}, got.Lineage); d != "" {
 		t.Errorf("lineage (-want +got)\n%s", d)
 	}
 	weights, err := again.Weights(t.Context(), "wear:v1")

@@ -3,6 +3,7 @@ package train
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
@@ -57,6 +58,10 @@ type Options struct {
 	ClipNorm     float32 // bound on the norm of all gradients together; 1, negative for none
 	Patience     int     // epochs without a better validation loss before stopping; 0: never
 	Seed         uint64  // of the weights, the shuffling and the held-out groups
+
+	// Int8Bound is how much worse than float32's the int8 model's figure may be, as
+	// a fraction of it; nil: the bound of the task.
+	Int8Bound *float64
 
 	Predictions bool // put every evaluated window into the report
 }
@@ -137,6 +142,7 @@ func (o Options) check() error {
 		{"patience", o.Patience, o.Patience >= 0, "0 or more"},
 		{"learning rate", o.LearningRate, o.LearningRate > 0 && o.LearningRate <= 1, "above 0, at most 1"},
 		{"cap", o.Cap, o.Cap >= 0 && o.Cap < 1<<24, "0 or more, below 2^24"},
+		{"int8 bound", value(o.Int8Bound), o.Int8Bound == nil || notNegative(*o.Int8Bound), "0 or more, such as 0.01 for 1 %"},
 		{"validation", o.Validation, o.Validation == NoValidation || (o.Validation >= 0 && o.Validation < 1), "0 or more, below 1"},
 		{"anchor", o.Anchor, o.Anchor == "none" || o.Anchor == "last", "last or none"},
 		{"units", o.Units, len(o.Units) < kernel.MaxLayers && !slices.ContainsFunc(o.Units, func(u int) bool { return u < 1 || u > kernel.MaxUnits }),
@@ -148,6 +154,17 @@ func (o Options) check() error {
 	}
 	return nil
 }
+
+// value is what p points to, or the zero value.
+func value[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
+
+// notNegative reports whether v is 0 or positive, and finite.
+func notNegative(v float64) bool { return v >= 0 && !math.IsInf(v, 0) }
 
 // defaultFractions splits a forecast for which no split is given.
 var defaultFractions = [3]float64{0.7, 0.1, 0.2}

@@ -30,8 +30,11 @@ type Report struct {
 	Horizon  int      `json:"horizon,omitempty"`
 	Data     string   `json:"data"` // SHA-256 of the data file evaluated, hex
 
-	Training    *Training    `json:"training,omitempty"` // of a report that Run made
-	Setup       *Setup       `json:"setup,omitempty"`    // likewise
+	// These are of a report that Run made.
+	Training     *Training     `json:"training,omitempty"`
+	Quantization *Quantization `json:"quantization,omitempty"`
+	Setup        *Setup        `json:"setup,omitempty"`
+
 	Predictions []Prediction `json:"predictions,omitempty"`
 }
 

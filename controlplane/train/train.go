@@ -94,7 +94,7 @@ func Run(ctx context.Context, o Options, data io.Reader, progress func(Progress)
 	if err != nil {
 		return nil, err
 	}
-	model, err := r.quantize(weights)
+	model, tensors, err := r.quantize(weights)
 	if err != nil {
 		return nil, err
 	}
@@ -104,6 +104,7 @@ func Run(ctx context.Context, o Options, data io.Reader, progress func(Progress)
 		return nil, err
 	}
 	rep.Training = training
+	rep.Quantization = &Quantization{tensors, o.gate().pass(rep.Metrics)}
 	rep.Seconds = time.Since(start).Seconds()
 	return &Result{Model: model, Weights: weights, Report: *rep}, nil
 }
@@ -354,13 +355,15 @@ func (r *run) fit(ctx context.Context) (*kernel.Weights, *Training, error) {
 	return w, t, nil
 }
 
-// quantize makes the int8 model and records its golden outputs.
-func (r *run) quantize(w *kernel.Weights) (*artifact.Model, error) {
+// quantize makes the int8 model, records its golden outputs and measures its
+// weights.
+func (r *run) quantize(w *kernel.Weights) (*artifact.Model, []TensorError, error) {
 	q, err := kernel.Quantize(w)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return predictor.FromQuant(q, r.schema(), r.o.Task, *r.sc)
+	m, err := predictor.FromQuant(q, r.schema(), r.o.Task, *r.sc)
+	return m, tensorErrors(w, q), err
 }
 
 func (r *run) schema() artifact.Schema {

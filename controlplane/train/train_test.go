@@ -197,6 +197,7 @@ func TestRunRefuses(t *testing.T) {
 		{"no units", "", func(o *Options) { o.Units = []int{0} }, ErrOptions, "units"},
 		{"negative window", "", func(o *Options) { o.Window = -1 }, ErrOptions, "window"},
 		{"NaN rate", "", func(o *Options) { o.LearningRate = math.NaN() }, ErrOptions, "learning rate"},
+		{"negative int8 bound", "", func(o *Options) { o.Int8Bound = new(float64); *o.Int8Bound = -0.01 }, ErrOptions, "int8 bound -0.01, want 0 or more"},
 		{"bad split", hours(640), func(o *Options) { *o = forecastOptions; o.Split = "1,2" }, dataset.ErrSplit, "2 numbers"},
 		{"split beyond the rows", hours(200), func(o *Options) { *o = forecastOptions }, dataset.ErrSplit, "takes 620 rows"},
 		{"too few rows", hours(40), func(o *Options) { *o = forecastOptions; o.Split = "20,10,10" }, dataset.ErrTooFewRows, "training rows"},

@@ -145,7 +145,7 @@ func model(features, units int) *Model {
 func releaseOf(t testing.TB, tr *Transfer) Release {
 	t.Helper()
 	return Release{Format: 1, Name: "turbofan", Version: 3, Digest: tr.Digest, Fleet: "default",
-		Lineage: Lineage{Data: strings.Repeat("ab", 32), Run: "run-1", Parent: &protocol.Digest{1}},
+		Lineage: Lineage{Data: strings.Repeat("ab", 32), Run: "run-1", Parent: &protocol.Digest{1}, Forced: "ann"},
 		Metrics: map[string]float64{"rmse": 15.5, "rmse_int8": 15.52}, MaxTransfer: tr.Size + 1024, MaxDecoded: tr.Decoded,
 		ABI: 1, Floor: 2, Issued: t0}
 }

@@ -39,6 +39,9 @@ type Lineage struct {
 	Data   string           `cbor:"data,omitempty"` // digest of the training data
 	Run    string           `cbor:"run,omitempty"`  // training run
 	Parent *protocol.Digest `cbor:"parent,omitempty"`
+	// Forced is who added the version although its int8 form is worse than the
+	// bound of its task allows; empty if it is not.
+	Forced string `cbor:"forced,omitempty"`
 }
 
 // String returns NAME:vN.
