@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"compress/gzip"
+
+	"github.com/sandpiper-edge/sandpiper/kernel"
 )
 
 // A device is an agent process of a site.
@@ -26,6 +28,7 @@ type device struct {
 	config string // agent.toml
 	data   string // its data folder
 	argv   []string
+	tier   string // of the kernel; empty: the agent's choice
 	cmd    *exec.Cmd
 	stop   func() // nil while it does not run
 	logged func() string
@@ -75,6 +78,7 @@ func (s *site) addDevice(ctx context.Context, id string, argv ...string) (*devic
 func (d *device) start(ctx context.Context) error {
 	argv := append(d.argv[1:len(d.argv):len(d.argv)], "run", "--config", d.config)
 	d.cmd = d.site.h.command(ctx, d.argv[0], argv...)
+	d.cmd.Env = append(d.cmd.Environ(), kernel.TierVariable+"="+d.tier)
 	var err error
 	if d.stop, d.logged, err = start(d.cmd); err != nil {
 		return err
@@ -252,87 +256,166 @@ func lastWindows(path string) (map[string][]byte, error) {
 	return windows, nil
 }
 
-// answersOn compares what an agent on goarch answers over MQTT with what the
-// control plane's evaluation printed, digit by digit.
+// answering is a device that answers with turbofan:v1.
+type answering struct {
+	*device
+	model   *trained
+	windows map[string][]byte // by unit
+}
+
+// answerOn starts an agent for goarch that answers with turbofan:v1. The caller
+// calls end.
+func (h *house) answerOn(ctx context.Context, id, goarch string, emulator ...string) (a answering, end func(), err error) {
+	bin, err := h.build(ctx, goarch, "./cmd/sandpiper-agent")
+	if err != nil {
+		return a, nil, err
+	}
+	if a.model, err = h.trainTurbofan(ctx); err != nil {
+		return a, nil, err
+	}
+	if a.windows, err = lastWindows(a.model.test); err != nil {
+		return a, nil, err
+	}
+	s := a.model.site
+	if err := s.serve(ctx); err != nil {
+		return a, nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if a.device, err = s.addDevice(ctx, id, append(emulator, bin)...); err != nil {
+		return a, nil, err
+	}
+	defer func() {
+		if err != nil {
+			a.remove()
+		}
+	}()
+	if err := a.start(ctx); err != nil {
+		return a, nil, err
+	}
+	if _, err := s.run(ctx, "rollout", "start", "turbofan:v1", "--to", id); err != nil {
+		return a, nil, err
+	}
+	if err := a.active(ctx, "turbofan", "turbofan:v1", a.windows["1"]); err != nil {
+		return a, nil, err
+	}
+	return a, func() { a.remove(); s.close() }, nil
+}
+
+// compare asks for every engine and compares the answers with what the control
+// plane's evaluation printed, digit by digit.
+func (a answering) compare(ask func(unit string, window []byte) (reply, error)) (string, error) {
+	equal := 0
+	for unit, window := range a.windows {
+		r, err := ask(unit, window)
+		if err != nil {
+			return fmt.Sprintf("%d of %d equal", equal, len(a.windows)), fmt.Errorf("engine %s: %w", unit, err)
+		}
+		if len(r.Y) != 1 || string(r.Y[0]) != a.model.int8[unit] {
+			return fmt.Sprintf("%d of %d equal", equal, len(a.windows)),
+				fmt.Errorf("engine %s: the device answers %s, eval printed %s", unit, r.Y, a.model.int8[unit])
+		}
+		equal++
+	}
+	if equal != 100 {
+		return "", fmt.Errorf("%d engines in the test file, want 100", equal)
+	}
+	return fmt.Sprintf("%d of 100 equal", equal), nil
+}
+
+// emulated returns the emulator's path and its arguments, nothing for none.
+func emulated(name string, args ...string) ([]string, error) {
+	if name == "" {
+		return nil, nil
+	}
+	path, err := tool(name, "qemu-user")
+	return append([]string{path}, args...), err
+}
+
+// answersOn compares what an agent on goarch answers over MQTT.
 func answersOn(goarch, emulator string) check {
 	return func(ctx context.Context, h *house) (string, error) {
 		rr, err := tool("mosquitto_rr", "mosquitto-clients")
 		if err != nil {
 			return "", err
 		}
-		var argv []string
-		if emulator != "" {
-			path, err := tool(emulator, "qemu-user")
-			if err != nil {
-				return "", err
-			}
-			argv = append(argv, path)
-		}
-		bin, err := h.build(ctx, goarch, "./cmd/sandpiper-agent")
+		argv, err := emulated(emulator)
 		if err != nil {
 			return "", err
 		}
-		t, err := h.trainTurbofan(ctx)
+		a, end, err := h.answerOn(ctx, "engine-"+goarch, goarch, argv...)
 		if err != nil {
 			return "", err
 		}
-		windows, err := lastWindows(t.test)
-		if err != nil {
-			return "", err
-		}
-		s := t.site
-		if err := s.serve(ctx); err != nil {
-			return "", err
-		}
-		defer s.close()
-		id := "engine-" + goarch
-		d, err := s.addDevice(ctx, id, append(argv, bin)...)
-		if err != nil {
-			return "", err
-		}
-		defer d.remove()
-		if err := d.start(ctx); err != nil {
-			return "", err
-		}
-		if _, err := s.run(ctx, "rollout", "start", "turbofan:v1", "--to", id); err != nil {
-			return "", err
-		}
-		if err := d.active(ctx, "turbofan", "turbofan:v1", windows["1"]); err != nil {
-			return "", err
-		}
+		defer end()
+		s, id := a.site, a.id
 		user := "asker-" + goarch
 		var u struct{ Token string }
 		if err := s.runJSON(ctx, &u, "user", "add", user); err != nil {
 			return "", err
 		}
-		host, port, err := brokerAddress(d.config)
+		host, port, err := brokerAddress(a.config)
 		if err != nil {
 			return "", err
 		}
-		equal := 0
-		for unit, window := range windows {
+		return a.compare(func(unit string, window []byte) (r reply, err error) {
 			out, err := output(h.command(ctx, rr, "-h", host, "-p", port, "-u", "u."+user, "-P", u.Token, "-i", "u."+user, "-W", "20",
 				"-t", fmt.Sprintf("sp1/default/d/%s/p/turbofan/%s/%s", id, user, unit),
 				"-e", fmt.Sprintf("sp1/default/r/%s/%s/%s", user, id, unit),
 				"-m", string(window))) // with -f, mosquitto 2.0.11 sends nothing
 			if err != nil {
-				return fmt.Sprintf("%d of %d equal", equal, len(windows)), err
+				return r, err
 			}
-			var r reply
-			if err := json.Unmarshal(out, &r); err != nil || len(r.Y) != 1 {
-				return "", fmt.Errorf("engine %s answered %s", unit, out)
-			}
-			if string(r.Y[0]) != t.int8[unit] {
-				return fmt.Sprintf("%d of %d equal", equal, len(windows)),
-					fmt.Errorf("engine %s: the device answers %s, eval printed %s", unit, r.Y[0], t.int8[unit])
-			}
-			equal++
-		}
-		if equal != 100 {
-			return "", fmt.Errorf("%d engines in the test file, want 100", equal)
-		}
-		return fmt.Sprintf("%d of 100 equal", equal), nil
+			return r, json.Unmarshal(out, &r)
+		})
 	}
+}
+
+// answersOnEveryTier compares the answers of agents with each tier forced: those
+// of this CPU, and those of arm64.
+func answersOnEveryTier(ctx context.Context, h *house) (string, error) {
+	arm, err := emulated("qemu-aarch64", "-cpu", "max")
+	if err != nil {
+		return "", err
+	}
+	done, err := h.answersOnTiers(ctx, "amd64", nil, kernel.Tiers())
+	if err != nil {
+		return "", err
+	}
+	more, err := h.answersOnTiers(ctx, "arm64", arm, []string{"dotprod", "neon", "generic"})
+	if err != nil {
+		return "", err
+	}
+	return "100 of 100 equal on each of " + strings.Join(append(done, more...), ", "), nil
+}
+
+// answersOnTiers starts an agent again for each tier and asks it over its socket.
+func (h *house) answersOnTiers(ctx context.Context, goarch string, emulator, tiers []string) (done []string, err error) {
+	a, end, err := h.answerOn(ctx, "tiers-"+goarch, goarch, emulator...)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	if err := a.settled(ctx, "turbofan"); err != nil { // a kill on trial counts as a crash
+		return nil, fmt.Errorf("agent %s is not done with its trial: %w", a.id, err)
+	}
+	for _, a.tier = range tiers {
+		a.kill()
+		if err := a.start(ctx); err != nil {
+			return nil, err
+		}
+		if err := a.active(ctx, "turbofan", "turbofan:v1", a.windows["1"]); err != nil {
+			return nil, err
+		}
+		if _, err := a.compare(func(_ string, window []byte) (reply, error) { return a.predict("turbofan", window) }); err != nil {
+			return nil, fmt.Errorf("tier %s on %s: %w", a.tier, goarch, err)
+		}
+		done = append(done, goarch+" "+a.tier)
+	}
+	return done, nil
 }
 
 // brokerAddress reads where an agent's configuration says the broker is.

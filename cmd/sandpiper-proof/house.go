@@ -45,6 +45,7 @@ var checks = map[string]check{
 	"device.arm64":                answersOn("arm64", "qemu-aarch64"),
 	"device.armv7":                answersOn("arm", "qemu-arm"),
 	"device.riscv64":              answersOn("riscv64", "qemu-riscv64"),
+	"device.tiers":                answersOnEveryTier,
 	"safety.bad-input":            badInput,
 	"safety.agent-killed":         agentKilled,
 	"safety.control-plane-killed": controlPlaneKilled,

@@ -77,7 +77,7 @@ func agentKilled(ctx context.Context, h *house) (string, error) {
 		if err := d.active(ctx, "boiler", version, window); err != nil {
 			return fail(err)
 		}
-		if err := d.settled(ctx); err != nil {
+		if err := d.settled(ctx, "boiler"); err != nil {
 			return fail(err)
 		}
 	}
@@ -92,17 +92,17 @@ func (d *device) moveTo(ctx context.Context, version string, window []byte) erro
 	if err := d.active(ctx, "boiler", version, window); err != nil {
 		return err
 	}
-	return d.settled(ctx)
+	return d.settled(ctx, "boiler")
 }
 
-// settled waits until the agent has no update under way.
-func (d *device) settled(ctx context.Context) error {
+// settled waits until the agent has no update of model under way.
+func (d *device) settled(ctx context.Context, model string) error {
 	return until(ctx, 30*time.Second, func() bool {
 		b, err := d.get("/status")
 		var status struct {
 			Models map[string]struct{ Phase string }
 		}
-		return err == nil && json.Unmarshal(b, &status) == nil && status.Models["boiler"].Phase == "idle"
+		return err == nil && json.Unmarshal(b, &status) == nil && status.Models[model].Phase == "idle"
 	})
 }
 
