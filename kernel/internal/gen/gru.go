@@ -34,7 +34,16 @@ func (v *isa) gruSums(p product) gruUnits {
 			s.x = append(s.x, x[2*n+i])
 		}
 		ADDQ(operand.I32(gates*v.bytes()), w)
-		v.floatProduct(append(append([]reg.VecPhysical{}, x[:2*n]...), s.u...), s.spare)
+		sums := append(append([]reg.VecPhysical{}, x[:2*n]...), s.u...)
+		if v.wide() {
+			v.floatProduct(s.spare, sums)
+			return s
+		}
+		second := v.secondSums(8)
+		v.floatProduct(v.regs[14:], sums, second)
+		for i, r := range sums {
+			VADDPS(second[i], r, r)
+		}
 		return s
 	}
 	acc, waiting := v.int8Sums(p, x, "recurrent")
@@ -51,6 +60,21 @@ func (v *isa) gruSums(p product) gruUnits {
 		s.spare = v.regs[2*gates:]
 	}
 	return s
+}
+
+// secondSums are a second set of sums for a product, at zero, from a register
+// on. Three gates of two registers are 6 sums, and a multiply-add takes 4 cycles
+// or more: of one set, two a cycle would wait for each other.
+func (v *isa) secondSums(from int) []reg.VecPhysical {
+	second := v.regs[from:][:v.row()]
+	for _, r := range second {
+		if v.wide() {
+			VPXORD(r, r, r)
+		} else {
+			VPXOR(r, r, r)
+		}
+	}
+	return second
 }
 
 // activateGRU advances the units and returns the new hidden state, in s.u.

@@ -275,7 +275,7 @@ func (v *isa) recurrentSums(p product) {
 	if p != nil {
 		v.int8Product(p, sums, "recurrent")
 	} else {
-		v.floatProduct(sums, v.regs[len(sums):])
+		v.floatProduct(v.regs[len(sums):], sums)
 	}
 }
 
@@ -285,13 +285,14 @@ func (v *isa) recurrentSums(p product) {
 // 10 %, int8 products 2 %.
 const floatAhead = 2 << 10
 
-// floatProduct adds to sums the product of 16·count hidden states.
-func (v *isa) floatProduct(sums, free []reg.VecPhysical) {
-	row := len(sums) * v.bytes()
+// floatProduct adds to sums the product of 16·count hidden states, in turns if
+// there are several.
+func (v *isa) floatProduct(free []reg.VecPhysical, sums ...[]reg.VecPhysical) {
+	row := v.row() * v.bytes()
 	loop("recurrent", count, func() {
 		for k := range 16 {
-			v.multiplyAdd(sums, free, true, 4*k, k*row)
-			for i := 0; i < len(sums) && v.wide(); i++ {
+			v.multiplyAdd(sums[k%len(sums)], free, true, 4*k, k*row)
+			for i := 0; i < v.row() && v.wide(); i++ {
 				PREFETCHT0(at(w, floatAhead+k*row+i*v.bytes()))
 			}
 		}
@@ -345,13 +346,26 @@ func (v *isa) int8Sums(p product, sums []reg.VecPhysical, label string) (acc []r
 		}
 	}
 	p.prepare(acc)
+	turns := [][]reg.VecPhysical{acc}
+	if v.gru && p.offset() {
+		first := 10 // above the inputs
+		if v.wide() {
+			first = 18
+		}
+		turns = append(turns, v.secondSums(first))
+	}
 	loop(label, count, func() {
 		for k := 0; k < 16; k += 4 {
-			p.quad(acc, k, k/4*n*v.bytes())
+			p.quad(turns[k/4%len(turns)], k, k/4*n*v.bytes())
 		}
 		ADDQ(operand.I8(16), in)
 		ADDQ(operand.I32(4*n*v.bytes()), w)
 	})
+	for _, second := range turns[1:] {
+		for i, a := range acc {
+			VPADDD(second[i], a, a)
+		}
+	}
 	return acc, waiting
 }
 
