@@ -93,6 +93,15 @@ const (
 // Monitors are the names that Config.Monitor can have.
 var Monitors = []string{ValLoss, TrainLoss}
 
+// Complete returns c with its defaults filled in, as Fit would train g with it,
+// or the error that Fit would return about it.
+func (c Config) Complete(g kernel.Graph) (Config, error) {
+	if err := g.Validate(); err != nil {
+		return c, err
+	}
+	return c.withDefaults(g)
+}
+
 // withDefaults fills in c's zero fields and checks it against the graph.
 func (c Config) withDefaults(g kernel.Graph) (Config, error) {
 	setDefault(&c.Epochs, 10)
@@ -184,31 +193,31 @@ func (c *Config) checkNames() error {
 func (c *Config) checkRanges() error {
 	r := c.ReduceLR
 	return checkRanges([]bounded{
-		{"epochs", float64(c.Epochs), c.Epochs > 0},
-		{"batch size", float64(c.BatchSize), c.BatchSize > 0},
-		{"learning rate", c.LearningRate, positive(c.LearningRate) || c.LearningRate == 0},
-		{"beta1", c.Beta1, c.Beta1 >= 0 && c.Beta1 < 1},
-		{"beta2", c.Beta2, c.Beta2 >= 0 && c.Beta2 < 1},
-		{"epsilon", c.Epsilon, notNegative(c.Epsilon)},
-		{"momentum", c.Momentum, c.Momentum >= 0 && c.Momentum <= 1},
-		{"rho", c.Rho, c.Rho >= 0 && c.Rho < 1},
-		{"weight decay", c.WeightDecay, notNegative(c.WeightDecay)},
-		{"huber delta", c.HuberDelta, notNegative(c.HuberDelta)},
-		{"kernel L2", c.KernelL2, notNegative(c.KernelL2)},
-		{"recurrent L2", c.RecurrentL2, notNegative(c.RecurrentL2)},
-		{"bias L2", c.BiasL2, notNegative(c.BiasL2)},
-		{"clipvalue", float64(c.ClipValue), notNegative(c.ClipValue)},
-		{"clipnorm", float64(c.ClipNorm), notNegative(c.ClipNorm)},
-		{"global clipnorm", float64(c.GlobalClipNorm), notNegative(c.GlobalClipNorm)},
-		{"reduce LR patience", float64(r.Patience), r.Patience >= 0},
-		{"reduce LR factor", r.Factor, r.Factor >= 0 && r.Factor < 1},
-		{"reduce LR min delta", r.MinDelta, notNegative(r.MinDelta)},
-		{"reduce LR cooldown", float64(r.Cooldown), r.Cooldown >= 0},
-		{"reduce LR min rate", r.MinLR, notNegative(r.MinLR)},
-		{"patience", float64(c.Patience), c.Patience >= 0},
-		{"min delta", c.MinDelta, notNegative(c.MinDelta)},
-		{"start from epoch", float64(c.StartFromEpoch), c.StartFromEpoch >= 0},
-		{"shards", float64(c.Shards), c.Shards > 0},
+		{"epochs", float64(c.Epochs), c.Epochs > 0, "at least 1"},
+		{"batch size", float64(c.BatchSize), c.BatchSize > 0, "at least 1"},
+		{"learning rate", c.LearningRate, positive(c.LearningRate) || c.LearningRate == 0, "above 0"},
+		{"beta1", c.Beta1, c.Beta1 >= 0 && c.Beta1 < 1, "0 or more, below 1"},
+		{"beta2", c.Beta2, c.Beta2 >= 0 && c.Beta2 < 1, "0 or more, below 1"},
+		{"epsilon", c.Epsilon, notNegative(c.Epsilon), "0 or more"},
+		{"momentum", c.Momentum, c.Momentum >= 0 && c.Momentum <= 1, "0 to 1"},
+		{"rho", c.Rho, c.Rho >= 0 && c.Rho < 1, "0 or more, below 1"},
+		{"weight decay", c.WeightDecay, notNegative(c.WeightDecay), "0 or more"},
+		{"huber delta", c.HuberDelta, notNegative(c.HuberDelta), "above 0"},
+		{"kernel L2", c.KernelL2, notNegative(c.KernelL2), "0 or more"},
+		{"recurrent L2", c.RecurrentL2, notNegative(c.RecurrentL2), "0 or more"},
+		{"bias L2", c.BiasL2, notNegative(c.BiasL2), "0 or more"},
+		{"clipvalue", float64(c.ClipValue), notNegative(c.ClipValue), "above 0"},
+		{"clipnorm", float64(c.ClipNorm), notNegative(c.ClipNorm), "above 0"},
+		{"global clipnorm", float64(c.GlobalClipNorm), notNegative(c.GlobalClipNorm), "above 0"},
+		{"reduce LR patience", float64(r.Patience), r.Patience >= 0, "at least 1"},
+		{"reduce LR factor", r.Factor, r.Factor >= 0 && r.Factor < 1, "above 0, below 1"},
+		{"reduce LR min delta", r.MinDelta, notNegative(r.MinDelta), "0 or more"},
+		{"reduce LR cooldown", float64(r.Cooldown), r.Cooldown >= 0, "0 or more"},
+		{"reduce LR min rate", r.MinLR, notNegative(r.MinLR), "0 or more"},
+		{"patience", float64(c.Patience), c.Patience >= 0, "0 or more"},
+		{"min delta", c.MinDelta, notNegative(c.MinDelta), "0 or more"},
+		{"start from epoch", float64(c.StartFromEpoch), c.StartFromEpoch >= 0, "0 or more"},
+		{"shards", float64(c.Shards), c.Shards > 0, "at least 1"},
 	})
 }
 
@@ -217,12 +226,13 @@ type bounded struct {
 	name  string
 	value float64
 	ok    bool
+	want  string
 }
 
 func checkRanges(all []bounded) error {
 	for _, f := range all {
 		if !f.ok {
-			return fmt.Errorf("%s %v is out of range: %w", f.name, f.value, ErrConfig)
+			return fmt.Errorf("%s %v: want %s: %w", f.name, f.value, f.want, ErrConfig)
 		}
 	}
 	return nil

@@ -437,6 +437,23 @@ func TestFitEndsWithItsContextDuringValidation(t *testing.T) {
 	}
 }
 
+func TestCompleteSaysWhatFitTrainsWith(t *testing.T) {
+	g := graph(2, lstmLayer(4), denseLayer(1, kernel.Linear))
+	c, err := Config{Optimizer: SGD, Loss: Huber, ReduceLR: ReduceLR{Patience: 3}}.Complete(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.LearningRate != 0.01 || c.HuberDelta != 1 || c.ReduceLR.Factor != 0.1 || c.BatchSize != 32 || c.Epochs != 10 {
+		t.Errorf("complete: %+v", c)
+	}
+	if _, err := (Config{Optimizer: "adma"}).Complete(g); !errors.Is(err, ErrConfig) {
+		t.Errorf("unknown optimizer: %v, want ErrConfig", err)
+	}
+	if _, err := (Config{}).Complete(kernel.Graph{}); !errors.Is(err, kernel.ErrShape) {
+		t.Errorf("no graph: %v, want ErrShape", err)
+	}
+}
+
 // sized is a Source of nothing but sizes.
 type sized struct{ len, steps int }
 
@@ -471,7 +488,7 @@ func TestFitRefusesWhatCannotBeTrained(t *testing.T) {
 		{"negative batch", nil, good, nil, Config{BatchSize: -1}, ErrConfig, "batch size -1"},
 		{"negative rate", nil, good, nil, Config{LearningRate: -1}, ErrConfig, "learning rate -1"},
 		{"NaN rate", nil, good, nil, Config{LearningRate: math.NaN()}, ErrConfig, "learning rate NaN"},
-		{"beta", nil, good, nil, Config{Beta2: 1}, ErrConfig, "beta2 1"},
+		{"beta", nil, good, nil, Config{Beta2: 1}, ErrConfig, "beta2 1: want 0 or more, below 1"},
 		{"negative clip", nil, good, nil, Config{ClipNorm: -2}, ErrConfig, "clipnorm -2"},
 		{"two clips", nil, good, nil, Config{ClipNorm: 1, ClipValue: 1}, ErrConfig, "only one of clipvalue"},
 		{"negative patience", nil, good, nil, Config{Patience: -1}, ErrConfig, "patience -1"},
@@ -496,7 +513,7 @@ func TestFitRefusesWhatCannotBeTrained(t *testing.T) {
 		{"as many values as boundaries", nil, good, nil, Config{Schedule: Schedule{Kind: StepDecay, Boundaries: []int{1}, Values: []float64{1}}}, ErrConfig, "1 boundaries and 1 values"},
 		{"falling boundaries", nil, good, nil, Config{Schedule: Schedule{Kind: StepDecay, Boundaries: []int{5, 5}, Values: []float64{1, 1, 1}}}, ErrConfig, "boundary 5 is out of order"},
 		{"no rate in a step", nil, good, nil, Config{Schedule: Schedule{Kind: StepDecay, Boundaries: []int{5}, Values: []float64{1, 0}}}, ErrConfig, "value 0 is no learning rate"},
-		{"no decay steps", nil, good, nil, Config{Schedule: Schedule{Kind: CosineDecay}}, ErrConfig, "decay steps 0"},
+		{"no decay steps", nil, good, nil, Config{Schedule: Schedule{Kind: CosineDecay}}, ErrConfig, "decay steps 0: want at least 1"},
 		{"no decay rate", nil, good, nil, Config{Schedule: Schedule{Kind: ExponentialDecay, DecaySteps: 2}}, ErrConfig, "decay rate 0"},
 		{"warm-up to nothing", nil, good, nil, Config{Schedule: Schedule{Kind: CosineDecay, DecaySteps: 2, WarmupSteps: 2}}, ErrConfig, "set both or neither"},
 		{"NaN sample weight", nil, weighted{randomWindows(g, MSE, 2, 4, 1), []float32{1, float32(math.NaN())}}, nil, Config{}, ErrConfig, "training data: window 1 has weight NaN"},

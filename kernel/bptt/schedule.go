@@ -91,18 +91,18 @@ func (s *Schedule) check() error {
 		return s.checkSteps()
 	case ExponentialDecay:
 		return checkRanges([]bounded{
-			{"decay steps", float64(s.DecaySteps), s.DecaySteps > 0},
-			{"decay rate", s.DecayRate, positive(s.DecayRate)},
+			{"decay steps", float64(s.DecaySteps), s.DecaySteps > 0, "at least 1"},
+			{"decay rate", s.DecayRate, positive(s.DecayRate), "above 0"},
 		})
 	case CosineDecay:
 		if (s.WarmupSteps == 0) != (s.WarmupTarget == 0) {
 			return fmt.Errorf("warmup target %v and warmup steps %d: set both or neither: %w", s.WarmupTarget, s.WarmupSteps, ErrConfig)
 		}
 		return checkRanges([]bounded{
-			{"decay steps", float64(s.DecaySteps), s.DecaySteps > 0},
-			{"alpha", s.Alpha, s.Alpha >= 0 && s.Alpha <= 1},
-			{"warmup target", s.WarmupTarget, s.WarmupTarget == 0 || positive(s.WarmupTarget)},
-			{"warmup steps", float64(s.WarmupSteps), s.WarmupSteps >= 0},
+			{"decay steps", float64(s.DecaySteps), s.DecaySteps > 0, "at least 1"},
+			{"alpha", s.Alpha, s.Alpha >= 0 && s.Alpha <= 1, "0 to 1"},
+			{"warmup target", s.WarmupTarget, s.WarmupTarget == 0 || positive(s.WarmupTarget), "above 0"},
+			{"warmup steps", float64(s.WarmupSteps), s.WarmupSteps >= 0, "at least 1"},
 		})
 	}
 	return nil
