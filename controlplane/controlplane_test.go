@@ -442,7 +442,7 @@ func TestFromRolloutToPredictionOverTheBroker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := artifact.Unpack(a.Descriptor, d.next(protocol.ChunkTopic(name, hash, 0)), release); err != nil {
+	if _, err := artifact.Unpack(a.Descriptor, d.next(protocol.ChunkTopic(name, hash, 0)), nil, release); err != nil {
 		t.Errorf("the only chunk does not unpack: %v", err)
 	}
 

@@ -111,7 +111,7 @@ func (r *Registry) model(ctx context.Context, row store.Version) (*artifact.Mode
 	if err := rel.UnmarshalBinary(row.Payload); err != nil {
 		return nil, fmt.Errorf("stored release of %s: %w", Ref(row.Name, row.Number), err)
 	}
-	return artifact.Unpack(t.Descriptor, t.Payload, &rel)
+	return artifact.Unpack(t.Descriptor, t.Payload, nil, &rel)
 }
 
 // Weights returns the float32 weights of a version: ErrNotFound after an import.

@@ -787,7 +787,7 @@ func TestTransferIsPublishedBeforeTheWantThatNamesIt(t *testing.T) {
 	for n := range a.Descriptor.Chunks {
 		payload = append(payload, r.broker.retained[protocol.ChunkTopic(F, v.Hash, n)]...)
 	}
-	if _, err := artifact.Unpack(a.Descriptor, payload, release); err != nil {
+	if _, err := artifact.Unpack(a.Descriptor, payload, nil, release); err != nil {
 		t.Errorf("what is retained does not unpack: %v", err)
 	}
 	w := r.open(r.broker.retained[protocol.WantTopic(F, "d1")])

@@ -19,7 +19,7 @@ func TestArtifactRoundTripGivesTheSameBits(t *testing.T) {
 		}
 		// No release at hand: caps that admit exactly this transfer.
 		caps := &artifact.Release{Digest: transfer.Digest, MaxTransfer: transfer.Size, MaxDecoded: transfer.Decoded}
-		back, err := artifact.Unpack(transfer.Descriptor, transfer.Payload, caps)
+		back, err := artifact.Unpack(transfer.Descriptor, transfer.Payload, nil, caps)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -53,6 +53,9 @@ var (
 	ErrExpired = errors.New("expired")
 	// ErrDigest: the decoded model does not have the signed digest.
 	ErrDigest = errors.New("digest does not match")
+	// ErrBase: the model that a delta or head starts from is missing, damaged,
+	// or of another shape.
+	ErrBase = errors.New("base version")
 	// ErrNonFinite: a weight, scale or constant is NaN or infinite.
 	ErrNonFinite = errors.New("not finite")
 )

@@ -167,7 +167,7 @@ func TestUnpackGivesTheModelBack(t *testing.T) {
 			t.Fatalf("digest %v, %v, transfer of %v", d, err, tr.Digest)
 		}
 		rel := releaseOf(t, tr)
-		got, err := Unpack(tr.Descriptor, tr.Payload, &rel)
+		got, err := Unpack(tr.Descriptor, tr.Payload, nil, &rel)
 		if err != nil {
 			t.Fatal(err)
 		}

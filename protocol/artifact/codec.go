@@ -26,8 +26,19 @@ const (
 	codecEnd
 )
 
-// String returns the codec's name in lower case.
+// Residual is added to the codec of a stream that holds a difference from the
+// base.
+const Residual Codec = 0x10
+
+// valid reports whether c is known.
+func (c Codec) valid() bool { return c&^Residual < codecEnd }
+
+// String returns the codec's name in lower case, with a + before that of a
+// residual.
 func (c Codec) String() string {
+	if c&Residual != 0 {
+		return "+" + (c &^ Residual).String()
+	}
 	switch c {
 	case Raw:
 		return "raw"
@@ -48,6 +59,11 @@ const blockSize = 128 << 10
 
 // errLarger says that a codec does not make a block smaller.
 var errLarger = errors.New("not smaller")
+
+// A coder appends a stream, coded by the codec it returns.
+type coder func(b, stream []byte) ([]byte, Codec, error)
+
+func encodeRaw(b, stream []byte) ([]byte, Codec, error) { return append(b, stream...), Raw, nil }
 
 // encodeBest appends stream coded by the codec that makes it smallest; the
 // first wins among equals.

@@ -13,7 +13,7 @@ import (
 // its payload decodes to must have the signed digest.
 type Descriptor struct {
 	Digest protocol.Digest  // of the model
-	Kind   string           // protocol.KindFull
+	Kind   string           // protocol.KindFull, KindDelta or KindHead
 	Base   *protocol.Digest // of delta and head
 	Size   uint32           // of the payload, bytes
 	// Decoded is the size of the manifest and all tensors, bytes.
@@ -89,8 +89,11 @@ func (w *wireDescriptor) check() error {
 		return fmt.Errorf("%w: %d codecs", ErrCorrupt, len(w.Codecs))
 	}
 	for _, c := range w.Codecs {
-		if Codec(c) >= codecEnd {
+		switch c := Codec(c); {
+		case !c.valid():
 			return fmt.Errorf("%w: codec %d; update the software", ErrFormat, c)
+		case c&Residual != 0 && w.Base == nil:
+			return fmt.Errorf("%w: a residual without a base", ErrCorrupt)
 		}
 	}
 	return nil

@@ -245,14 +245,23 @@ func (w *manifest) check() error {
 // Digest returns the SHA-256 of the canonical form. It returns what Validate
 // returns.
 func (m *Model) Digest() (protocol.Digest, error) {
+	_, sum, err := m.canonical()
+	return sum, err
+}
+
+// canonical validates m and returns its manifest and its digest.
+func (m *Model) canonical() (manifest []byte, sum protocol.Digest, err error) {
 	if err := m.Validate(); err != nil {
-		return protocol.Digest{}, err
+		return nil, sum, err
 	}
-	b, err := appendDocument(nil, "manifest", m.manifest(), MaxManifest)
-	if err != nil {
-		return protocol.Digest{}, err
+	if manifest, err = m.encodeManifest(); err != nil {
+		return nil, sum, err
 	}
-	return digest(b, m.Tensors), nil
+	return manifest, digest(manifest, m.Tensors), nil
+}
+
+func (m *Model) encodeManifest() ([]byte, error) {
+	return appendDocument(nil, "manifest", m.manifest(), MaxManifest)
 }
 
 func digest(manifest []byte, tensors []Tensor) (d protocol.Digest) {

@@ -18,7 +18,8 @@ import (
 //	 7  version at or above the floor             ErrDowngrade
 //	 8  not_after                                 ErrExpired
 //	 9  chunk digests                             ErrTruncated, ErrCorrupt
-//	10  decoded within its size, signed digest    ErrCorrupt, ErrDigest
+//	10  the base that it starts from, if any      ErrBase
+//	    decoded within its size, signed digest    ErrCorrupt, ErrDigest
 //	11  a whole model, every number finite        ErrInvalid, ErrNonFinite
 //
 // Release does 1 to 8 before anything is fetched, Open all of them. Golden
@@ -36,6 +37,9 @@ type Policy struct {
 	Local bool
 	// Floor is the lowest version of this name that the device may run.
 	Floor uint64
+	// Base is the model that a delta or head starts from, decoded and verified
+	// before; nil if there is none.
+	Base *Model
 	// Now is trusted time, UTC ms: the larger of the last persisted one and
 	// signed times. 0 means unknown, and nothing has expired.
 	Now int64
@@ -78,7 +82,7 @@ func (p *Policy) Open(envelope []byte, t *Transfer) (*Release, *Model, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := Unpack(t.Descriptor, t.Payload, rel)
+	m, err := Unpack(t.Descriptor, t.Payload, p.Base, rel)
 	if err != nil {
 		return nil, nil, err
 	}

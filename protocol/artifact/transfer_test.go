@@ -99,8 +99,14 @@ func fseBomb(t testing.TB) []byte {
 
 func unpack(t testing.TB, tr *Transfer) error {
 	t.Helper()
+	return unpackUpdate(t, tr, nil)
+}
+
+// unpackOn unpacks tr, whose base is base.
+func unpackUpdate(t testing.TB, tr *Transfer, base *Model) error {
+	t.Helper()
 	rel := releaseOf(t, tr)
-	_, err := Unpack(tr.Descriptor, tr.Payload, &rel)
+	_, err := Unpack(tr.Descriptor, tr.Payload, base, &rel)
 	return err
 }
 
@@ -196,7 +202,9 @@ func TestUnpackRefuses(t *testing.T) {
 		{"over the cap", func(_ *Transfer, rel *Release) { rel.MaxTransfer = 10 }, ErrTooLarge},
 		{"over the decoded cap", func(_ *Transfer, rel *Release) { rel.MaxDecoded = 10 }, ErrTooLarge},
 		{"another digest", func(_ *Transfer, rel *Release) { rel.Digest[0]++ }, ErrDigest},
-		{"delta", func(tr *Transfer, _ *Release) { tr.Kind, tr.Base = protocol.KindDelta, &protocol.Digest{1} }, ErrFormat},
+		{"delta without its base", func(tr *Transfer, _ *Release) { tr.Kind, tr.Base = protocol.KindDelta, &protocol.Digest{1} }, ErrBase},
+		{"residual without a base", func(tr *Transfer, _ *Release) { tr.Codecs[1] |= Residual }, ErrCorrupt},
+		{"unknown codec of a residual", func(tr *Transfer, _ *Release) { tr.Codecs[3] = Residual | 9 }, ErrFormat},
 		{"unknown codec", func(tr *Transfer, _ *Release) { tr.Codecs[3] = 9 }, ErrFormat},
 		{"a codec less", func(tr *Transfer, _ *Release) { tr.Codecs = tr.Codecs[1:] }, ErrCorrupt},
 		{"decoded size", func(tr *Transfer, _ *Release) { tr.Decoded-- }, ErrCorrupt},
@@ -225,7 +233,7 @@ func TestUnpackRefuses(t *testing.T) {
 		tr.Codecs = append([]Codec(nil), good.Codecs...)
 		rel := releaseOf(t, tr)
 		c.change(tr, &rel)
-		m, err := Unpack(tr.Descriptor, tr.Payload, &rel)
+		m, err := Unpack(tr.Descriptor, tr.Payload, nil, &rel)
 		if !errors.Is(err, c.want) || m != nil {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}
@@ -352,31 +360,59 @@ func FuzzReadFile(f *testing.F) {
 // what the streams are said to be.
 func FuzzDecode(f *testing.F) {
 	for _, m := range []*Model{pinned(), model(3, 16), gru()} {
-		tr := pack(f, m)
-		codecs := make([]byte, len(tr.Codecs))
-		for i, c := range tr.Codecs {
-			codecs[i] = byte(c)
+		for _, tr := range []*Transfer{pack(f, m), craft(f, m, nil)} {
+			f.Add(tr.Payload, codecBytes(tr), tr.Decoded)
 		}
-		f.Add(tr.Payload, codecs, tr.Decoded)
-		raw := craft(f, m, nil)
-		f.Add(raw.Payload, make([]byte, len(raw.Codecs)), raw.Decoded)
 	}
 	f.Fuzz(func(t *testing.T, payload, codecs []byte, decoded uint32) {
-		if len(codecs) == 0 || decoded > 1<<20 {
-			return
-		}
-		d := Descriptor{Decoded: decoded}
-		for _, c := range codecs {
-			d.Codecs = append(d.Codecs, Codec(c)%codecEnd)
-		}
-		m, sum, err := d.decode(payload)
-		if err != nil || m.Validate() != nil {
-			return
-		}
-		if again, err := m.Digest(); err != nil || again != sum {
-			t.Fatalf("decoded to %v, whose digest is %v, %v", sum, again, err)
-		}
+		fuzzDecode(t, Descriptor{Kind: protocol.KindFull, Decoded: decoded}, payload, codecs, nil)
 	})
+}
+
+// FuzzDecodeUpdate is FuzzDecode for deltas and heads of three bases.
+func FuzzDecodeUpdate(f *testing.F) {
+	bases := []*Model{pinned(), model(3, 16), gru()}
+	for i, base := range bases {
+		delta, head := tuned(base), tunedHead(base)
+		for _, tr := range []*Transfer{packUpdate(f, delta, base, PackDelta), packUpdate(f, head, base, PackHead)} {
+			f.Add(tr.Payload, codecBytes(tr), tr.Decoded, uint8(i), tr.Kind == protocol.KindHead)
+		}
+	}
+	f.Fuzz(func(t *testing.T, payload, codecs []byte, decoded uint32, base uint8, head bool) {
+		d := Descriptor{Kind: protocol.KindDelta, Decoded: decoded}
+		if head {
+			d.Kind = protocol.KindHead
+		}
+		fuzzDecode(t, d, payload, codecs, bases[int(base)%len(bases)])
+	})
+}
+
+func codecBytes(tr *Transfer) []byte {
+	b := make([]byte, len(tr.Codecs))
+	for i, c := range tr.Codecs {
+		b[i] = byte(c)
+	}
+	return b
+}
+
+func fuzzDecode(t *testing.T, d Descriptor, payload, codecs []byte, base *Model) {
+	if len(codecs) == 0 || d.Decoded > 1<<20 {
+		return
+	}
+	for _, c := range codecs {
+		codec := Codec(c) % codecEnd
+		if base != nil {
+			codec |= Codec(c) & Residual
+		}
+		d.Codecs = append(d.Codecs, codec)
+	}
+	m, sum, err := d.decode(payload, base)
+	if err != nil || m.Validate() != nil {
+		return
+	}
+	if again, err := m.Digest(); err != nil || again != sum {
+		t.Fatalf("decoded to %v, whose digest is %v, %v", sum, again, err)
+	}
 }
 
 // FuzzBlock feeds each codec's decoder.
