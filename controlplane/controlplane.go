@@ -5,6 +5,7 @@
 //	DIR/lock             held by the one process that has DIR open; its pid
 //	DIR/control.db       see package store
 //	DIR/blobs/
+//	DIR/runs/            see package run
 //	DIR/root.cbor        signed root document: every device's trust anchor
 //	DIR/keys/            0700
 //	    root.key         ed25519, PKCS #8 in PEM, as are the other two
@@ -34,6 +35,7 @@ import (
 	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
 	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
 	"github.com/sandpiper-edge/sandpiper/controlplane/rollout"
+	"github.com/sandpiper-edge/sandpiper/controlplane/run"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
@@ -96,6 +98,7 @@ type ControlPlane struct {
 	Registry *registry.Registry
 	Fleet    *fleet.Fleet
 	Rollout  *rollout.Rollouts
+	Runs     *run.Runs
 
 	cfg          Config
 	log          *slog.Logger
@@ -167,6 +170,9 @@ func (c *ControlPlane) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.Runs, err = run.Open(c.cfg.Dir, c.log); err != nil {
+		return err
+	}
 	if c.Fleet, err = fleet.New(c.store, name, c.controlToken); err != nil {
 		return err
 	}
@@ -180,9 +186,16 @@ func (c *ControlPlane) build(ctx context.Context) error {
 	return err
 }
 
-// Close releases the folder. Run must have returned.
+// errClosing is why runs end with the control plane.
+var errClosing = errors.New("the control plane was shut down")
+
+// Close stops the training runs and releases the folder. Run must have
+// returned.
 func (c *ControlPlane) Close() error {
 	var errs []error
+	if c.Runs != nil {
+		c.Runs.StopAll(errClosing)
+	}
 	if c.broker != nil {
 		c.broker.Close()
 	}
@@ -298,7 +311,8 @@ func (c *ControlPlane) authenticate(username, password, _ string) (broker.Identi
 
 // Run serves the fleet until ctx ends, and then returns nil once what was
 // under way is stored: the embedded broker, or the connection to the external
-// one, the reports of devices and the publishing of rollouts.
+// one, the reports of devices and the publishing of rollouts. Training runs,
+// which others begin, stop with it.
 func (c *ControlPlane) Run(ctx context.Context) error {
 	if err := c.Listen(); err != nil {
 		return err
@@ -329,6 +343,11 @@ func (c *ControlPlane) Run(ctx context.Context) error {
 		return session.Run(ctx)
 	})
 	g.Go(func() error { return c.Rollout.Run(ctx) })
+	g.Go(func() error {
+		<-ctx.Done()
+		c.Runs.StopAll(errClosing)
+		return nil
+	})
 	g.Go(func() error { return c.inbox.run(inboxCtx, c.Rollout, c.log) })
 	return g.Wait()
 }

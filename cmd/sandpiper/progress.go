@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/api"
 )
@@ -15,7 +16,8 @@ type progress struct {
 	w        io.Writer
 	terminal bool
 	quiet    bool
-	drawn    bool // a line stands without its newline
+	drawn    bool   // a line stands without its newline
+	run      string // its ID, once it has one
 }
 
 func (a *app) newProgress() *progress {
@@ -24,6 +26,7 @@ func (a *app) newProgress() *progress {
 
 // show draws p.
 func (s *progress) show(p api.Progress) {
+	s.run = p.Run
 	switch {
 	case s.quiet:
 	case s.terminal:
@@ -46,12 +49,21 @@ func progressLine(p api.Progress) string {
 	if p.Epoch == 0 {
 		return fmt.Sprintf("%s … %.1f s", p.Stage, p.Seconds)
 	}
-	const width = 20
+	const width = 8
 	full := min(width, width*p.Epoch/p.Epochs)
 	bar := strings.Repeat("█", full) + strings.Repeat("░", width-full)
-	line := fmt.Sprintf("%s %d/%d  loss %.5g", bar, p.Epoch, p.Epochs, p.Loss)
-	if p.ValLoss != nil {
-		line += fmt.Sprintf("  val %.5g", *p.ValLoss)
+	line := fmt.Sprintf("%s %d/%d", bar, p.Epoch, p.Epochs)
+	if p.SamplesPerSecond == 0 { // not the end of an epoch
+		return fmt.Sprintf("%s  %s … %.1f s", line, p.Stage, p.Seconds)
 	}
-	return fmt.Sprintf("%s  %.1f s", line, p.Seconds)
+	line += fmt.Sprintf("  loss %.4g", p.Loss)
+	if p.ValLoss != nil {
+		line += fmt.Sprintf("  val %.4g", *p.ValLoss)
+	}
+	return fmt.Sprintf("%s  %.0f samples/s  ETA %s", line, p.SamplesPerSecond, eta(p.ETA))
+}
+
+// eta writes seconds as hours, minutes and seconds, such as 3m5s.
+func eta(seconds float64) string {
+	return time.Duration(seconds * float64(time.Second)).Round(time.Second).String()
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/api"
+	runs "github.com/sandpiper-edge/sandpiper/controlplane/run"
 )
 
 func TestMain(m *testing.M) {
@@ -49,6 +51,8 @@ func TestScripts(t *testing.T) {
 			"code":     wantCode,
 			"jsonhas":  jsonHas,
 			"waitsock": waitSocket,
+			"waitrun":  waitRun,
+			"digest":   writeDigest,
 		},
 	})
 }
@@ -154,4 +158,38 @@ func waitSocket(ts *testscript.TestScript, neg bool, args []string) {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+// waitRun waits until a run that was resumed so often is under way and has
+// finished so many epochs: waitrun DIR ID RESUMED EPOCHS.
+func waitRun(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 4 {
+		ts.Fatalf("usage: waitrun DIR ID RESUMED EPOCHS")
+	}
+	file := ts.MkAbs(filepath.Join(args[0], "runs", args[1], "run.json"))
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		var r runs.Run
+		if b, err := os.ReadFile(file); err == nil {
+			ts.Check(json.Unmarshal(b, &r))
+		}
+		epochs, err := strconv.Atoi(args[3])
+		ts.Check(err)
+		switch {
+		case r.State == runs.Running && strconv.Itoa(r.Resumed) == args[2] && r.Epoch >= epochs:
+			return
+		case time.Now().After(deadline):
+			ts.Fatalf("run %s: %s at epoch %d, resumed %d times", args[1], r.State, r.Epoch, r.Resumed)
+		}
+	}
+}
+
+// writeDigest writes the digest of the version on stdout to NAME.digest:
+// digest NAME.
+func writeDigest(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: digest NAME")
+	}
+	var v api.Version
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &v))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".digest"), []byte(v.Digest.String()), 0o600))
 }

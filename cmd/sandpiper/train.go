@@ -25,7 +25,8 @@ func newTrainCommand(a *app) *cobra.Command {
 		Long: `Train a model from a CSV file and add it as the next version of MODEL.
 
 Names and defaults are Keras's. The report on stdout has the float32 network, its
-int8 form and the baselines on the same rows; progress goes to stderr.`,
+int8 form and the baselines on the same rows; progress goes to stderr. Each epoch
+is kept: after an interruption ` + "`sandpiper run resume`" + ` goes on.`,
 		Example: `  sandpiper train turbofan --data train.csv.gz --task rul --group unit --time cycle \
       --rul-cap 125 --window 30 --units 128 --epochs 20 --seed 1 -o json
   sandpiper train power --data ETTh1.csv.gz --task forecast --time date --target OT \
@@ -36,17 +37,8 @@ int8 form and the baselines on the same rows; progress goes to stderr.`,
 			if cmd.Flags().Changed("int8-bound") {
 				o.Int8Bound = &int8Bound
 			}
-			if err := a.checkReadable(data); err != nil {
-				return err
-			}
-			return a.with(cmd.Context(), func(ctx context.Context, c *api.Client) error {
-				p := a.newProgress()
-				report, err := c.Train(ctx, o, a.upload(data), p.show)
-				p.done()
-				if err != nil {
-					return err
-				}
-				return a.printReport(report)
+			return a.follow(cmd.Context(), data, func(ctx context.Context, c *api.Client, f api.File, show func(api.Progress)) (json.RawMessage, error) {
+				return c.Train(ctx, o, f, show)
 			})
 		},
 	}

@@ -98,6 +98,7 @@ func New(cfg Config) *API {
 	a.registerServer()
 	a.registerModels()
 	a.registerTraining()
+	a.registerRuns()
 	a.registerDevices()
 	a.registerUsers()
 	a.registerRollouts()

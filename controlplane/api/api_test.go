@@ -167,6 +167,7 @@ func withoutSeconds(report json.RawMessage) map[string]any {
 	delete(doc, "seconds")
 	if training, ok := doc["training"].(map[string]any); ok {
 		delete(training, "history")
+		delete(training, "run")
 	}
 	return doc
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
 	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
 	"github.com/sandpiper-edge/sandpiper/controlplane/rollout"
+	"github.com/sandpiper-edge/sandpiper/controlplane/run"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/controlplane/train"
 	"github.com/sandpiper-edge/sandpiper/kernel/bptt"
@@ -25,7 +26,7 @@ import (
 // one of them, or about:blank.
 const (
 	CodeUsage       = "usage"       // the request asks for something that cannot be
-	CodeNotFound    = "not_found"   // no such model, version, alias, device or user
+	CodeNotFound    = "not_found"   // no such model, version, alias, device, user or run
 	CodeExists      = "exists"      // the id is taken
 	CodeDenied      = "denied"      // not without the right token
 	CodeBadData     = "bad_data"    // a file that cannot be used
@@ -98,6 +99,12 @@ var problems = []struct {
 	{artifact.ErrTruncated, http.StatusUnprocessableEntity, CodeBadData},
 	{artifact.ErrTooLarge, http.StatusUnprocessableEntity, CodeBadData},
 	{artifact.ErrCorrupt, http.StatusUnprocessableEntity, CodeBadData},
+
+	{run.ErrStopped, http.StatusConflict, CodeFailed},
+	{run.ErrState, http.StatusConflict, CodeFailed},
+	{train.ErrOtherData, http.StatusUnprocessableEntity, CodeBadData},
+	{bptt.ErrOtherRun, http.StatusConflict, CodeFailed},
+	{bptt.ErrCheckpoint, http.StatusConflict, CodeFailed},
 
 	{rollout.ErrNoPrevious, http.StatusConflict, CodeNoPrevious},
 	{rollout.ErrNoDevices, http.StatusNotFound, CodeNotFound},

@@ -3,20 +3,20 @@ package api
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
+	"github.com/sandpiper-edge/sandpiper/controlplane/run"
 	"github.com/sandpiper-edge/sandpiper/controlplane/train"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 )
@@ -32,7 +32,7 @@ func (a *API) registerTraining() {
 		Summary: "Train a model and add it as the next version",
 		Description: uploadDescription(a.maxUpload, "options and data (CSV or CSV.gz)") +
 			" The answer is NDJSON: lines {\"progress\": …}, then {\"result\": …}, the report, or {\"error\": …}, a problem document." +
-			" The version is stored once the result is sent. One run at a time; others wait. A client that goes ends its run.",
+			" The version is stored once the result is sent. One run at a time; others wait. A client that goes stops its run, which can be resumed.",
 		Tags: []string{"training"}, RequestBody: parts,
 		Responses: map[string]*huma.Response{"200": {
 			Description: "Progress, then the report",
@@ -103,20 +103,33 @@ func (a *API) runTraining(hc huma.Context, s *stream) (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
+	return a.carryOut(ctx, s, o, func(j run.Job) error { return a.cp.Runs.Train(ctx, j, data) })
+}
+
+// carryOut has do carry out a job in its turn and returns the report.
+func (a *API) carryOut(ctx context.Context, s *stream, o TrainOptions, do func(run.Job) error) (json.RawMessage, error) {
+	options, err := json.Marshal(o)
+	if err != nil {
+		return nil, err
+	}
 	start := time.Now()
 	if err := a.takeTurn(ctx, s); err != nil {
 		return nil, err
 	}
 	defer func() { <-a.turn }()
-	result, err := train.Run(ctx, o.options(), data, func(t train.Progress) { s.send(event{Progress: progress(t, start)}) })
-	if err != nil {
-		return nil, err
-	}
-	v, err := a.addVersion(ctx, o, result)
-	if err != nil {
-		return nil, err
-	}
-	return reportJSON(result.Report, v.Ref())
+	var report json.RawMessage
+	err = do(run.Job{
+		Options: options, Train: o.options(),
+		Progress: func(id string, t train.Progress) { s.send(event{Progress: progress(id, t, start)}) },
+		Finish: func(ctx context.Context, r run.Run, result *train.Result) (string, error) {
+			v, err := a.addVersion(ctx, o, r, result)
+			if err == nil {
+				report, err = reportJSON(result.Report, v.Ref())
+			}
+			return v.Ref(), err
+		},
+	})
+	return report, err
 }
 
 // takeTurn waits until no other run trains: two at once would both take twice
@@ -140,7 +153,7 @@ func (a *API) takeTurn(ctx context.Context, s *stream) error {
 // versions come into being here and nowhere else: one that is imported passed
 // where it was trained, or says in its lineage who forced it, and a rollout
 // ships versions that there are.
-func (a *API) addVersion(ctx context.Context, o TrainOptions, r *train.Result) (registry.Version, error) {
+func (a *API) addVersion(ctx context.Context, o TrainOptions, from run.Run, r *train.Result) (registry.Version, error) {
 	forced := ""
 	if err := r.Report.CheckInt8(); err != nil {
 		if !o.Force {
@@ -149,18 +162,13 @@ func (a *API) addVersion(ctx context.Context, o TrainOptions, r *train.Result) (
 		forced = caller(ctx)
 		r.Report.Warnings = append(r.Report.Warnings, fmt.Sprintf("%v; %s added it all the same", err, forced))
 	}
-	options, err := json.Marshal(o)
-	if err != nil {
-		return registry.Version{}, err
-	}
-	run := sha256.Sum256(options)
+	r.Report.Training.Run, r.Report.Training.Resumed = from.ID, from.Resumed
 	report, err := json.Marshal(r.Report)
 	if err != nil {
 		return registry.Version{}, fmt.Errorf("report of the run: %w", err)
 	}
 	return a.cp.Registry.Add(ctx, o.Model, r.Model, r.Weights, registry.Info{
-		Report: report, Metrics: finite(r.Report.Metrics.Int8), Data: r.Report.Data, Run: hex.EncodeToString(run[:]),
-		Forced: forced,
+		Report: report, Metrics: finite(r.Report.Metrics.Int8), Data: r.Report.Data, Run: from.ID, Forced: forced,
 	})
 }
 
@@ -195,7 +203,7 @@ func reportJSON(r train.Report, version string) (json.RawMessage, error) {
 	return json.Marshal(r)
 }
 
-// options are o for the trainer.
+// options are o for the train.
 func (o TrainOptions) options() train.Options {
 	return train.Options{
 		Model: o.Model, Task: o.Task, Time: o.Time, Group: o.Group, Targets: o.Targets, Features: o.Features,
@@ -206,11 +214,18 @@ func (o TrainOptions) options() train.Options {
 	}
 }
 
-func progress(p train.Progress, start time.Time) *Progress {
-	return &Progress{
-		Stage: string(p.Stage), Windows: p.Windows, Epoch: p.Epoch, Epochs: p.Epochs,
-		Loss: p.Loss, ValLoss: p.ValLoss, Seconds: time.Since(start).Seconds(), Warnings: p.Warnings,
+// progress is p of the run id, for the client.
+func progress(id string, p train.Progress, start time.Time) *Progress {
+	out := &Progress{
+		Stage: string(p.Stage), Run: id, Windows: p.Windows, Epoch: p.Epoch, Epochs: p.Epochs,
+		Loss: p.Loss, ValLoss: p.ValLoss, LearningRate: p.LearningRate,
+		Seconds: time.Since(start).Seconds(), Warnings: p.Warnings,
 	}
+	if took := p.Took.Seconds(); took > 0 {
+		out.SamplesPerSecond = float64(p.Windows) / took
+		out.ETA = float64(p.Epochs-p.Epoch) * took
+	}
+	return out
 }
 
 // evaluate answers an evaluation request.
@@ -286,7 +301,13 @@ type Evaluation struct {
 // Train trains a model on data and returns the report. progress is called with
 // every step, from this goroutine.
 func (c *Client) Train(ctx context.Context, o TrainOptions, data File, progress func(Progress)) (json.RawMessage, error) {
-	rq, wait := multipartCall(escape("training"), []part{{name: partOptions, json: o}, {name: partData, file: &data}})
+	return c.follow(ctx, escape("training"), nil, []part{{name: partOptions, json: o}, {name: partData, file: &data}}, progress)
+}
+
+// follow sends parts and reads the events that answer them.
+func (c *Client) follow(ctx context.Context, path string, query url.Values, list []part, progress func(Progress)) (json.RawMessage, error) {
+	rq, wait := multipartCall(path, list)
+	rq.query = query
 	rq.accept = "application/x-ndjson, application/problem+json"
 	res, err := c.do(ctx, rq)
 	if err != nil {

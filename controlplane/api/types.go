@@ -26,7 +26,7 @@ type Version struct {
 // Lineage says where a version comes from.
 type Lineage struct {
 	Data   string           `json:"data,omitempty" doc:"Digest of the training data"`
-	Run    string           `json:"run,omitempty" doc:"Digest of the run's options"`
+	Run    string           `json:"run,omitempty" doc:"Id of the training run"`
 	Parent *protocol.Digest `json:"parent,omitempty" doc:"Digest of the version it was trained from"`
 	Forced string           `json:"forced,omitempty" doc:"Who added it although its int8 form is worse than its task allows: a user of the operating system, or who holds the admin token"`
 }
@@ -98,13 +98,19 @@ type NewRollback struct {
 
 // A Progress is one line of a training run's stream.
 type Progress struct {
-	Stage    string   `json:"stage" doc:"What the run is doing: queued, read, baselines, epoch or evaluate"`
-	Windows  int      `json:"windows,omitempty" doc:"Training windows"`
-	Epoch    int      `json:"epoch,omitempty" doc:"Epoch that ended, from 1"`
-	Epochs   int      `json:"epochs,omitempty" doc:"Epochs there will be, unless it stops before"`
-	Loss     float64  `json:"loss,omitempty" doc:"Mean squared error of scaled targets"`
-	ValLoss  *float64 `json:"val_loss,omitempty" doc:"The same on validation windows"`
-	Seconds  float64  `json:"seconds" doc:"Time since the run began"`
+	Stage        string   `json:"stage" doc:"What the run is doing: queued, read, resume, baselines, epoch or evaluate"`
+	Run          string   `json:"run,omitempty" doc:"Id of the run, once the data is read"`
+	Windows      int      `json:"windows,omitempty" doc:"Training windows"`
+	Epoch        int      `json:"epoch,omitempty" doc:"Epoch that ended, from 1"`
+	Epochs       int      `json:"epochs,omitempty" doc:"Epochs there will be, unless it stops before"`
+	Loss         float64  `json:"loss,omitempty" doc:"Loss on scaled targets"`
+	ValLoss      *float64 `json:"val_loss,omitempty" doc:"The same on validation windows"`
+	LearningRate float64  `json:"learning_rate,omitempty" doc:"Of the epoch's last update"`
+
+	SamplesPerSecond float64 `json:"samples_per_second,omitempty" doc:"Training windows of the epoch by the seconds it took, validation included"`
+	ETA              float64 `json:"eta_seconds,omitempty" doc:"Seconds until all epochs are trained, if they take as long as this one"`
+
+	Seconds  float64  `json:"seconds" doc:"Time since the run began, or went on"`
 	Warnings []string `json:"warnings,omitempty" doc:"What is odd about the data"`
 }
 

@@ -100,7 +100,7 @@ type Info struct {
 	Report  json.RawMessage    // of its training
 	Metrics map[string]float64 // of the int8 model; signed
 	Data    string             // digest of the training data
-	Run     string             // digest of the run's options
+	Run     string             // id of the training run
 	Parent  *protocol.Digest   // the version it was trained from
 	Forced  string             // who added it although a check refused it; signed
 }

@@ -64,7 +64,13 @@ func (s *Store) Blob(id string) ([]byte, error) {
 
 // WriteFile replaces path by data so that after a power cut it holds either
 // the old or the new bytes: temporary file, fsync, rename, fsync of the folder.
-func WriteFile(path string, data []byte, mode fs.FileMode) (err error) {
+// Without room it returns ErrFull. A killed process leaves the temporary file
+// behind, whose name begins with a dot.
+func WriteFile(path string, data []byte, mode fs.FileMode) error {
+	return diskError(filepath.Dir(path), writeFile(path, data, mode))
+}
+
+func writeFile(path string, data []byte, mode fs.FileMode) (err error) {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, ".tmp-*")
 	if err != nil {

@@ -56,15 +56,19 @@ type Training struct {
 	Batch      int     `json:"batch"`
 	Rate       float64 `json:"learning_rate"`
 	History    []Epoch `json:"history"`
+	Run        string  `json:"run,omitempty"`     // its id; set by the caller
+	Resumed    int     `json:"resumed,omitempty"` // how often it was interrupted and went on; likewise
 }
 
-// An Epoch is one pass over the training windows. Losses are mean squared
-// errors of scaled targets; ValLoss is null without validation windows.
+// An Epoch is one pass over the training windows. Losses are of scaled targets;
+// ValLoss is null without validation windows.
 type Epoch struct {
-	Epoch   int      `json:"epoch"`
-	Loss    float64  `json:"loss"`
-	ValLoss *float64 `json:"val_loss"`
-	Seconds float64  `json:"seconds"`
+	Epoch        int      `json:"epoch"`
+	Loss         float64  `json:"loss"`
+	ValLoss      *float64 `json:"val_loss"`
+	LearningRate float64  `json:"learning_rate"` // of the last update
+	Seconds      float64  `json:"seconds"`
+	Best         bool     `json:"best,omitempty"` // the loss watched was the lowest so far
 }
 
 // A Setup is what Evaluate needs to know of the training beyond the model.

@@ -23,6 +23,7 @@ type Stage string
 
 const (
 	Reading    Stage = "read"      // once, when the data is read and cut into windows
+	Resuming   Stage = "resume"    // once, with the epochs that are behind it, by a job that goes on
 	Baselines  Stage = "baselines" // once, when the linear map is fitted
 	Fitting    Stage = "epoch"     // after every epoch
 	Evaluating Stage = "evaluate"  // once, before the held-out windows are predicted
@@ -36,6 +37,7 @@ type Progress struct {
 	Epoch, Epochs int      // Epoch from 1; it may stop before Epochs
 	Loss          float64  // mean squared error of scaled targets
 	ValLoss       *float64 // nil without validation windows
+	LearningRate  float64  // of the epoch's last update
 	Took          time.Duration
 	Warnings      []string // with Reading
 }
@@ -50,7 +52,7 @@ type Result struct {
 // A run is one call of Run under way.
 type run struct {
 	o        Options
-	progress func(Progress)
+	job      *Job
 	table    *dataset.Table
 	parts    dataset.Parts
 	setup    *Setup
@@ -70,22 +72,36 @@ type run struct {
 // before they are chosen. The same options and bytes give the same model on one
 // kind of CPU.
 func Run(ctx context.Context, o Options, data io.Reader, progress func(Progress)) (*Result, error) {
+	return Job{Options: o, Progress: progress}.Run(ctx, data)
+}
+
+// Run is the function of that name, for a job that may be one that goes on.
+// Wherever it was interrupted, its result is that of a job that was not.
+func (j Job) Run(ctx context.Context, data io.Reader) (*Result, error) {
 	start := time.Now()
-	if progress == nil {
-		progress = func(Progress) {}
-	}
-	o, err := o.withDefaults()
+	o, err := j.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	r := &run{o: o, progress: progress}
+	r := &run{o: o, job: &j}
 	if err := r.read(data); err != nil {
 		return nil, err
+	}
+	if j.Data != "" && j.Data != r.setup.Data {
+		return nil, fmt.Errorf("%w: its SHA-256 is %s, and that of the data it began with %s; give the same file", ErrOtherData, r.setup.Data, j.Data)
 	}
 	if err := r.prepare(); err != nil {
 		return nil, err
 	}
+	if j.Begin != nil {
+		if err := j.Begin(r.setup.Data, o.Epochs); err != nil {
+			return nil, err
+		}
+	}
 	r.report(Progress{Stage: Reading, Warnings: r.warnings})
+	if j.Resume != nil {
+		r.report(Progress{Stage: Resuming, Epoch: len(j.Resume.Epochs())})
+	}
 	if err := r.fitLinear(ctx); err != nil {
 		return nil, err
 	}
@@ -110,12 +126,15 @@ func Run(ctx context.Context, o Options, data io.Reader, progress func(Progress)
 }
 
 func (r *run) report(p Progress) {
+	if r.job.Progress == nil {
+		return
+	}
 	p.Windows = r.train.Len()
 	if r.validation != nil {
 		p.Validation = r.validation.Len()
 	}
 	p.Epochs = r.o.Epochs
-	r.progress(p)
+	r.job.Progress(p)
 }
 
 func (r *run) warn(format string, args ...any) {
@@ -334,25 +353,53 @@ func (r *run) fit(ctx context.Context) (*kernel.Weights, *Training, error) {
 		val = r.val
 		t.Validation = r.val.Len()
 	}
-	_, err = bptt.Fit(ctx, w, r.src, val, bptt.Config{
-		Epochs: r.o.Epochs, BatchSize: r.o.Batch, LearningRate: r.o.LearningRate, GlobalClipNorm: max(r.o.ClipNorm, 0),
-		Patience: r.o.Patience, RestoreBest: val != nil, Seed: r.o.Seed,
-	}, func(e bptt.Epoch) {
-		h := Epoch{Epoch: e.N, Loss: e.Loss, Seconds: e.Took.Seconds()}
-		t.Epochs = e.N
-		if val != nil {
-			h.ValLoss = &e.ValLoss
-		}
-		if val == nil || e.Best {
-			t.BestEpoch = e.N
-		}
-		t.History = append(t.History, h)
-		r.report(Progress{Stage: Fitting, Epoch: e.N, Loss: e.Loss, ValLoss: h.ValLoss, Took: e.Took})
-	})
+	epochs, err := bptt.Run{
+		Config: bptt.Config{
+			Epochs: r.o.Epochs, BatchSize: r.o.Batch, LearningRate: r.o.LearningRate, GlobalClipNorm: max(r.o.ClipNorm, 0),
+			Patience: r.o.Patience, RestoreBest: val != nil, Seed: r.o.Seed,
+		},
+		Data: r.setup.Data, Resume: r.job.Resume, OnEpoch: r.reportEpoch, OnCheckpoint: r.save,
+	}.Fit(ctx, w, r.src, val)
 	if err != nil {
 		return nil, nil, fmt.Errorf("training: %w", err)
 	}
+	t.Epochs, t.History = len(epochs), r.history(epochs)
+	t.BestEpoch = t.Epochs
+	for _, e := range epochs {
+		if e.Best && val != nil {
+			t.BestEpoch = e.N
+		}
+	}
 	return w, t, nil
+}
+
+func (r *run) reportEpoch(e bptt.Epoch) {
+	h := r.historyOf(e)
+	r.report(Progress{Stage: Fitting, Epoch: e.N, Loss: h.Loss, ValLoss: h.ValLoss, LearningRate: h.LearningRate, Took: e.Took})
+}
+
+// save hands a checkpoint to the job.
+func (r *run) save(c *bptt.Checkpoint) error {
+	if r.job.Save == nil {
+		return nil
+	}
+	return r.job.Save(c, r.history(c.Epochs()))
+}
+
+func (r *run) history(epochs []bptt.Epoch) []Epoch {
+	h := make([]Epoch, len(epochs))
+	for i, e := range epochs {
+		h[i] = r.historyOf(e)
+	}
+	return h
+}
+
+func (r *run) historyOf(e bptt.Epoch) Epoch {
+	h := Epoch{Epoch: e.N, Loss: e.Loss, LearningRate: e.LearningRate, Seconds: e.Took.Seconds(), Best: e.Best}
+	if r.val != nil {
+		h.ValLoss = &e.ValLoss
+	}
+	return h
 }
 
 // quantize makes the int8 model, records its golden outputs and measures its
