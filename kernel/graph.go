@@ -1,5 +1,5 @@
-// Package kernel runs small LSTM networks on one CPU core, in float32 and in
-// int8, one step at a time with the state kept.
+// Package kernel runs small LSTM and GRU networks on one CPU core, in float32 and
+// in int8, one step at a time with the state kept.
 //
 // The int8 numbers are part of the model format: the same model and inputs
 // give the same output bits on every CPU, stepping, over a window or in a

@@ -98,8 +98,8 @@ func cell(zi, zf, zc, zo, c float32) (float32, float32) {
 // input, uz, ur and uh those over the hidden state, each with its own bias, and
 // h is its hidden state. It returns the next one.
 //
-// |h| stays within the largest |tanh|, or one unit in the last place above it:
-// of a weighted mean of two numbers below that, the four roundings add no more.
+// |h| is at most the largest |tanh| and one unit in the last place: it is a
+// weighted mean, and from there its roundings lift it no further.
 func gruCell(xz, xr, xh, uz, ur, uh, h float32) float32 {
 	z, r := sigmoid(xz+uz), sigmoid(xr+ur)
 	candidate := tanh(xh + float32(r*uh))
