@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"math"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"github.com/sandpiper-edge/sandpiper/cmd/internal/config"
 	"github.com/sandpiper-edge/sandpiper/controlplane"
 	"github.com/sandpiper-edge/sandpiper/controlplane/broker/brokertest"
+	runs "github.com/sandpiper-edge/sandpiper/controlplane/run"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
 )
@@ -141,15 +143,54 @@ func badTraining() []badRow {
 	return []badRow{
 		{"train/int8 is worse than allowed", fresh("--int8-bound", "0"), "exit 8",
 			[]string{"fresh:v1 is not added: int8 costs too much: mse_scaled", "allow more with --int8-bound, or add it as it is with --force"}},
+		// The run of the row above is one that can go on.
+		{"run/resumed with other data", func(w *badWorld) answer {
+			other := w.write("other.csv", append(w.read("room.csv"), "240,21,0\n"...))
+			return w.cli("run", "resume", w.failedRun(), "--data", other)
+		}, "exit 1", []string{"the data is another: its SHA-256 is ", "and that of the data it began with ", "give the same file"}},
+		{"run/resumed with options of another", func(w *badWorld) answer {
+			id := w.failedRun()
+			file := filepath.Join(w.dir, "runs", id, "run.json")
+			record, err := os.ReadFile(file)
+			w.check(err)
+			w.check(os.WriteFile(file, bytes.Replace(record, []byte(`"learning_rate": 0.01,`), []byte(`"learning_rate": 0.02,`), 1), 0o600))
+			defer func() { w.check(os.WriteFile(file, record, 0o600)) }()
+			return w.cli("run", "resume", id, "--data", w.path("room.csv"))
+		}, "exit 1", []string{"checkpoint of another run: LearningRate is 0.02 and was 0.01", "resume with what it began with, or train from the start"}},
+		{"run/unknown", func(w *badWorld) answer {
+			return w.cli("run", "resume", strings.Replace(w.failedRun(), "fresh", "fersh", 1), "--data", w.path("room.csv"))
+		}, "exit 3", []string{`run "fersh-`, "not found", `did you mean "fresh-`}},
+		{"run/is not under way", func(w *badWorld) answer { return w.cli("run", "stop", w.failedRun()) },
+			"exit 1", []string{"run fresh-", "is failed: there is nothing to stop"}},
 	}
+}
+
+// read reads a file of the world.
+func (w *badWorld) read(name string) []byte {
+	w.t.Helper()
+	b, err := os.ReadFile(w.path(name))
+	w.check(err)
+	return b
+}
+
+// failedRun is the ID of the newest run that failed.
+func (w *badWorld) failedRun() string {
+	w.t.Helper()
+	var all []runs.Run
+	w.check(json.Unmarshal([]byte(w.must("run", "ls", "-o", "json")), &all))
+	for i := len(all) - 1; i >= 0; i-- {
+		if all[i].State == runs.Failed {
+			return all[i].ID
+		}
+	}
+	w.t.Fatal("no run has failed")
+	return ""
 }
 
 // forecast trains on temperatures, one of which is cell.
 func forecast(cell string) func(*badWorld) answer {
 	return func(w *badWorld) answer {
-		b, err := os.ReadFile(w.path("room.csv"))
-		w.check(err)
-		lines := strings.Split(string(b), "\n")
+		lines := strings.Split(string(w.read("room.csv")), "\n")
 		f := strings.Split(lines[20], ",")
 		lines[20] = f[0] + "," + cell + "," + f[2]
 		return w.cli("train", "fresh", "--data", w.write("bad.csv", []byte(strings.Join(lines, "\n"))), "--task", "forecast",

@@ -19,6 +19,7 @@ package run
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
@@ -28,11 +29,20 @@ import (
 var (
 	// ErrNotFound: no run has this ID. The text suggests one.
 	ErrNotFound = store.ErrNotFound
-	// ErrState: what was asked for cannot be done with a run in its state.
-	ErrState = errors.New("not in this state")
+	// ErrState: what was asked for cannot be done with a run in its state. The
+	// text says which it is.
+	ErrState = errors.New("wrong state")
 	// ErrStopped: the run ended before its time, and can go on.
 	ErrStopped = errors.New("stopped")
 )
+
+// A stateError matches ErrState.
+type stateError string
+
+func (e stateError) Error() string        { return string(e) }
+func (e stateError) Is(target error) bool { return target == ErrState }
+
+func stateErrorf(format string, args ...any) error { return stateError(fmt.Sprintf(format, args...)) }
 
 // A State is where a run stands.
 //

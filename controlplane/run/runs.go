@@ -92,7 +92,7 @@ func (r *Runs) Stop(ctx context.Context, id string) (Run, error) {
 	if a == nil {
 		one, err := r.Show(id)
 		if err == nil && one.State != Stopped { // stopping twice is no mistake
-			err = fmt.Errorf("run %s is %s: %w to be stopped", id, one.State, ErrState)
+			err = stateErrorf("run %s is %s: there is nothing to stop", id, one.State)
 		}
 		return one, err
 	}
@@ -131,7 +131,7 @@ func (r *Runs) Remove(id string) error {
 		return err
 	}
 	if r.active[id] != nil {
-		return fmt.Errorf("run %s is %s: %w to be removed; stop it first", id, Running, ErrState)
+		return stateErrorf("run %s is under way: stop it before you remove it", id)
 	}
 	if err := r.folder.remove(id); err != nil {
 		return fmt.Errorf("remove run %s: %w", id, err)
@@ -167,11 +167,11 @@ func (r *Runs) Resumable(id string) (Run, error) {
 	case err != nil:
 		return Run{}, err
 	case one.State == Running:
-		return Run{}, fmt.Errorf("run %s is under way: %w to be resumed", id, ErrState)
+		return Run{}, stateErrorf("run %s is under way already", id)
 	case one.State == Done:
-		return Run{}, fmt.Errorf("run %s is done and made %s: %w to be resumed", id, one.Version, ErrState)
+		return Run{}, stateErrorf("run %s is done and made %s: nothing is left to train", id, one.Version)
 	case one.Data == "":
-		return Run{}, fmt.Errorf("run %s: %w to be resumed: %s", id, ErrState, one.Reason)
+		return Run{}, stateErrorf("run %s cannot be resumed: %s", id, one.Reason)
 	}
 	return one, nil
 }
@@ -244,7 +244,7 @@ func (x *execution) goOn(string, int) error {
 	x.runs.mu.Lock()
 	defer x.runs.mu.Unlock()
 	if x.runs.active[x.run.ID] != nil {
-		return fmt.Errorf("run %s is under way: %w to be resumed", x.run.ID, ErrState)
+		return stateErrorf("run %s is under way already", x.run.ID)
 	}
 	x.run.State, x.run.Reason, x.run.Updated = Running, "", now()
 	x.run.Resumed++

@@ -234,6 +234,24 @@ func TestResumeRefusesAnotherRun(t *testing.T) {
 	}
 }
 
+// A setting that the program which wrote the checkpoint did not know counts as
+// its default.
+func TestResumeAfterAnUpgrade(t *testing.T) {
+	r, train, b := midEpoch(t)
+	g := graph(2, lstmLayer(3), denseLayer(1, kernel.Linear))
+	for config, want := range map[string]error{
+		`{"Epochs":3,"BatchSize":4,"RestoreBest":true}`:             nil,
+		`{"Epochs":3,"BatchSize":4,"RestoreBest":true,"Beta1":0.5}`: ErrOtherRun,
+		`{"Epochs":3,"BatchSize":4}`:                                ErrOtherRun,
+	} {
+		r.Resume = decoded(t, b)
+		r.Resume.config = []byte(config)
+		if _, err := r.Fit(t.Context(), mustInit(g), train, nil); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", config, err, want)
+		}
+	}
+}
+
 func TestResumeRefusesOtherState(t *testing.T) {
 	r, train, b := midEpoch(t)
 	g := graph(2, lstmLayer(3), denseLayer(1, kernel.Linear))
