@@ -107,7 +107,11 @@ func (h *house) build(ctx context.Context, goarch, pkg string) (string, error) {
 		return path, nil
 	}
 	path := filepath.Join(h.dir, "bin", goarch, filepath.Base(pkg))
-	cmd := h.command(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, pkg)
+	args := []string{"build", "-trimpath", "-ldflags=-s -w"} // as task cross
+	if pkg == "./cmd/sandpiper-agent" {
+		args = append(args, "-tags", "nethttpomithttp2")
+	}
+	cmd := h.command(ctx, "go", append(args, "-o", path, pkg)...)
 	cmd.Env = append(cmd.Env, "GOOS=linux", "GOARCH="+goarch, "GOARM=7")
 	if _, err := output(cmd); err != nil {
 		return "", err
