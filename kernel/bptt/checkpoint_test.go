@@ -107,7 +107,7 @@ func (s story) process(ctx context.Context, t *testing.T, run Run, train, val So
 }
 
 func TestResumedRunsEqualUninterrupted(t *testing.T) {
-	g := graph(3, seqLayer(5), lstmLayer(7), denseLayer(2, kernel.Linear))
+	g := graph(3, seqLayer(5), kernel.Layer{Kind: kernel.GRU, Units: 7}, denseLayer(2, kernel.Linear))
 	for _, c := range []struct {
 		name string
 		cfg  Config
