@@ -102,7 +102,13 @@ func drawVersion(g *grid, v api.Version, r *train.Report) {
 	g.row("created", v.Created.Format("2006-01-02 15:04:05 MST"))
 	g.row("signed", yesNo(v.Signed))
 	g.row("aliases", orDash(strings.Join(v.Aliases, ", ")))
-	g.row("transfer", fmt.Sprintf("%s, %d bytes", v.Hash, v.Bytes))
+	for _, t := range v.Transfers {
+		what := t.Kind
+		if t.From != "" {
+			what += " from " + t.From
+		}
+		g.row("transfer", fmt.Sprintf("%s, %d bytes, %s", what, t.Bytes, t.Hash))
+	}
 	if s := v.Schema; s != nil {
 		g.row("layers", s.Layers)
 		g.row("window", s.Window)

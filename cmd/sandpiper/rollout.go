@@ -146,13 +146,13 @@ func drawStatus(g *grid, s rollout.Status) {
 	for _, state := range rollout.States {
 		g.row(state, s.Counts[state])
 	}
-	g.header("device", "wanted", "state", "up", "since", "message")
+	g.header("device", "wanted", "transfer", "bytes", "state", "up", "since", "message")
 	for _, d := range s.Devices {
 		up := "offline"
 		if d.Online {
 			up = "online"
 		}
-		g.row(d.Device, d.Ref, d.State, up, ago(d.Since), orDash(d.Message))
+		g.row(d.Device, d.Ref, orDash(d.Transfer), d.Bytes, d.State, up, ago(d.Since), orDash(d.Message))
 	}
 }
 

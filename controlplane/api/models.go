@@ -108,6 +108,9 @@ func (a *API) showModel(ctx context.Context, in *refInput) (*body[Version], erro
 	}
 	v := asVersion(r)
 	v.Schema = schema(m)
+	if v.Transfers, err = a.cp.Registry.Transfers(ctx, r.Digest); err != nil {
+		return nil, err
+	}
 	if r.Report != nil {
 		report, err := train.ParseReport(r.Report)
 		if err != nil {

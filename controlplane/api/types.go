@@ -21,6 +21,8 @@ type Version struct {
 	registry.Version
 	Lineage Lineage `json:"lineage"`
 	Schema  *Schema `json:"schema,omitempty" doc:"What the model reads; in the answer about one version"`
+	// Transfers are made as they are needed: updates at the start of a rollout.
+	Transfers []registry.Transfer `json:"transfers,omitempty" doc:"The ways to get the version, smallest first; in the answer about one version"`
 }
 
 // Lineage says where a version comes from.

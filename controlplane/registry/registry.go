@@ -145,7 +145,7 @@ func (r *Registry) add(ctx context.Context, name string, m *artifact.Model, w *k
 		Format: artifact.Format, Name: name, Digest: digest, Fleet: r.fleet,
 		Lineage:     artifact.Lineage{Data: info.Data, Run: info.Run, Parent: info.Parent, Forced: info.Forced},
 		Metrics:     info.Metrics,
-		MaxTransfer: transfer.desc.Size, MaxDecoded: transfer.desc.Decoded,
+		MaxTransfer: min(artifact.RawSize(transfer.desc.Decoded), protocol.MaxTransfer), MaxDecoded: transfer.desc.Decoded,
 		ABI: kernel.ABI, Issued: row.Created.UnixMilli(),
 	}
 	err = r.store.Update(ctx, func(tx store.Tx) error {

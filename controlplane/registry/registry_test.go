@@ -351,10 +351,16 @@ func released(t *testing.T, k registrytest.Keys, abi int, change func(*artifact.
 	if err != nil {
 		t.Fatal(err)
 	}
-	payload, err := artifact.Release{
+	return file(t, k, tr, artifact.Release{
 		Format: artifact.Format, Name: "a", Version: 1, Digest: tr.Digest, Fleet: registrytest.Fleet, ABI: abi,
 		MaxTransfer: tr.Size, MaxDecoded: tr.Decoded,
-	}.AppendBinary(nil)
+	})
+}
+
+// file makes the file of a release and its transfer.
+func file(t *testing.T, k registrytest.Keys, tr *artifact.Transfer, rel artifact.Release) []byte {
+	t.Helper()
+	payload, err := rel.AppendBinary(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -89,9 +89,15 @@ func (c *change) putWant(ctx context.Context, tx store.Tx, d device) error {
 			Models: make(map[string]protocol.ModelWant, len(d.rows)),
 		}
 		for model, row := range d.rows {
-			refs, err := c.transfers(ctx, tx, row.Digest)
+			refs, update, err := c.offer(ctx, tx, d, row)
 			if err != nil {
 				return err
+			}
+			if update != row.Offer {
+				row.Offer = update
+				if err := tx.PutDesired(ctx, row); err != nil {
+					return err
+				}
 			}
 			want.Models[model] = protocol.ModelWant{Active: protocol.WantedVersion{Digest: row.Digest, Transfers: refs}}
 		}
@@ -110,7 +116,7 @@ func (c *change) putWant(ctx context.Context, tx store.Tx, d device) error {
 	return tx.PutWant(ctx, d.want)
 }
 
-// transfers returns the ways to get a version, smallest first.
+// transfers returns all ways to get a version, smallest first.
 func (c *change) transfers(ctx context.Context, tx store.Tx, d protocol.Digest) ([]protocol.TransferRef, error) {
 	if refs, ok := c.refs[d]; ok {
 		return refs, nil

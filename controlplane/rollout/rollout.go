@@ -122,7 +122,8 @@ type Started struct {
 }
 
 // Start makes the version that ref means the desired one of every device that
-// target selects, now and later. The same start again returns the same rollout
+// target selects, now and later; before, it makes the updates from what those
+// devices run. The same start again returns the same rollout
 // and changes nothing, but for devices that gave the version up: they are told
 // to try again. Errors: ErrNotFound for a version or device,
 // ErrUnsigned, ErrNoDevices, ErrNoKey.
@@ -139,6 +140,9 @@ func (r *Rollouts) Start(ctx context.Context, ref string, target Target) (Starte
 	}
 	if err := target.check(); err != nil {
 		return Started{}, err
+	}
+	if err := r.prepareUpdates(ctx, v, target); err != nil {
+		return Started{}, fmt.Errorf("roll out %s to %s: %w", v.Ref(), target, err)
 	}
 	at := now()
 	c := r.change(at)

@@ -801,6 +801,172 @@ func TestTransferIsPublishedBeforeTheWantThatNamesIt(t *testing.T) {
 	}
 }
 
+// retrained adds three versions of m, each from the one before: the last layer
+// alone is new in v3.
+func (r *rig) retrained() []protocol.Digest {
+	r.t.Helper()
+	w := registrytest.Weights(32, 1)
+	var out []protocol.Digest
+	for i := range 3 {
+		if i > 0 {
+			w = registrytest.Retrained(w, uint64(i), i == 2)
+		}
+		v, err := r.reg.Add(r.t.Context(), "m", registrytest.ModelOf(r.t, w), nil, registry.Info{})
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		out = append(out, v.Digest)
+	}
+	return out
+}
+
+// offered returns the kinds that the want of a device names for m, smallest first.
+func (r *rig) offered(device string) (kinds []string) {
+	r.t.Helper()
+	w, _ := r.stored(device)
+	for i, ref := range w.Models["m"].Active.Transfers {
+		kinds = append(kinds, ref.Kind)
+		if i > 0 && ref.Size < w.Models["m"].Active.Transfers[i-1].Size {
+			r.t.Errorf("%s: transfers are not in the order of their size", device)
+		}
+	}
+	return kinds
+}
+
+func TestStartOffersUpdatesFromWhatDevicesHave(t *testing.T) {
+	r := newRig(t, "d1", "d2", "d3", "d4")
+	v := r.retrained()
+	strange := protocol.Digest{0xee}
+	r.start("m:v1", "all")
+	r.report("d1", protocol.Have{}, protocol.ModelHave{Active: v[0]})
+	r.report("d2", protocol.Have{}, protocol.ModelHave{Active: strange, Previous: v[0]})
+	r.report("d3", protocol.Have{}, protocol.ModelHave{Active: strange})
+	r.start("m:v2", "all")
+	check := func(when string, want map[string][]string) {
+		t.Helper()
+		got := map[string][]string{}
+		for device := range want {
+			got[device] = r.offered(device)
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s: offered (-want +got)\n%s", when, d)
+		}
+	}
+	// d2 has v1 too, d3 another file, d4 nothing.
+	check("v2", map[string][]string{"d1": {"delta", "full"}, "d2": {"delta", "full"}, "d3": {"full"}, "d4": {"full"}})
+	r.report("d1", protocol.Have{}, protocol.ModelHave{Active: v[1], Previous: v[0]})
+	r.start("m:v3", "all")
+	check("v3", map[string][]string{"d1": {"head", "full"}, "d2": {"full"}, "d4": {"full"}}) // few run v1 now: none
+	r.rollback("d1")
+	check("back to v2, which d1 has", map[string][]string{"d1": {"full"}})
+	s, err := r.Status(t.Context(), "m", Query{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	full, err := r.reg.ByDigest(t.Context(), v[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := s.Devices[1]; d.Transfer != protocol.KindFull || d.Bytes != int64(full.Bytes) {
+		t.Errorf("d2 fetches %d bytes, %s, want all %d", d.Bytes, d.Transfer, full.Bytes)
+	}
+}
+
+func TestStatusSaysWhatADeviceFetches(t *testing.T) {
+	r := newRig(t, "d1")
+	v := r.retrained()
+	r.start("m:v1", "all")
+	r.report("d1", protocol.Have{}, protocol.ModelHave{Active: v[0]})
+	r.start("m:v2", "all")
+	s, err := r.Status(t.Context(), "m", Query{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, _ := r.stored("d1")
+	ref := w.Models["m"].Active.Transfers[0]
+	if d := s.Devices[0]; d.Transfer != protocol.KindDelta || d.Bytes != int64(ref.Size) {
+		t.Errorf("d1 fetches %d bytes, %s, its want says %+v", d.Bytes, d.Transfer, ref)
+	}
+}
+
+// TestBasesAreBounded: updates are made from the versions that most devices run.
+func TestBasesAreBounded(t *testing.T) {
+	const versions = maxBases + 2
+	r := newRig(t)
+	w := registrytest.Weights(32, 1)
+	var all []protocol.Digest
+	for i := range versions + 1 {
+		v, err := r.reg.Add(t.Context(), "m", registrytest.ModelOf(t, w), nil, registry.Info{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, w = append(all, v.Digest), registrytest.Retrained(w, uint64(i), false)
+	}
+	for i, base := range all[:versions] {
+		for n := range i + 1 { // one more of each version than of the one before
+			id := fmt.Sprintf("d%d-%d", i, n)
+			r.add(id, nil)
+			r.report(id, protocol.Have{}, protocol.ModelHave{Active: base})
+		}
+	}
+	r.start(fmt.Sprintf("m:v%d", versions+1), "all")
+	list, err := r.reg.Transfers(t.Context(), all[versions])
+	if err != nil {
+		t.Fatal(err)
+	}
+	bases := map[string]bool{}
+	for _, tr := range list {
+		bases[tr.From] = true
+	}
+	if d := cmp.Diff(map[string]bool{"": true, "m:v3": true, "m:v4": true, "m:v5": true, "m:v6": true}, bases); d != "" {
+		t.Errorf("updates are from (-want +got)\n%s", d)
+	}
+}
+
+func TestUpdatesArePublishedAndCleared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, "d1", "d2")
+		v := r.retrained()
+		registrytest.Add(t, r.reg, "other", 77)
+		r.start("m:v1", "all")
+		r.report("d1", protocol.Have{}, protocol.ModelHave{Active: v[0]})
+		r.start("m:v2", "all")
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- r.Run(ctx) }()
+		r.Republish()
+		synctest.Wait()
+		w, _ := r.stored("d1")
+		held := map[string]bool{}
+		look := func() {
+			r.broker.mu.Lock()
+			defer r.broker.mu.Unlock()
+			for _, ref := range w.Models["m"].Active.Transfers {
+				_, ok := r.broker.retained[protocol.DescriptorTopic(registrytest.Fleet, ref.Hash)]
+				held[ref.Kind] = ok
+			}
+		}
+		if look(); !held["delta"] || !held["full"] {
+			t.Errorf("published: %v, want both", held)
+		}
+		time.Sleep(2 * time.Hour)
+		if look(); !held["delta"] {
+			t.Error("the delta was cleared while the want of d1 names it")
+		}
+		// The next want of d1 names it no more: the device has v2.
+		r.report("d1", protocol.Have{}, protocol.ModelHave{Active: v[1], Previous: v[0]})
+		r.start("other:v1", "all")
+		time.Sleep(2 * time.Hour)
+		if look(); held["delta"] || !held["full"] {
+			t.Errorf("after the grace period: %v, want the full transfer alone", held)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run = %v", err)
+		}
+	})
+}
+
 func TestUnwantedTransferIsClearedAfterItsGrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, "d1")

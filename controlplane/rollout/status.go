@@ -30,7 +30,11 @@ type DeviceStatus struct {
 	Code    string          `json:"code,omitempty"`    // why it failed
 	Message string          `json:"message,omitempty"` // why it failed
 	Online  bool            `json:"online"`
-	Since   time.Time       `json:"since"` // of the state
+	// Transfer and Bytes are the kind and size of the smallest transfer that its
+	// want offers: full, or an update from a version it has.
+	Transfer string    `json:"transfer"`
+	Bytes    int64     `json:"bytes"`
+	Since    time.Time `json:"since"` // of the state
 }
 
 // A Status is how far the devices of a model are.
@@ -137,9 +141,14 @@ func (s *Status) page(ctx context.Context, tx store.Tx, after string, limit int)
 		if err != nil {
 			return err
 		}
+		kind, bytes, err := fetch(ctx, tx, row)
+		if err != nil {
+			return err
+		}
 		s.Devices = append(s.Devices, DeviceStatus{
 			Device: row.Device, Ref: ref, Digest: row.Digest, Rollout: row.Rollout,
 			State: row.State, Code: row.Code, Message: row.Message, Online: online, Since: row.Changed,
+			Transfer: kind, Bytes: bytes,
 		})
 	}
 	return nil

@@ -31,7 +31,8 @@ func (t Tx) PutAnnounced(ctx context.Context, hash string, chunks int) error {
 // now is when it is first seen that none does. It returns those that no want
 // named since before the given time.
 func (t Tx) MarkUnwanted(ctx context.Context, now, before time.Time) ([]Announced, error) {
-	const wanted = `EXISTS (SELECT 1 FROM transfers t JOIN desired d ON d.digest = t.digest WHERE t.hash = announced.hash)`
+	const wanted = `(EXISTS (SELECT 1 FROM desired WHERE offer <> '' AND offer = announced.hash) OR
+		EXISTS (SELECT 1 FROM transfers t JOIN desired d ON d.digest = t.digest WHERE t.hash = announced.hash AND t.base IS NULL))`
 	if _, err := t.tx.ExecContext(ctx, `UPDATE announced SET unwanted = 0 WHERE unwanted <> 0 AND `+wanted); err != nil {
 		return nil, mapError(err)
 	}

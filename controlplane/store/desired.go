@@ -18,15 +18,16 @@ type Desired struct {
 	State         string
 	Code, Message string // why it failed
 	Changed       time.Time
+	Offer         string // hash of the update that the want offers, "" for none
 }
 
-const desiredColumns = `device, model, digest, previous, rollout, epoch, rev, state, code, message, changed`
+const desiredColumns = `device, model, digest, previous, rollout, epoch, rev, state, code, message, changed, offer`
 
 func scanDesired(row scanner) (Desired, error) {
 	var d Desired
 	var digest, previous []byte
 	var changed int64
-	err := row.Scan(&d.Device, &d.Model, &digest, &previous, &d.Rollout, &d.Epoch, &d.Rev, &d.State, &d.Code, &d.Message, &changed)
+	err := row.Scan(&d.Device, &d.Model, &digest, &previous, &d.Rollout, &d.Epoch, &d.Rev, &d.State, &d.Code, &d.Message, &changed, &d.Offer)
 	if err != nil {
 		return d, mapError(err)
 	}
@@ -41,11 +42,11 @@ func scanDesired(row scanner) (Desired, error) {
 // PutDesired adds or replaces the row of (device, model); the counters of the
 // rollouts follow.
 func (t Tx) PutDesired(ctx context.Context, d Desired) error {
-	_, err := t.tx.ExecContext(ctx, `INSERT INTO desired VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+	_, err := t.tx.ExecContext(ctx, `INSERT INTO desired VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (device, model) DO UPDATE SET digest = excluded.digest, previous = excluded.previous,
 			rollout = excluded.rollout, epoch = excluded.epoch, rev = excluded.rev, state = excluded.state,
-			code = excluded.code, message = excluded.message, changed = excluded.changed`,
-		d.Device, d.Model, d.Digest[:], digestArg(d.Previous), d.Rollout, d.Epoch, d.Rev, d.State, d.Code, d.Message, millis(d.Changed))
+			code = excluded.code, message = excluded.message, changed = excluded.changed, offer = excluded.offer`,
+		d.Device, d.Model, d.Digest[:], digestArg(d.Previous), d.Rollout, d.Epoch, d.Rev, d.State, d.Code, d.Message, millis(d.Changed), d.Offer)
 	return mapError(err)
 }
 

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -351,6 +352,43 @@ func TestDevicesInPages(t *testing.T) {
 		})
 		if err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// TestUpdatesAreWantedWhereTheyAreOffered: that a version is wanted does not
+// keep an update to it that no want names.
+func TestUpdatesAreWantedWhereTheyAreOffered(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	v := version("m", 1, 1)
+	delta := Transfer{Hash: strings.Repeat("d", 32), Digest: v.Digest, Kind: protocol.KindDelta, Base: digest(8), Size: 5, Descriptor: []byte{1}}
+	update(t, s, func(ctx context.Context, tx Tx) error {
+		if _, err := tx.PutRollout(ctx, Rollout{Kind: KindStart, Model: "m", Target: "all", Created: at}); err != nil {
+			return err
+		}
+		return errors.Join(putVersion(ctx, tx, v), tx.PutTransfer(ctx, delta),
+			tx.PutAnnounced(ctx, v.Hash, 3), tx.PutAnnounced(ctx, delta.Hash, 1),
+			tx.PutDevice(ctx, Device{ID: "d", Token: []byte{1}, Created: at}))
+	})
+	for _, offer := range []string{delta.Hash, ""} {
+		var gone []Announced
+		update(t, s, func(ctx context.Context, tx Tx) (err error) {
+			d := Desired{Device: "d", Model: "m", Digest: v.Digest, Rollout: 1, State: "pending", Changed: at, Offer: offer}
+			if err := tx.PutDesired(ctx, d); err != nil {
+				return err
+			}
+			if got, err := tx.Desired(ctx, "d", "m"); err != nil || got != d {
+				t.Errorf("Desired = %+v, %v, want %+v", got, err, d)
+			}
+			gone, err = tx.MarkUnwanted(ctx, at, at)
+			return err
+		})
+		var want []Announced
+		if offer == "" {
+			want = []Announced{{Hash: delta.Hash, Chunks: 1, Unwanted: at}}
+		}
+		if d := cmp.Diff(want, gone); d != "" {
+			t.Errorf("offered %q: unwanted (-want +got)\n%s", offer, d)
 		}
 	}
 }

@@ -44,6 +44,13 @@ func PackHead(m, base *Model) (*Transfer, error) {
 	return packAs(m, base, protocol.KindHead, encodeBest)
 }
 
+// RawSize returns the largest payload that PackRaw makes of a model that decodes
+// to so many bytes, and so one that no other transfer of it exceeds.
+func RawSize(decoded uint32) uint32 {
+	const length = 3 // of MaxManifest as a uvarint
+	return decoded + length
+}
+
 // packAs encodes m as a transfer of a kind; base is nil for a full one.
 func packAs(m, base *Model, kind string, code coder) (*Transfer, error) {
 	man, sum, err := m.canonical()

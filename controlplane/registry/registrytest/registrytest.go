@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
@@ -59,6 +60,12 @@ const (
 func Model(t testing.TB, units int, seed uint64) (*artifact.Model, *kernel.Weights) {
 	t.Helper()
 	w := Weights(units, seed)
+	return ModelOf(t, w), w
+}
+
+// ModelOf returns the model of w, which is from Weights or Retrained.
+func ModelOf(t testing.TB, w *kernel.Weights) *artifact.Model {
+	t.Helper()
 	q, err := kernel.Quantize(w)
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +83,27 @@ func Model(t testing.TB, units int, seed uint64) (*artifact.Model, *kernel.Weigh
 	if err != nil {
 		t.Fatal(err)
 	}
-	return m, w
+	return m
+}
+
+// Retrained returns w as a little more training leaves it: every weight, or
+// those of the last layer alone, moved by up to 0.001.
+func Retrained(w *kernel.Weights, seed uint64, lastLayer bool) *kernel.Weights {
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	out := &kernel.Weights{Graph: w.Graph}
+	for i, l := range w.Layers {
+		move := func(v []float32) []float32 {
+			v = slices.Clone(v)
+			for j := range v {
+				if !lastLayer || i == len(w.Layers)-1 {
+					v[j] += (rnd.Float32() - 0.5) / 500
+				}
+			}
+			return v
+		}
+		out.Layers = append(out.Layers, kernel.LayerWeights{Kernel: move(l.Kernel), Recurrent: move(l.Recurrent), Bias: move(l.Bias)})
+	}
+	return out
 }
 
 // Weights returns random float32 weights for Model.
