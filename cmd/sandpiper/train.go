@@ -18,15 +18,15 @@ import (
 func newTrainCommand(a *app) *cobra.Command {
 	var o api.TrainOptions
 	var data string
-	var int8Bound float64
+	f := newTrainFlags(&o, &data)
 	cmd := &cobra.Command{
 		Use:   "train MODEL --data FILE --task TASK",
 		Short: "Train a model from a CSV file and add it as the next version",
 		Long: `Train a model from a CSV file and add it as the next version of MODEL.
 
-Names and defaults are Keras's. The report on stdout has the float32 network, its
-int8 form and the baselines on the same rows; progress goes to stderr. Each epoch
-is kept: after an interruption ` + "`sandpiper run resume`" + ` goes on.`,
+Names and defaults are Keras's unless said otherwise. The report on stdout has the
+float32 network, its int8 form and the baselines on the same rows; progress goes to
+stderr. Each epoch is kept: after an interruption ` + "`sandpiper run resume`" + ` goes on.`,
 		Example: `  sandpiper train turbofan --data train.csv.gz --task rul --group unit --time cycle \
       --rul-cap 125 --window 30 --units 128 --epochs 20 --seed 1 -o json
   sandpiper train power --data ETTh1.csv.gz --task forecast --time date --target OT \
@@ -34,39 +34,13 @@ is kept: after an interruption ` + "`sandpiper run resume`" + ` goes on.`,
 		Args: exactArgs("MODEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Model = args[0]
-			if cmd.Flags().Changed("int8-bound") {
-				o.Int8Bound = &int8Bound
-			}
+			f.setChanged(&o)
 			return a.follow(cmd.Context(), data, func(ctx context.Context, c *api.Client, f api.File, show func(api.Progress)) (json.RawMessage, error) {
 				return c.Train(ctx, o, f, show)
 			})
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&data, "data", "", "CSV or CSV.gz file, or - for stdin")
-	f.StringVar(&o.Task, "task", "", "what to learn: forecast or rul (remaining useful life)")
-	f.StringVar(&o.Group, "group", "", "column whose values windows never cross, such as the machine's id")
-	f.StringVar(&o.Time, "time", "", "column that orders the rows of a group")
-	f.StringSliceVar(&o.Targets, "target", nil, "columns to predict")
-	f.StringSliceVar(&o.Features, "features", nil, "columns to read (default: every numeric one)")
-	f.Float64Var(&o.RULCap, "rul-cap", 0, "largest remaining life that is learned")
-	f.IntVar(&o.Window, "window", 0, "rows of a window (default 30 for rul, 96 for forecast)")
-	f.IntVar(&o.Stride, "stride", 0, "rows from one training window to the next (default 1)")
-	f.IntVar(&o.Horizon, "horizon", 0, "of forecast: rows ahead (default 24)")
-	f.BoolVar(&o.Pad, "pad", false, "of rul: pad windows of short groups with their first row")
-	f.StringVar(&o.Split, "split", "", "of forecast: training, validation and test part, rows or fractions (default 0.7,0.1,0.2 with a gap)")
-	f.Float64Var(&o.Validation, "validation", 0, "of rul: fraction of whole groups held out (default 0.15; -1: none)")
-	f.StringVar(&o.Anchor, "anchor", "", "last: subtract the window's last value and add it back")
-	f.IntVar(&o.Season, "season", 0, "rows of one season, for the baseline that repeats it")
-	f.IntSliceVar(&o.Units, "units", nil, "units of each LSTM layer (default 128)")
-	f.IntVar(&o.Epochs, "epochs", 0, "passes over the training windows (default 20)")
-	f.IntVar(&o.Batch, "batch", 0, "windows of a mini-batch (default 32)")
-	f.Float64Var(&o.LearningRate, "lr", 0, "learning rate of Adam (default 0.001)")
-	f.Float32Var(&o.ClipNorm, "clip-norm", 0, "bound on the norm of the whole gradient (default 1; negative: none)")
-	f.IntVar(&o.Patience, "patience", 0, "epochs without a better validation loss before training stops; 0: never")
-	f.Uint64Var(&o.Seed, "seed", 0, "seed: the same seed gives the same model")
-	f.Float64Var(&int8Bound, "int8-bound", 0, "how much worse the int8 model's figure may be, as a fraction of float32's (default 0.01, or 0.1 rows of rul, or 0.001 of a forecast's variance)")
-	f.BoolVar(&o.Force, "force", false, "add the version even if int8 is worse than that; its lineage then says who did")
+	groupFlags(cmd, f.groups...)
 	for _, name := range []string{"data", "task"} {
 		_ = cmd.MarkFlagRequired(name)
 	}

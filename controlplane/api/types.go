@@ -3,6 +3,7 @@ package api
 import (
 	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
 	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
+	"github.com/sandpiper-edge/sandpiper/controlplane/train"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 )
 
@@ -137,13 +138,13 @@ type TrainOptions struct {
 
 	Validation float64 `json:"validation,omitempty" doc:"Of rul: fraction of whole groups held out; -1 for none"`
 
-	Units        []int   `json:"units,omitempty" doc:"Units of each LSTM layer"`
+	Units        []int   `json:"units,omitempty" doc:"Units of each recurrent layer"`
 	Epochs       int     `json:"epochs,omitempty"`
 	Batch        int     `json:"batch,omitempty"`
 	LearningRate float64 `json:"learning_rate,omitempty"`
-	ClipNorm     float32 `json:"clip_norm,omitempty" doc:"Bound on the norm of the whole gradient; negative for none"`
 	Patience     int     `json:"patience,omitempty" doc:"Epochs without a better validation loss before it stops; 0: never"`
 	Seed         uint64  `json:"seed,omitempty"`
+	train.Settings
 
 	Int8Bound *float64 `json:"int8_bound,omitempty" doc:"How much worse than float32's the int8 figure may be, as a fraction of it; none: the bound of the task"`
 	Force     bool     `json:"force,omitempty" doc:"Whether the version is added even if int8 is worse than that; its lineage then says who did"`

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func near(t *testing.T, name string, got, want float64) {
+func almost(t *testing.T, name string, got, want float64) {
 	t.Helper()
 	if math.Abs(got-want) > 1e-9*max(1, math.Abs(want)) {
 		t.Errorf("%s = %v, want %v", name, got, want)
@@ -16,26 +16,26 @@ func near(t *testing.T, name string, got, want float64) {
 func TestRULMetricsByHand(t *testing.T) {
 	// Errors against min(truth, 125): 10, -13, -5, 0; against truth: 10, -13, -30, 0.
 	m := rulMetrics([]float32{20, 37, 120, 0}, []float32{10, 50, 150, 0}, 125)
-	near(t, "mse", m["mse"], (100+169+25)/4.0)
-	near(t, "mae", m["mae"], 28/4.0)
-	near(t, "rmse", m["rmse"], math.Sqrt(294/4.0))
-	near(t, "rmse_uncapped", m["rmse_uncapped"], math.Sqrt((100+169+900)/4.0))
-	near(t, "cmapss_score", m["cmapss_score"], (math.E-1)+(math.E-1)+(math.Exp(30.0/13)-1))
-	near(t, "cmapss_score_capped", m["cmapss_score_capped"], (math.E-1)+(math.E-1)+(math.Exp(5.0/13)-1))
+	almost(t, "mse", m["mse"], (100+169+25)/4.0)
+	almost(t, "mae", m["mae"], 28/4.0)
+	almost(t, "rmse", m["rmse"], math.Sqrt(294/4.0))
+	almost(t, "rmse_uncapped", m["rmse_uncapped"], math.Sqrt((100+169+900)/4.0))
+	almost(t, "cmapss_score", m["cmapss_score"], (math.E-1)+(math.E-1)+(math.Exp(30.0/13)-1))
+	almost(t, "cmapss_score_capped", m["cmapss_score_capped"], (math.E-1)+(math.E-1)+(math.Exp(5.0/13)-1))
 	m = rulMetrics([]float32{100}, []float32{150}, math.Inf(1))
-	near(t, "rmse without cap", m["rmse"], 50)
+	almost(t, "rmse without cap", m["rmse"], 50)
 }
 
 func TestForecastMetricsByHand(t *testing.T) {
 	// Two windows of 1 step × 2 targets; standard deviations 2 and 5.
 	m := forecastMetrics([]float32{1, 10, 4, 20}, []float32{3, 10, 3, 30}, []float64{2, 5})
-	near(t, "mse", m["mse"], (4+0+1+100)/4.0)
-	near(t, "mae", m["mae"], 13/4.0)
-	near(t, "rmse", m["rmse"], math.Sqrt(105/4.0))
-	near(t, "mse_scaled", m["mse_scaled"], (1+0+0.25+4)/4)
-	near(t, "mae_scaled", m["mae_scaled"], (1+0+0.5+2)/4)
+	almost(t, "mse", m["mse"], (4+0+1+100)/4.0)
+	almost(t, "mae", m["mae"], 13/4.0)
+	almost(t, "rmse", m["rmse"], math.Sqrt(105/4.0))
+	almost(t, "mse_scaled", m["mse_scaled"], (1+0+0.25+4)/4)
+	almost(t, "mae_scaled", m["mae_scaled"], (1+0+0.5+2)/4)
 	m = forecastMetrics([]float32{1}, []float32{3}, []float64{0})
-	near(t, "mse_scaled of a constant target", m["mse_scaled"], 4)
+	almost(t, "mse_scaled of a constant target", m["mse_scaled"], 4)
 }
 
 func TestMetricsThatAreNotFiniteAreNull(t *testing.T) {

@@ -51,13 +51,13 @@ type Options struct {
 	// Seed; 0 means the default, 0.15, and NoValidation none.
 	Validation float64
 
-	Units        []int   // hidden units of each LSTM layer; 128
+	Units        []int   // hidden units of each recurrent layer; 128
 	Epochs       int     // 20
 	Batch        int     // windows; 32
-	LearningRate float64 // of Adam; 0.001
-	ClipNorm     float32 // bound on the norm of all gradients together; 1, negative for none
+	LearningRate float64 // 0.001, of the optimizer sgd 0.01
 	Patience     int     // epochs without a better validation loss before stopping; 0: never
 	Seed         uint64  // of the weights, the shuffling and the held-out groups
+	Settings
 
 	// Int8Bound is how much worse than float32's the int8 model's figure may be, as
 	// a fraction of it; nil: the bound of the task.
@@ -81,9 +81,8 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.Stride, 1)
 	setDefault(&o.Epochs, 20)
 	setDefault(&o.Batch, 32)
-	setDefault(&o.LearningRate, 1e-3)
-	setDefault(&o.ClipNorm, 1)
 	setDefault(&o.Anchor, "none")
+	setDefault(&o.Layer, Layers[0])
 	if len(o.Units) == 0 {
 		o.Units = []int{128}
 	}
@@ -121,9 +120,16 @@ func (o Options) withDefaults() (Options, error) {
 	case "":
 		return bad("no task; give %s or %s", Forecast, RUL)
 	default:
-		return bad("no task %q; there are %s and %s", o.Task, Forecast, RUL)
+		return o, unknown("task", o.Task, []string{Forecast, RUL})
 	}
-	return o, o.check()
+	if err := o.check(); err != nil {
+		return o, err
+	}
+	if err := o.checkNames(o.Task); err != nil {
+		return o, err
+	}
+	_, err := o.config(true).Complete(o.graph(1, 1)) // before data is read
+	return o, err
 }
 
 func (o Options) check() error {
@@ -140,7 +146,7 @@ func (o Options) check() error {
 		{"batch", o.Batch, o.Batch >= 1, "at least 1"},
 		{"season", o.Season, o.Season >= 0, "at least 1"},
 		{"patience", o.Patience, o.Patience >= 0, "0 or more"},
-		{"learning rate", o.LearningRate, o.LearningRate > 0 && o.LearningRate <= 1, "above 0, at most 1"},
+		{"learning rate", o.LearningRate, o.LearningRate >= 0 && o.LearningRate <= 1, "above 0, at most 1"},
 		{"cap", o.Cap, o.Cap >= 0 && o.Cap < 1<<24, "0 or more, below 2^24"},
 		{"int8 bound", value(o.Int8Bound), o.Int8Bound == nil || notNegative(*o.Int8Bound), "0 or more, such as 0.01 for 1 %"},
 		{"validation", o.Validation, o.Validation == NoValidation || (o.Validation >= 0 && o.Validation < 1), "0 or more, below 1"},
@@ -180,11 +186,15 @@ func (o Options) columns() dataset.Columns {
 	return dataset.Columns{Time: o.Time, Group: o.Group, Targets: o.Targets, Features: o.Features, TargetsAsFeatures: o.Task == Forecast}
 }
 
-// graph stacks the LSTM layers and the linear output layer.
+// graph stacks the recurrent layers and the linear output layer.
 func (o Options) graph(features, outputs int) kernel.Graph {
 	g := kernel.Graph{Features: features}
+	kind := kernel.LSTM
+	if o.Layer == kernel.GRU.String() {
+		kind = kernel.GRU
+	}
 	for i, u := range o.Units {
-		g.Layers = append(g.Layers, kernel.Layer{Kind: kernel.LSTM, Units: u, Sequences: i+1 < len(o.Units)})
+		g.Layers = append(g.Layers, kernel.Layer{Kind: kind, Units: u, Sequences: i+1 < len(o.Units)})
 	}
 	g.Layers = append(g.Layers, kernel.Layer{Kind: kernel.Dense, Units: outputs})
 	return g

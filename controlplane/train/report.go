@@ -55,13 +55,15 @@ type Training struct {
 	BestEpoch  int     `json:"best_epoch"` // whose weights were kept
 	Batch      int     `json:"batch"`
 	Rate       float64 `json:"learning_rate"`
+	Patience   int     `json:"patience,omitempty"`
+	Settings           // with the defaults that applied
 	History    []Epoch `json:"history"`
 	Run        string  `json:"run,omitempty"`     // its id; set by the caller
 	Resumed    int     `json:"resumed,omitempty"` // how often it was interrupted and went on; likewise
 }
 
-// An Epoch is one pass over the training windows. Losses are of scaled targets;
-// ValLoss is null without validation windows.
+// An Epoch is one pass over the training windows. Losses are of scaled targets,
+// with penalties; ValLoss is null without validation windows.
 type Epoch struct {
 	Epoch        int      `json:"epoch"`
 	Loss         float64  `json:"loss"`

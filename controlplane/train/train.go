@@ -344,7 +344,14 @@ func (r *run) fit(ctx context.Context) (*kernel.Weights, *Training, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	t := &Training{Windows: r.train.Len(), Units: r.o.Units, Batch: r.o.Batch, Rate: r.o.LearningRate}
+	cfg, err := r.o.config(r.val != nil).Complete(g)
+	if err != nil {
+		return nil, nil, err
+	}
+	t := &Training{
+		Windows: r.train.Len(), Units: r.o.Units, Batch: cfg.BatchSize, Rate: cfg.LearningRate, Patience: cfg.Patience,
+		Settings: r.o.used(cfg),
+	}
 	for _, l := range w.Layers {
 		t.Parameters += len(l.Kernel) + len(l.Recurrent) + len(l.Bias)
 	}
@@ -354,11 +361,7 @@ func (r *run) fit(ctx context.Context) (*kernel.Weights, *Training, error) {
 		t.Validation = r.val.Len()
 	}
 	epochs, err := bptt.Run{
-		Config: bptt.Config{
-			Epochs: r.o.Epochs, BatchSize: r.o.Batch, LearningRate: r.o.LearningRate, GlobalClipNorm: max(r.o.ClipNorm, 0),
-			Patience: r.o.Patience, RestoreBest: val != nil, Seed: r.o.Seed,
-		},
-		Data: r.setup.Data, Resume: r.job.Resume, OnEpoch: r.reportEpoch, OnCheckpoint: r.save,
+		Config: cfg, Data: r.setup.Data, Resume: r.job.Resume, OnEpoch: r.reportEpoch, OnCheckpoint: r.save,
 	}.Fit(ctx, w, r.src, val)
 	if err != nil {
 		return nil, nil, fmt.Errorf("training: %w", err)
@@ -366,7 +369,7 @@ func (r *run) fit(ctx context.Context) (*kernel.Weights, *Training, error) {
 	t.Epochs, t.History = len(epochs), r.history(epochs)
 	t.BestEpoch = t.Epochs
 	for _, e := range epochs {
-		if e.Best && val != nil {
+		if e.Best && cfg.RestoreBest {
 			t.BestEpoch = e.N
 		}
 	}

@@ -112,7 +112,7 @@ func TestRunRUL(t *testing.T) {
 		d := float64(p.Int8[0]) - min(float64(p.Truth[0]), 12)
 		sum += d * d
 	}
-	near(t, "rmse from the predictions", r.Metrics.Int8["rmse"], math.Sqrt(sum/float64(r.Items)))
+	almost(t, "rmse from the predictions", r.Metrics.Int8["rmse"], math.Sqrt(sum/float64(r.Items)))
 	if res.Model.Scaler.Inv[2] != 0 || res.Model.Schema.Window != 5 || res.Model.Task != RUL {
 		t.Errorf("model %+v of task %q, inverse of the constant column %v", res.Model.Schema, res.Model.Task, res.Model.Scaler.Inv[2])
 	}
@@ -497,8 +497,8 @@ func TestRULTargetsAreScaledByTheCappedTrainingWindows(t *testing.T) {
 	res := run1(t, o, "unit,cycle,a\nx,1,1\nx,2,2\nx,3,3\nx,4,4\nx,5,5\nx,6,6\n")
 	// Windows end in rows 2 to 6 with 4, 3, 2, 1, 0 left: 3, 3, 2, 1, 0 after the cap.
 	mean, std := res.Model.Scaler.OutMean[0], res.Model.Scaler.OutStd[0]
-	near(t, "mean", float64(mean), float64(float32(9.0/5)))
-	near(t, "std", float64(std), float64(float32(math.Sqrt(23.0/5-81.0/25))))
+	almost(t, "mean", float64(mean), float64(float32(9.0/5)))
+	almost(t, "std", float64(std), float64(float32(math.Sqrt(23.0/5-81.0/25))))
 }
 
 func TestDefaultForecastSplitLeavesAGapOfOneHorizon(t *testing.T) {
