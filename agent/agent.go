@@ -23,6 +23,7 @@ import (
 
 	"github.com/sandpiper-edge/sandpiper/agent/link"
 	"github.com/sandpiper-edge/sandpiper/agent/store"
+	"github.com/sandpiper-edge/sandpiper/kernel"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
 )
@@ -121,6 +122,7 @@ type Agent struct {
 	inFlight   chan struct{}     // capacity chunksInFlight: chunks being fetched
 	models     models            // what answers
 	service    *service          // prediction requests
+	batches    bool              // requests that wait for one model are computed together
 	usage      *usage            // counters
 	notices    *notices          // events that the disk could not take
 	closed     sync.Once
@@ -150,6 +152,7 @@ func New(c Config) (*Agent, error) {
 		control:    make(chan link.Message, 2*store.MaxEvents),
 		changed:    make(chan struct{}, 1),
 		inFlight:   make(chan struct{}, chunksInFlight),
+		batches:    batches(kernel.Tier()),
 		usage:      newUsage(),
 		notices:    &notices{},
 	}

@@ -251,7 +251,7 @@ func (a *Agent) do(ctx context.Context, g *errgroup.Group, e effect, ready *pred
 	switch e.kind {
 	case doServe:
 		if ready != nil && !e.held.none() {
-			a.models.put(e.model, &served{held: e.held, name: e.model, predictor: ready})
+			a.models.put(e.model, newServed(e.model, e.held, ready))
 			return
 		}
 		a.serve(ctx, g, e)

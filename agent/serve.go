@@ -22,9 +22,13 @@ type served struct {
 	held
 	name      string
 	predictor *predictor.Predictor
+	label     string   // NAME:vN
+	features  []string // of predictor, which makes them anew at every call
 }
 
-func (s *served) version() string { return s.held.version(s.name) }
+func newServed(name string, h held, p *predictor.Predictor) *served {
+	return &served{held: h, name: name, predictor: p, label: h.version(name), features: p.Features()}
+}
 
 // models is what answers, by model. A swap is the store of one pointer, made by
 // the owner of the decisions; readers take no lock.
@@ -65,13 +69,13 @@ func (a *Agent) serve(ctx context.Context, g *errgroup.Group, e effect) {
 	}
 	p, err := a.openSlot(slot{e.model, e.held.Digest})
 	if err == nil {
-		a.models.put(e.model, &served{held: e.held, name: e.model, predictor: p})
+		a.models.put(e.model, newServed(e.model, e.held, p))
 		return
 	}
 	a.cfg.Log.Error("cached version cannot be read", "model", e.model, "version", e.held.version(e.model), "err", err)
 	g2, goldenErr := a.golden(e.model)
 	if goldenErr == nil && g2.held.Digest == e.held.Digest {
-		a.models.put(e.model, &served{held: e.held, name: e.model, predictor: g2.predictor})
+		a.models.put(e.model, newServed(e.model, e.held, g2.predictor))
 		_ = a.decide(ctx, g, delivery{
 			event: event{kind: evRestored, model: e.model, held: g2.held}, slot: &g2.slot, ready: g2.predictor,
 		})
@@ -127,7 +131,7 @@ func (a *Agent) restoreLost(ctx context.Context, g *errgroup.Group) {
 		}
 		d := delivery{event: event{kind: evRestored, model: name, held: v.held}, slot: &v.slot, ready: v.predictor}
 		if a.decide(ctx, g, d) != nil { // a disk that takes nothing does not keep it from answering
-			a.models.put(name, &served{held: v.held, name: name, predictor: v.predictor})
+			a.models.put(name, newServed(name, v.held, v.predictor))
 		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,53 +24,78 @@ const (
 	localUser = "local"
 )
 
+// Requests for one model that wait together are computed together, from
+// minBatch on, where that is faster. int8 LSTM(128), 50×8, µs for each window,
+// on one core of an AMD EPYC (Zen 5):
+//
+//	           1 at once   2      3      4      8
+//	avx512vnni   24.4     23.8   23.8   13.8   13.7
+//	avxvnni      34.6     35.7   36.8   31.0   31.1
+//	avx2         50.0     52.5   51.7   50.0   49.8
+//	generic       460      458    458    486    489
+//
+// So of four that wait on the first tier all have their answer after 55 µs,
+// where it was 24, 49, 73 and 98. maxBatch bounds what the first waits for the
+// others.
+const (
+	minBatch = 4
+	maxBatch = 8
+)
+
+// batches reports whether a tier is faster at several windows together than at
+// one after the other.
+func batches(tier string) bool { return tier == "avx512vnni" || tier == "avxvnni" }
+
 // A request is one prediction asked for over MQTT.
 type request struct {
 	topic   protocol.Topic
 	payload []byte
 	qos     byte
 	arrived time.Time
-	last    chan struct{} // not a request: closed when all before it are answered
 }
 
-// A service answers prediction requests: one bounded queue, one worker. A full
-// queue answers busy; when not even those answers can be sent fast enough, the
-// request is dropped and counted.
+// client is whom r is queued and counted for.
+func (r request) client() string { return r.topic.User }
+
+// A service answers prediction requests: one queue, fair between clients, and
+// one worker. Those that the queue has no room for are answered busy; when not
+// even those answers can be sent fast enough, they are dropped and counted.
 type service struct {
 	agent    *Agent
-	queue    chan request
+	queue    *queue
 	refused  chan request // answered busy
 	inFlight chan func(context.Context) error
 	repeats  *repeats
 	draining atomic.Bool
+	drained  chan struct{} // closed when draining and nothing waits
 	dropped  atomic.Uint64
 }
 
 func newService(a *Agent, queueLen int) *service {
 	return &service{
 		agent:    a,
-		queue:    make(chan request, queueLen),
+		queue:    newQueue(queueLen),
 		refused:  make(chan request, queueLen),
 		inFlight: make(chan func(context.Context) error, repliesInFlight),
 		repeats:  newRepeats(),
+		drained:  make(chan struct{}),
 	}
 }
 
 // offer takes r in or refuses it; it does not block.
 func (s *service) offer(r request) {
+	out := []request{r}
 	if !s.draining.Load() {
+		out = s.queue.put(r)
+	}
+	for _, r := range out {
 		select {
-		case s.queue <- r:
-			return
+		case s.refused <- r:
 		default:
+			s.dropped.Add(1)
 		}
+		s.agent.usage.count(r.topic.Model, r.client(), busy, 0)
 	}
-	select {
-	case s.refused <- r:
-	default:
-		s.dropped.Add(1)
-	}
-	s.agent.usage.count(r.topic.Model, r.topic.User, busy, 0)
 }
 
 func (s *service) start(ctx context.Context, g *errgroup.Group) {
@@ -80,32 +107,29 @@ func (s *service) start(ctx context.Context, g *errgroup.Group) {
 // drain stops taking requests and waits, at most d, for those that were.
 func (s *service) drain(d time.Duration) {
 	s.draining.Store(true)
-	t := time.NewTimer(d)
-	defer t.Stop()
-	last := make(chan struct{})
+	s.queue.signal()
 	select {
-	case s.queue <- request{last: last}:
-	case <-t.C:
-		return
-	}
-	select {
-	case <-last:
-	case <-t.C:
+	case <-s.drained:
+	case <-time.After(d):
 	}
 }
 
 // work answers the queue.
 func (s *service) work(ctx context.Context) error {
+	drained := sync.OnceFunc(func() { close(s.drained) })
 	for {
+		batch := s.queue.take(maxBatch)
+		if len(batch) > 0 {
+			s.answer(ctx, batch)
+			continue
+		}
+		if s.draining.Load() {
+			drained()
+		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case r := <-s.queue:
-			if r.last != nil {
-				close(r.last)
-				continue
-			}
-			s.reply(ctx, r, s.answer(r))
+		case <-s.queue.wake:
 		}
 	}
 }
@@ -114,7 +138,7 @@ func (s *service) work(ctx context.Context) error {
 func (s *service) refuse(ctx context.Context) error {
 	full := &protocol.RequestError{
 		Code: protocol.CodeBusy, Message: "the request queue is full", RetryMS: 200,
-		Want: fmt.Sprintf("at most %d waiting", cap(s.queue)),
+		Want: fmt.Sprintf("at most %d waiting", s.queue.limit),
 	}
 	for {
 		select {
@@ -158,18 +182,31 @@ func (s *service) reply(ctx context.Context, r request, b []byte) {
 	}
 }
 
-// answer predicts, or repeats the answer that the same request got before.
-func (s *service) answer(r request) []byte {
-	key := s.repeats.key(r.topic, r.payload)
-	if b, ok := s.repeats.get(key, time.Now()); ok {
-		return b
+// answer answers requests for one model: together, or one after the other
+// where that is as fast. One that was answered before gets the same answer.
+func (s *service) answer(ctx context.Context, batch []request) {
+	n := 1
+	if len(batch) >= minBatch && s.agent.batches {
+		n = len(batch)
 	}
-	m := s.agent.predict(r.topic.Model, r.topic.User, r.topic.Corr, r.payload, r.arrived)
-	b := encodeReply(r.payload, m)
-	if m.Error == nil {
-		s.repeats.put(key, b, time.Now())
+	for part := range slices.Chunk(batch, n) {
+		asks := make([]*ask, 0, n)
+		for _, r := range part {
+			if b, ok := s.repeats.get(s.repeats.key(r.topic, r.payload), time.Now()); ok {
+				s.reply(ctx, r, b)
+				continue
+			}
+			asks = append(asks, &ask{request: r, user: r.client(), id: r.topic.Corr})
+		}
+		s.agent.predict(part[0].topic.Model, asks)
+		for _, k := range asks {
+			b := encodeReply(k.payload, k.reply)
+			if k.reply.Error == nil {
+				s.repeats.put(s.repeats.key(k.topic, k.payload), b, time.Now())
+			}
+			s.reply(ctx, k.request, b)
+		}
 	}
-	return b
 }
 
 // encodeReply encodes m as the request was.
@@ -188,34 +225,95 @@ func encodeReply(request []byte, m protocol.PredictReply) []byte {
 // are replies too. It works without a broker, and reads no clock but for the
 // request's deadline, which is relative to the call.
 func (a *Agent) Predict(ctx context.Context, model string, req []byte) []byte {
-	return encodeReply(req, a.predict(model, localUser, "", req, time.Now()))
+	k := &ask{request: request{payload: req, arrived: time.Now()}, user: localUser}
+	a.predict(model, []*ask{k})
+	return encodeReply(req, k.reply)
 }
 
-// predict answers one request on the version that is in place when it begins.
-func (a *Agent) predict(model, user, id string, payload []byte, arrived time.Time) protocol.PredictReply {
-	m := protocol.PredictReply{ID: id}
+// An ask is a request, for whom it is counted, and what becomes of it.
+type ask struct {
+	request
+	user, id string
+	rows     []float32
+	reply    protocol.PredictReply
+}
+
+// predict answers asks for one model on the version that is in place when it
+// begins.
+func (a *Agent) predict(model string, asks []*ask) {
 	if err := protocol.CheckID(model); err != nil {
-		m.Error = &protocol.RequestError{Code: protocol.CodeNoModel, Message: clip(err.Error())}
-		return m
+		for _, k := range asks {
+			k.reply = protocol.PredictReply{ID: k.id, Error: &protocol.RequestError{
+				Code: protocol.CodeNoModel, Message: clip(err.Error()),
+			}}
+		}
+		return
 	}
-	m.Model = model
 	v := a.models.get(model)
-	if v == nil {
-		m.Error = a.absent(model)
-		a.usage.count(model, user, refused, 0)
-		return m
+	ready := make([]*ask, 0, len(asks))
+	for _, k := range asks {
+		k.reply = protocol.PredictReply{ID: k.id, Model: model}
+		if v == nil {
+			k.reply.Error = a.absent(model)
+		} else {
+			k.reply.Version = v.label
+			k.rows, k.reply.Error = read(v, k.request)
+		}
+		if k.reply.Error == nil {
+			ready = append(ready, k)
+		}
 	}
-	m.Version = v.version()
+	if len(ready) > 0 {
+		a.infer(v, ready)
+	}
+	for _, k := range asks {
+		if k.reply.Error != nil {
+			a.usage.count(model, k.user, refused, 0)
+		}
+	}
+}
+
+// infer predicts for asks whose rows fit v, and judges the outputs. When one
+// of several has values that the model refuses, each is tried alone.
+func (a *Agent) infer(v *served, asks []*ask) {
 	began := time.Now()
-	m.Y, m.Error = a.infer(v, payload, arrived)
-	took := time.Since(began)
-	if m.Error != nil {
-		a.usage.count(model, user, refused, 0)
-		return m
+	y, err := a.compute(v, asks)
+	took := time.Since(began) / time.Duration(len(asks))
+	if err != nil && len(asks) > 1 {
+		for _, k := range asks {
+			a.infer(v, []*ask{k})
+		}
+		return
 	}
-	m.US = uint32(min(took.Microseconds(), math.MaxUint32))
-	a.usage.count(model, user, answered, took)
-	return m
+	if err != nil {
+		asks[0].reply.Error = a.predictError(v, err)
+		return
+	}
+	for i, k := range asks {
+		n := len(y) / len(asks)
+		k.reply.Y = y[i*n:][:n]
+		k.reply.US = uint32(min(took.Microseconds(), math.MaxUint32))
+		a.usage.count(v.name, k.user, answered, took)
+	}
+}
+
+// compute returns the outputs of asks, one after the other.
+func (a *Agent) compute(v *served, asks []*ask) ([]float32, error) {
+	rows := asks[0].rows
+	if len(asks) > 1 {
+		rows = make([]float32, 0, len(asks)*len(rows))
+		for _, k := range asks {
+			rows = append(rows, k.rows...)
+		}
+	}
+	y := make([]float32, len(asks)*v.predictor.Outputs())
+	if err := v.predictor.PredictBatch(y, rows, len(asks)); err != nil {
+		return nil, err
+	}
+	if a.cfg.Tamper != nil {
+		a.cfg.Tamper(v.name, v.Digest, y)
+	}
+	return y, finite(y)
 }
 
 // absent says why no version of model answers.
@@ -228,41 +326,31 @@ func (a *Agent) absent(model string) *protocol.RequestError {
 	return &protocol.RequestError{Code: protocol.CodeNoModel, Message: "this device has no such model", Got: model}
 }
 
-// infer decodes, checks the deadline, predicts, and judges the output.
-func (a *Agent) infer(v *served, payload []byte, arrived time.Time) ([]float32, *protocol.RequestError) {
-	if len(payload) > protocol.MaxPayload {
+// read decodes a request and checks that it fits v and is in time.
+func read(v *served, r request) ([]float32, *protocol.RequestError) {
+	if len(r.payload) > protocol.MaxPayload {
 		return nil, &protocol.RequestError{
 			Code: protocol.CodeBadRequest, Message: "request is too large",
-			Want: fmt.Sprintf("at most %d bytes", protocol.MaxPayload), Got: fmt.Sprintf("%d bytes", len(payload)),
+			Want: fmt.Sprintf("at most %d bytes", protocol.MaxPayload), Got: fmt.Sprintf("%d bytes", len(r.payload)),
 		}
 	}
-	req, err := protocol.DecodePredictRequest(payload, v.predictor.Features())
+	req, err := protocol.DecodePredictRequest(r.payload, v.features)
 	if err != nil {
 		return nil, requestError(err)
 	}
-	if req.Steps != v.predictor.Window() {
+	if window := v.predictor.Window(); req.Steps != window {
 		return nil, &protocol.RequestError{
 			Code: protocol.CodeBadShape, Message: "wrong number of rows",
-			Want: fmt.Sprintf("%d×%d", v.predictor.Window(), len(v.predictor.Features())), Got: fmt.Sprintf("%d×%d", req.Steps, req.Features),
+			Want: fmt.Sprintf("%d×%d", window, len(v.features)), Got: fmt.Sprintf("%d×%d", req.Steps, req.Features),
 		}
 	}
-	if waited := time.Since(arrived); req.DeadlineMS > 0 && waited > time.Duration(req.DeadlineMS)*time.Millisecond {
+	if waited := time.Since(r.arrived); req.DeadlineMS > 0 && waited > time.Duration(req.DeadlineMS)*time.Millisecond {
 		return nil, &protocol.RequestError{
 			Code: protocol.CodeExpired, Message: "the deadline passed while the request waited",
 			Want: fmt.Sprintf("%d ms", req.DeadlineMS), Got: fmt.Sprintf("%d ms", waited.Milliseconds()),
 		}
 	}
-	y, err := v.predictor.PredictAppend(nil, req.Rows)
-	if err == nil {
-		if a.cfg.Tamper != nil {
-			a.cfg.Tamper(v.name, v.Digest, y)
-		}
-		err = finite(y)
-	}
-	if err == nil {
-		return y, nil
-	}
-	return nil, a.predictError(v, err)
+	return req.Rows, nil
 }
 
 // finite reports the first output that is not a number.
@@ -295,7 +383,7 @@ func (a *Agent) predictError(v *served, err error) *protocol.RequestError {
 		default: // the loop is behind; the next such output comes again
 		}
 	}
-	a.cfg.Log.Error("prediction failed", "model", v.name, "version", v.version(), "err", err)
+	a.cfg.Log.Error("prediction failed", "model", v.name, "version", v.label, "err", err)
 	return &protocol.RequestError{Code: protocol.CodeInternal, Message: "the prediction failed; the device's log says why"}
 }
 

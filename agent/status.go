@@ -57,7 +57,7 @@ func (a *Agent) Status() Status {
 			Phase: h.Phase, Floor: r.Floor, Failed: h.Failed, Predictions: a.usage.predictions(name),
 		}
 		if v := a.models.get(name); v != nil {
-			m.Serving = v.version()
+			m.Serving = v.label
 		}
 		out.Models[name] = m
 	}

@@ -485,15 +485,19 @@ func (d *device) checkReply(b []byte, v version) {
 // A client is an MQTT client that asks for predictions.
 type client struct {
 	w       *world
+	user    string
 	mu      sync.Mutex
 	replies map[string][][]byte // by correlation id
+	order   []string            // correlation ids of the replies
 }
 
 // client subscribes to the replies for user u1.
-func (w *world) client() *client {
+func (w *world) client() *client { return w.clientOf("u1") }
+
+func (w *world) clientOf(user string) *client {
 	w.t.Helper()
-	c := &client{w: w, replies: make(map[string][][]byte)}
-	err := w.server.Subscribe("sp1/f/r/u1/+/+", 1, func(_ *mqtt.Client, _ packets.Subscription, pk packets.Packet) {
+	c := &client{w: w, user: user, replies: make(map[string][][]byte)}
+	err := w.server.Subscribe("sp1/f/r/"+user+"/+/+", 1, func(_ *mqtt.Client, _ packets.Subscription, pk packets.Packet) {
 		t, err := protocol.ParseTopic(pk.TopicName)
 		if err != nil {
 			w.t.Error(err)
@@ -501,6 +505,7 @@ func (w *world) client() *client {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.replies[t.Corr] = append(c.replies[t.Corr], pk.Payload)
+		c.order = append(c.order, t.Corr)
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -510,7 +515,7 @@ func (w *world) client() *client {
 
 func (c *client) send(corr, request string, qos byte) {
 	c.w.t.Helper()
-	if err := c.w.server.Publish(protocol.PredictTopic("f", "d1", "pump", "u1", corr), []byte(request), false, qos); err != nil {
+	if err := c.w.server.Publish(protocol.PredictTopic("f", "d1", "pump", c.user, corr), []byte(request), false, qos); err != nil {
 		c.w.t.Fatal(err)
 	}
 }
