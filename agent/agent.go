@@ -50,6 +50,9 @@ type Config struct {
 	// Socket is the path of the Unix socket for local clients, usually
 	// SocketName in DataDir; none if empty. Paths are limited to 107 bytes.
 	Socket string
+	// Fallback is what is fetched when no update from a version in the cache can
+	// be used: FallbackFull, the default, or FallbackNever.
+	Fallback string
 	// Dial connects to the broker in place of Broker.
 	Dial func(ctx context.Context) (net.Conn, error)
 	// Tamper may change an output before it is judged: a simulated fault.
@@ -71,6 +74,12 @@ func (c *Config) setDefaults() error {
 	}
 	if c.Trial == 0 {
 		c.Trial = 10 * time.Second
+	}
+	if c.Fallback == "" {
+		c.Fallback = FallbackFull
+	}
+	if c.Fallback != FallbackFull && c.Fallback != FallbackNever {
+		return fmt.Errorf("fallback %q, want %s or %s", c.Fallback, FallbackFull, FallbackNever)
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -640,13 +640,14 @@ func TestJitterSpreadsDownloads(t *testing.T) {
 	})
 }
 
-func TestTransferOfAnUnknownKind(t *testing.T) {
+func TestNoTransferThatCanBeUsed(t *testing.T) {
 	within(t, func(t *testing.T, w *world) {
 		v1, v2 := w.version(1), w.version(2)
 		d := w.installed(t.TempDir(), v1)
 		want := w.want(v2)
 		base := v1.digest()
 		m := want.Models["pump"]
+		base[0]++
 		m.Active.Transfers = []protocol.TransferRef{{Hash: v2.hash(), Kind: protocol.KindDelta, Size: 10, Base: &base}}
 		want.Models["pump"] = m
 		w.ask(want)

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -9,7 +8,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,8 +76,11 @@ func (a *Agent) abort(model string) {
 func (a *Agent) fetchVersion(ctx context.Context, k slot, w wanted) {
 	e := event{kind: evReady, model: k.Model, held: held{Digest: k.Digest}}
 	v, err := a.fromCache(k)
+	e.message = "from the cache"
 	if errors.Is(err, store.ErrMissing) || errors.Is(err, store.ErrDamaged) {
-		v, err = a.fromLink(ctx, k, w)
+		var got received
+		v, got, err = a.fromLink(ctx, k, w)
+		e.message = got.String()
 	}
 	if err == nil {
 		err = a.awaitTurn(ctx, w.Schedule)
@@ -106,22 +107,36 @@ func (a *Agent) fromCache(k slot) (verified, error) {
 	return a.verifyCached(k, s, activating)
 }
 
-// fromLink downloads and verifies. It returns only when it succeeds, when what
-// arrived cannot be used, when the want's deadline has passed, or when ctx ends:
-// a link that is away comes back.
-func (a *Agent) fromLink(ctx context.Context, k slot, w wanted) (verified, error) {
-	ref, err := smallest(w.Transfers)
+// fromLink downloads and verifies: the smallest transfer that can be used.
+func (a *Agent) fromLink(ctx context.Context, k slot, w wanted) (v verified, got received, err error) {
+	refs, err := a.candidates(k, w)
 	if err != nil {
-		return verified{}, err
+		return v, got, err
 	}
 	if !sleep(ctx, jitter(a.cfg.Device, w.Rev, w.JitterS)) {
-		return verified{}, ctx.Err()
+		return v, got, ctx.Err()
 	}
-	d := &download{agent: a, slot: k, ref: ref}
+	for i, ref := range refs {
+		d := &download{agent: a, slot: k, ref: ref, last: i == len(refs)-1}
+		v, err = a.fromTransfer(ctx, d, w)
+		got.kind, got.bytes = ref.Kind, got.bytes+d.bytes
+		if err == nil || ctx.Err() != nil || d.last || !d.unusable(err) {
+			break
+		}
+		a.cfg.Log.Warn("transfer cannot be used, trying another", "model", k.Model, "hash", ref.Hash, "kind", ref.Kind, "err", err)
+	}
+	return v, got, err
+}
+
+// fromTransfer returns only when it succeeds, when what arrived cannot be used,
+// when the want's deadline has passed, or when ctx ends: a link that is away
+// comes back. A transfer whose topic is silent is waited for if it is the last.
+func (a *Agent) fromTransfer(ctx context.Context, d *download, w wanted) (verified, error) {
+	k, ref := d.slot, d.ref
 	for wait := retryMin; ; wait = min(2*wait, retryMax) {
 		got := d.received
 		v, err := d.attempt(ctx)
-		if err == nil || ctx.Err() != nil || d.final {
+		if err == nil || ctx.Err() != nil || d.final || !d.last && d.unusable(err) {
 			return v, err
 		}
 		if d.received > got {
@@ -135,15 +150,6 @@ func (a *Agent) fromLink(ctx context.Context, k slot, w wanted) (verified, error
 			return verified{}, ctx.Err()
 		}
 	}
-}
-
-// smallest returns the transfer with the fewest bytes that this agent decodes.
-func smallest(refs []protocol.TransferRef) (protocol.TransferRef, error) {
-	full := slices.DeleteFunc(slices.Clone(refs), func(r protocol.TransferRef) bool { return r.Kind != protocol.KindFull })
-	if len(full) == 0 {
-		return protocol.TransferRef{}, fmt.Errorf("%w: %d offered", errTransfer, len(refs))
-	}
-	return slices.MinFunc(full, func(x, y protocol.TransferRef) int { return cmp.Compare(x.Size, y.Size) }), nil
 }
 
 // jitter is H(device, rev) mod seconds: the fleet spreads its downloads evenly,
@@ -177,6 +183,7 @@ type download struct {
 	agent *Agent
 	slot  slot
 	ref   protocol.TransferRef
+	last  bool // there is no other transfer to try
 
 	announcement *artifact.Announcement
 	final        bool // the error will not go away by trying again
@@ -186,6 +193,7 @@ type download struct {
 	have     []bool
 	bad      []int // wrong digests, by chunk
 	received int
+	bytes    int // of all messages
 }
 
 // attempt gets what is missing and verifies the whole.
@@ -201,6 +209,12 @@ func (d *download) attempt(ctx context.Context) (verified, error) {
 	d.final = true
 	policy := d.agent.policy(d.slot.Model, activating)
 	policy.Expected = d.slot.Digest
+	if base := d.announcement.Descriptor.Base; base != nil {
+		var err error
+		if policy.Base, err = d.agent.base(d.slot.Model, *base); err != nil {
+			return verified{}, err
+		}
+	}
 	return d.agent.verify(policy, d.announcement.Release, &artifact.Transfer{
 		Descriptor: d.announcement.Descriptor, Payload: d.payload,
 	})
@@ -213,6 +227,7 @@ func (d *download) describe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.bytes += len(b)
 	d.final = true
 	var m artifact.Announcement
 	if err := m.UnmarshalBinary(b); err != nil {
@@ -278,6 +293,7 @@ func (d *download) chunk(ctx context.Context, n int) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.bytes += len(b)
 	if err := d.announcement.Descriptor.CheckChunk(n, b); err != nil {
 		d.bad[n]++
 		d.final = d.final || d.bad[n] >= badChunks

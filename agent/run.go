@@ -197,7 +197,7 @@ func (a *Agent) change(next state, effects []effect, put *store.Slot) (store.Cha
 			return store.Change{}, err
 		}
 		c.Events = append(c.Events, data)
-		a.cfg.Log.Info("model "+e.code, "model", e.model, "version", e.held.version(e.model), "reason", e.message)
+		a.cfg.Log.Info("model "+e.code, "model", e.model, "version", e.held.version(e.model), "detail", e.message)
 	}
 	return c, nil
 }

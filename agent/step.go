@@ -14,7 +14,7 @@ type eventKind uint8
 const (
 	evStarted   eventKind = iota + 1 // boot: the process started
 	evWanted                         // want: a verified want for this device
-	evReady                          // model, held: the wanted version is verified and at hand
+	evReady                          // model, held, message: the wanted version is verified and at hand, and how it came
 	evRefused                        // model, held.Digest, code, message: the wanted version cannot be used
 	evInstalled                      // model, held: a verified file from the device's owner
 	evLived                          // model, held.Digest: the trial passed
@@ -87,7 +87,7 @@ func step(s state, e event) (state, []effect) {
 	switch e.kind {
 	case evReady:
 		if d.Phase == fetching && d.Want.Digest == e.held.Digest {
-			d.activate(e.held)
+			d.activate(e.held, e.message)
 		}
 	case evRefused:
 		if d.Phase == fetching && d.Want.Digest == e.held.Digest {
@@ -241,8 +241,8 @@ func (d *decision) refusedAlready() bool {
 // newer reports whether (epoch, rev) is after (e, r).
 func newer(epoch, rev, e, r uint64) bool { return epoch > e || epoch == e && rev > r }
 
-// activate puts h in place, on trial.
-func (d *decision) activate(h held) {
+// activate puts h in place, on trial; how says where it came from.
+func (d *decision) activate(h held, how string) {
 	switch {
 	case h.Digest == d.Active.Digest: // already in place, confirmed or on trial
 		if d.Phase == fetching {
@@ -267,7 +267,7 @@ func (d *decision) activate(h held) {
 		d.Previous = d.Active
 	}
 	d.Active, d.Phase, d.Starts = h, trying, 0
-	d.tell(toldActivated, h, "")
+	d.tell(toldActivated, h, how)
 	d.do(doServe)
 	d.do(doTry)
 	d.do(doReport)
@@ -284,7 +284,7 @@ func (d *decision) install(h held) {
 	if d.Failed != nil && d.Failed.Digest == h.Digest {
 		d.Failed = nil
 	}
-	d.activate(h)
+	d.activate(h, "from a file")
 	if len(d.effects) == 0 {
 		d.do(doReport)
 	}

@@ -56,6 +56,9 @@ func (a *Agent) verify(policy artifact.Policy, envelope []byte, t *artifact.Tran
 	if err := p.Check(); err != nil {
 		return verified{}, err
 	}
+	if t, err = kept(t, m, r); err != nil {
+		return verified{}, err
+	}
 	descriptor, err := t.Descriptor.AppendBinary(nil)
 	if err != nil {
 		return verified{}, err
@@ -121,6 +124,7 @@ func code(err error) string {
 		{artifact.ErrABI, "abi"},
 		{artifact.ErrDowngrade, "downgrade"},
 		{artifact.ErrExpired, "not_after"},
+		{artifact.ErrBase, "base"},
 		{artifact.ErrDigest, "digest"},
 		{artifact.ErrNonFinite, "non_finite"},
 		{kernel.ErrNonFinite, "non_finite"},

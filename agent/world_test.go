@@ -253,8 +253,9 @@ const (
 	testFeatures = 2
 )
 
-// testModel is a small int8 LSTM whose weights depend on seed.
-func testModel(seed uint64, units int) (*artifact.Model, error) {
+// testModel is a small int8 LSTM whose weights depend on seed; change may alter
+// them.
+func testModel(seed uint64, units int, change ...func(*kernel.Weights)) (*artifact.Model, error) {
 	g := kernel.Graph{Features: testFeatures, Layers: []kernel.Layer{
 		{Kind: kernel.LSTM, Units: units}, {Kind: kernel.Dense, Units: 1, Activation: kernel.Linear},
 	}}
@@ -262,13 +263,9 @@ func testModel(seed uint64, units int) (*artifact.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	rng := rand.New(rand.NewPCG(seed, 1))
-	for _, l := range weights.Layers {
-		for _, tensor := range [][]float32{l.Kernel, l.Recurrent, l.Bias} {
-			for i := range tensor {
-				tensor[i] = rng.Float32() - 0.5
-			}
-		}
+	move(weights, seed, 0.5, 0)
+	for _, f := range change {
+		f(weights)
 	}
 	q, err := kernel.Quantize(weights)
 	if err != nil {
@@ -284,22 +281,43 @@ func testModel(seed uint64, units int) (*artifact.Model, error) {
 	})
 }
 
-// testModels are versions 1 to 6 of the model pump. They are made, and what the
+// move changes the weights of the layers from the first on by up to size.
+func move(w *kernel.Weights, seed uint64, size float32, first int) {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	for _, l := range w.Layers[first:] {
+		for _, tensor := range [][]float32{l.Kernel, l.Recurrent, l.Bias} {
+			for i := range tensor {
+				tensor[i] += size * (2*rng.Float32() - 1)
+			}
+		}
+	}
+}
+
+// testModels are versions 1 to 6 of the model pump; tunedModel and headModel are
+// version 1 after a little more training, of all weights and of the last layer's. They are made, and what the
 // codecs keep is made with them, outside of any bubble: a channel may not be
 // used in two.
-var testModels []*artifact.Model
+var (
+	testModels            []*artifact.Model
+	tunedModel, headModel *artifact.Model
+)
 
 func TestMain(m *testing.M) {
-	for n := range uint64(6) {
-		model, err := testModel(n+1, 128)
+	model := func(seed uint64, change ...func(*kernel.Weights)) *artifact.Model {
+		m, err := testModel(seed, 128, change...)
 		if err != nil {
 			panic(err)
 		}
-		if _, err := artifact.Pack(model); err != nil {
+		if _, err := artifact.Pack(m); err != nil {
 			panic(err)
 		}
-		testModels = append(testModels, model)
+		return m
 	}
+	for n := range uint64(6) {
+		testModels = append(testModels, model(n+1))
+	}
+	tunedModel = model(1, func(w *kernel.Weights) { move(w, 9, 0.002, 0) })
+	headModel = model(1, func(w *kernel.Weights) { move(w, 9, 0.002, 1) })
 	os.Exit(m.Run())
 }
 

@@ -38,7 +38,8 @@ func configure(c config.Agent, stderr io.Writer) agent.Config {
 		Fleet: c.Fleet, Device: c.Device, Broker: c.Broker, Username: c.Username, Token: c.Token, Root: c.Root,
 		DataDir: c.DataDir, Version: version, Socket: agent.DefaultSocket(c.DataDir),
 		QuotaBytes: c.Limits.QuotaBytes, QueueLen: c.Limits.QueueLen, Trial: time.Duration(c.Limits.Trial),
-		Log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: c.LogLevel})),
+		Fallback: c.Fallback,
+		Log:      slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: c.LogLevel})),
 	}
 }
 

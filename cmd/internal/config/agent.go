@@ -29,6 +29,10 @@ type Agent struct {
 
 	LogLevel slog.Level `toml:"log_level"` // debug, info (default), warn or error
 
+	// Fallback is what is fetched when no update from a version on the device can
+	// be used: full (default), or never, for a metered link.
+	Fallback string `toml:"fallback"`
+
 	Limits AgentLimits `toml:"limits"`
 }
 
@@ -89,6 +93,9 @@ func (a *Agent) check(doc *document) error {
 	if err := checkBroker(doc, "broker", a.Broker); err != nil {
 		return err
 	}
+	if f := a.Fallback; f != "" && f != "full" && f != "never" {
+		return doc.errorf("fallback", "%q is neither full nor never; write \"full\", or \"never\" where whole versions come from a file only", f)
+	}
 	switch l := a.Limits; {
 	case l.QuotaBytes < 0 || l.QuotaBytes > 0 && l.QuotaBytes < 1<<20:
 		return doc.errorf("limits.quota_bytes", "%d is too small for a model cache; write at least 1048576 (1 MiB), or 0 for the default", l.QuotaBytes)
@@ -147,6 +154,10 @@ data_dir = {{q .DataDir}}
 
 # debug, info, warn or error.
 log_level = {{q (level .LogLevel)}}
+
+# What to fetch when no update from a version here can be used: "full", the whole
+# version, or "never", for a metered link; then a first version comes from a file.
+{{if .Fallback}}fallback = {{q .Fallback}}{{else}}# fallback = "full"{{end}}
 
 # The signed root document: the keys this device trusts for releases and rollouts.
 root = {{q (base64 .Root)}}

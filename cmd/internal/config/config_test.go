@@ -37,8 +37,8 @@ func TestAgentWritesWhatItReads(t *testing.T) {
 		LogLevel: slog.LevelDebug,
 		Limits:   AgentLimits{QuotaBytes: 8 << 20, QueueLen: 16, Trial: Duration(90 * time.Second)},
 	}
-	for _, limits := range []AgentLimits{want.Limits, {}} {
-		want.Limits = limits
+	for i, limits := range []AgentLimits{want.Limits, {}} {
+		want.Limits, want.Fallback = limits, []string{"never", ""}[i]
 		path := filepath.Join(t.TempDir(), "agent.toml")
 		if err := want.Write(path); err != nil {
 			t.Fatal(err)
@@ -136,6 +136,7 @@ func TestErrorsNameTheirPlace(t *testing.T) {
 		{"base64", loadAgent, edit("aGVsbG8=", "***"), ":6:8: not valid base64"},
 		{"duration", loadAgent, goodAgent + "[limits]\ntrial = \"10\"\n", ":8:9: \"10\" is not a duration"},
 		{"negative trial", loadAgent, goodAgent + "[limits]\ntrial = \"-1s\"\n", ":8:1: limits.trial: -1s is negative"},
+		{"fallback", loadAgent, "fallback = \"half\"\n" + goodAgent, ":1:1: fallback: \"half\" is neither full nor never"},
 		{"quota", loadAgent, goodAgent + "[limits]\nquota_bytes = 100\n", ":8:1: limits.quota_bytes: 100 is too small"},
 	}
 	for _, tt := range tests {
