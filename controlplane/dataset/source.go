@@ -70,7 +70,14 @@ func (s *Source) Steps() int { return s.w.Shape.Window }
 func (s *Source) Window(i int, x, y []float32) {
 	s.w.Rows(i, x)
 	s.w.Target(i, y)
-	last := x[len(x)-len(s.sc.Mean):]
+	s.scale(y, x[len(x)-len(s.sc.Mean):])
+	if err := s.sc.In(x, x); err != nil {
+		panic(err) // NewSource has scaled this window before
+	}
+}
+
+// scale scales the targets y of a row, last being its features.
+func (s *Source) scale(y, last []float32) {
 	for o, v := range y {
 		mean := s.sc.OutMean[o]
 		if len(s.sc.Anchor) > 0 && s.sc.Anchor[o] >= 0 {
@@ -80,8 +87,5 @@ func (s *Source) Window(i int, x, y []float32) {
 		if std := s.sc.OutStd[o]; std > 0 {
 			y[o] = (min(v, s.cap) - mean) / std
 		}
-	}
-	if err := s.sc.In(x, x); err != nil {
-		panic(err) // NewSource has scaled this window before
 	}
 }

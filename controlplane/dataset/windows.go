@@ -120,14 +120,20 @@ func (w *Windows) Rows(i int, dst []float32) {
 
 // Target writes the target of window i in raw units: Horizon × Targets, step
 // by step, or the Targets of the last row when Horizon is 0.
-func (w *Windows) Target(i int, dst []float32) {
+func (w *Windows) Target(i int, dst []float32) { w.target(int(w.last[i]), dst) }
+
+// target is that of the window whose last row is row.
+func (w *Windows) target(row int, dst []float32) {
 	n := len(w.t.Targets)
-	row := int(w.last[i])
 	if w.Shape.Horizon > 0 {
 		row++
 	}
 	copy(dst[:w.Outputs()], w.t.Y[row*n:])
 }
+
+// Span returns the first row of the group of window i and the last row of the
+// window, as rows of the table.
+func (w *Windows) Span(i int) (first, last int) { return int(w.from[i]), int(w.last[i]) }
 
 // Group returns the name of the group of window i.
 func (w *Windows) Group(i int) string { return w.t.Groups[w.t.groupOf(int(w.last[i]))].Name }
