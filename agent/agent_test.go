@@ -506,6 +506,36 @@ func TestRequestErrorsAreNamed(t *testing.T) {
 	})
 }
 
+// An agent keeps no streams: a request's rows are the stream.
+func TestStreamModelReplaysTheRequest(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		m := *testModels[0]
+		m.Schema.State = artifact.StateStream
+		v := w.versionOf(1, &m)
+		d := w.installed(t.TempDir(), v)
+		s, err := v.p.NewStream()
+		if err != nil {
+			t.Fatal(err)
+		}
+		y := make([]float32, 1)
+		for rows := testRows; len(rows) > 0; rows = rows[testFeatures:] {
+			if err := s.Step(y, rows[:testFeatures]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 { // nothing is left of the first request
+			d.answers(v)
+			if want, err := v.p.PredictAppend(nil, testRows); err != nil || want[0] != y[0] {
+				t.Errorf("the agent answers %v, %v, want %v as the stream", want, err, y)
+			}
+		}
+		b := d.Predict(t.Context(), "pump", []byte(`{"x":[[10,3]],"s":"pump-3"}`))
+		if code := replyCode(t, b); code != "bad_shape" || !bytes.Contains(b, []byte("replays from the zero state")) || !bytes.Contains(b, []byte(`"want":"4×2"`)) {
+			t.Errorf("one row of a stream: %s", b)
+		}
+	})
+}
+
 func TestModelThatIsNotThereYet(t *testing.T) {
 	within(t, func(t *testing.T, w *world) {
 		d := w.start(t.TempDir())

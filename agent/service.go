@@ -339,8 +339,12 @@ func read(v *served, r request) ([]float32, *protocol.RequestError) {
 		return nil, requestError(err)
 	}
 	if window := v.predictor.Window(); req.Steps != window {
+		message := "wrong number of rows"
+		if v.predictor.Stateful() {
+			message += "; a stream model takes the last rows of the stream, which it replays from the zero state"
+		}
 		return nil, &protocol.RequestError{
-			Code: protocol.CodeBadShape, Message: "wrong number of rows",
+			Code: protocol.CodeBadShape, Message: message,
 			Want: fmt.Sprintf("%d×%d", window, len(v.features)), Got: fmt.Sprintf("%d×%d", req.Steps, req.Features),
 		}
 	}

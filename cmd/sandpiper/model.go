@@ -112,6 +112,7 @@ func drawVersion(g *grid, v api.Version, r *train.Report) {
 	if s := v.Schema; s != nil {
 		g.row("layers", s.Layers)
 		g.row("window", s.Window)
+		g.row("stream", yesNo(s.Stream))
 		g.row("horizon", s.Horizon)
 		g.row("features", joinColumns(s.Features))
 		g.row("targets", joinColumns(s.Targets))

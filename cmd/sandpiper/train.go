@@ -62,6 +62,7 @@ func (a *app) printReport(raw json.RawMessage) error {
 		g.row("task", r.Task)
 		g.row("rows", r.Evaluated)
 		g.row("items", r.Items)
+		g.row("state", orDash(r.State))
 		g.row("seconds", strconv.FormatFloat(r.Seconds, 'f', 1, 64))
 		if r.Quantization != nil {
 			g.row("int8 check", int8Check(r))

@@ -63,6 +63,7 @@ func (t *trainFlags) addData(o *api.TrainOptions, data *string) {
 
 func (t *trainFlags) addNetwork(o *api.TrainOptions) {
 	f := t.group("Network and loss")
+	f.StringVar(&o.State, "state", "", oneOf(train.States)+"; stream carries the state on from row to row")
 	f.StringVar(&o.Layer, "layer", "", "of every recurrent layer: "+oneOf(train.Layers))
 	f.IntSliceVar(&o.Units, "units", nil, "units of each recurrent layer (default 128)")
 	f.StringVar(&o.Loss, "loss", "", oneOf(train.Losses))

@@ -207,7 +207,7 @@ func reportJSON(r train.Report, version string) (json.RawMessage, error) {
 func (o TrainOptions) options() train.Options {
 	return train.Options{
 		Model: o.Model, Task: o.Task, Time: o.Time, Group: o.Group, Targets: o.Targets, Features: o.Features,
-		Window: o.Window, Horizon: o.Horizon, Stride: o.Stride, Pad: o.Pad, Anchor: o.Anchor, Cap: o.RULCap,
+		Window: o.Window, Horizon: o.Horizon, Stride: o.Stride, State: o.State, Pad: o.Pad, Anchor: o.Anchor, Cap: o.RULCap,
 		Season: o.Season, Split: o.Split, Validation: o.Validation,
 		Units: o.Units, Epochs: o.Epochs, Batch: o.Batch, LearningRate: o.LearningRate, Settings: o.Settings,
 		Patience: o.Patience, Seed: o.Seed, Int8Bound: o.Int8Bound,

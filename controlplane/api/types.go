@@ -38,7 +38,7 @@ type Lineage struct {
 type Schema struct {
 	Features []Column `json:"features" nullable:"false"`
 	Targets  []Column `json:"targets" nullable:"false"`
-	Window   int      `json:"window" doc:"Rows of one request"`
+	Window   int      `json:"window" doc:"Rows of one request, which a stream model takes from the zero state"`
 	Horizon  int      `json:"horizon" doc:"Steps ahead per target"`
 	Stream   bool     `json:"stream" doc:"Whether it keeps its state from one row to the next"`
 	Layers   string   `json:"layers" example:"lstm(128) dense(1)"`
@@ -130,6 +130,7 @@ type TrainOptions struct {
 	Window  int     `json:"window,omitempty" doc:"Rows of a window"`
 	Horizon int     `json:"horizon,omitempty" doc:"Rows ahead, of forecast"`
 	Stride  int     `json:"stride,omitempty" doc:"Rows from one training window to the next"`
+	State   string  `json:"state,omitempty" doc:"window: each prediction from the zero state; stream: the state is carried from row to row, and the window warms it up"`
 	Pad     bool    `json:"pad,omitempty" doc:"Of rul: whether groups shorter than the window are padded with their first row"`
 	Anchor  string  `json:"anchor,omitempty" doc:"last: predict the change from the window's last row"`
 	RULCap  float64 `json:"rul_cap,omitempty" doc:"Largest remaining life that is learned"`

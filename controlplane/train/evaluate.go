@@ -289,7 +289,7 @@ func evaluateWindows(ctx context.Context, e evaluated) (*Report, error) {
 	truth := base.truth()
 	rep := &Report{
 		Model: e.name, Version: e.version, Task: e.model.Task, Evaluated: e.part, Items: e.windows.Len(), Seed: e.setup.Seed,
-		Warnings: e.warnings, Features: p.Features(), Targets: e.targets(), Window: e.model.Schema.Window,
+		Warnings: e.warnings, Features: p.Features(), Targets: e.targets(), Window: e.model.Schema.Window, State: e.model.Schema.State,
 		Data: hex.EncodeToString(e.table.Digest[:]), Setup: e.setup,
 	}
 	if e.model.Task == Forecast {
@@ -298,7 +298,7 @@ func evaluateWindows(ctx context.Context, e evaluated) (*Report, error) {
 	if rep.Warnings == nil {
 		rep.Warnings = []string{}
 	}
-	int8s, err := predictAll(ctx, p, e.windows)
+	int8s, err := e.predict(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -309,7 +309,7 @@ func evaluateWindows(ctx context.Context, e evaluated) (*Report, error) {
 		if err != nil {
 			return nil, err
 		}
-		if floats, err = predictAll(ctx, f, e.windows); err != nil {
+		if floats, err = e.predict(ctx, f); err != nil {
 			return nil, err
 		}
 		rep.Metrics.Float32 = base.metrics(floats, truth)

@@ -36,13 +36,17 @@ type Options struct {
 	Targets  []string // Forecast: at least one; RUL: none (rows to the end of the group) or one column that holds it
 	Features []string // empty: all numeric columns but time and group, with Forecast including the targets
 
-	Window  int     // rows; 30 for RUL, 96 for Forecast
-	Horizon int     // rows ahead, Forecast only; 24
-	Stride  int     // rows from one training window to the next; 1
-	Pad     bool    // RUL: keep groups shorter than the window, repeating their first row
-	Anchor  string  // "last": Forecast as the change from the window's last row; "" or "none"
-	Cap     float64 // RUL: largest target; 0 sets no limit
-	Season  int     // Forecast: rows of the repeat_season baseline; 0: one day where the time column tells
+	Window  int // rows; 30 for RUL, 96 for Forecast
+	Horizon int // rows ahead, Forecast only; 24
+	Stride  int // rows from one training window to the next; 1
+	// State is Window, every prediction starting from the zero state, or Stream:
+	// the state is carried from row to row in training and evaluation, and Window
+	// rows are how far gradients go back and what warms a state up.
+	State  string
+	Pad    bool    // RUL: keep groups shorter than the window, repeating their first row
+	Anchor string  // "last": Forecast as the change from the window's last row; "" or "none"
+	Cap    float64 // RUL: largest target; 0 sets no limit
+	Season int     // Forecast: rows of the repeat_season baseline; 0: one day where the time column tells
 
 	// Split is for Forecast: 8640,2880,2880 (rows) or 0.7,0.1,0.2 (fractions).
 	// Empty: those fractions with a gap of one horizon between the parts.
@@ -83,6 +87,7 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.Batch, 32)
 	setDefault(&o.Anchor, "none")
 	setDefault(&o.Layer, Layers[0])
+	setDefault(&o.State, States[0])
 	if len(o.Units) == 0 {
 		o.Units = []int{128}
 	}
@@ -133,6 +138,9 @@ func (o Options) withDefaults() (Options, error) {
 }
 
 func (o Options) check() error {
+	if err := o.checkState(); err != nil {
+		return err
+	}
 	for _, c := range []struct {
 		name  string
 		value any

@@ -27,6 +27,7 @@ type Report struct {
 	Features []string `json:"features"`
 	Targets  []string `json:"targets"`
 	Window   int      `json:"window"`
+	State    string   `json:"state"` // window, or stream: window rows are the warm-up
 	Horizon  int      `json:"horizon,omitempty"`
 	Data     string   `json:"data"` // SHA-256 of the data file evaluated, hex
 

@@ -111,7 +111,7 @@ func (o Options) config(validation bool) bptt.Config {
 		restore = *s.RestoreBest
 	}
 	return bptt.Config{
-		Epochs: o.Epochs, BatchSize: o.Batch, Seed: o.Seed,
+		Epochs: o.Epochs, BatchSize: o.Batch, Seed: o.Seed, Stateful: o.State == Stream,
 		Optimizer: s.Optimizer, LearningRate: o.LearningRate, Beta1: s.Beta1, Beta2: s.Beta2, Epsilon: s.Epsilon,
 		Momentum: s.Momentum, Nesterov: s.Nesterov, Rho: s.Rho, Centered: s.Centered, WeightDecay: s.WeightDecay,
 		Loss: s.Loss, HuberDelta: s.HuberDelta, KernelL2: s.L2, RecurrentL2: s.RecurrentL2, BiasL2: s.BiasL2,

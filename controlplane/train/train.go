@@ -61,6 +61,7 @@ type run struct {
 
 	train, validation *dataset.Windows // validation may be nil
 	src, val          *dataset.Source  // likewise
+	streams           streams
 }
 
 // Run trains a model on the CSV data, quantizes it and evaluates both on the
@@ -241,7 +242,7 @@ func (r *run) prepare() (err error) {
 			return fmt.Errorf("validation rows: %w", err)
 		}
 	}
-	return nil
+	return r.prepareStreams(limit)
 }
 
 func (r *run) countShort(part string, w *dataset.Windows) {
@@ -339,7 +340,7 @@ func (r *run) fitLinear(ctx context.Context) error {
 
 // fit trains the network.
 func (r *run) fit(ctx context.Context) (*kernel.Weights, *Training, error) {
-	g := r.o.graph(len(r.table.Features), r.train.Outputs())
+	g := r.o.learned(r.o.graph(len(r.table.Features), r.train.Outputs()))
 	w, err := bptt.Init(g, r.o.Seed)
 	if err != nil {
 		return nil, nil, err
@@ -348,21 +349,20 @@ func (r *run) fit(ctx context.Context) (*kernel.Weights, *Training, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	src, val := r.sources()
 	t := &Training{
-		Windows: r.train.Len(), Units: r.o.Units, Batch: cfg.BatchSize, Rate: cfg.LearningRate, Patience: cfg.Patience,
+		Windows: src.Len(), Units: r.o.Units, Batch: cfg.BatchSize, Rate: cfg.LearningRate, Patience: cfg.Patience,
 		Settings: r.o.used(cfg),
 	}
 	for _, l := range w.Layers {
 		t.Parameters += len(l.Kernel) + len(l.Recurrent) + len(l.Bias)
 	}
-	var val bptt.Source
-	if r.val != nil {
-		val = r.val
-		t.Validation = r.val.Len()
+	if val != nil {
+		t.Validation = val.Len()
 	}
 	epochs, err := bptt.Run{
 		Config: cfg, Data: r.setup.Data, Resume: r.job.Resume, OnEpoch: r.reportEpoch, OnCheckpoint: r.save,
-	}.Fit(ctx, w, r.src, val)
+	}.Fit(ctx, w, src, val)
 	if err != nil {
 		return nil, nil, fmt.Errorf("training: %w", err)
 	}
@@ -373,6 +373,7 @@ func (r *run) fit(ctx context.Context) (*kernel.Weights, *Training, error) {
 			t.BestEpoch = e.N
 		}
 	}
+	w.Graph = r.o.graph(len(r.table.Features), r.train.Outputs()) // of the same weights
 	return w, t, nil
 }
 
@@ -417,7 +418,10 @@ func (r *run) quantize(w *kernel.Weights) (*artifact.Model, []TensorError, error
 }
 
 func (r *run) schema() artifact.Schema {
-	s := artifact.Schema{Window: r.o.Window, State: artifact.StateWindow, Horizon: max(r.o.Horizon, 1)}
+	s := artifact.Schema{Window: r.o.Window, State: r.o.State, Horizon: max(r.o.Horizon, 1)}
+	if s.State == Stream {
+		s.Warmup = r.o.Window
+	}
 	for _, n := range r.table.Features {
 		s.Features = append(s.Features, artifact.Column{Name: n})
 	}
