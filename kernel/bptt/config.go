@@ -40,6 +40,10 @@ type Config struct {
 	// in the loss and the validation loss, as keras.regularizers.L2: 0.
 	KernelL2, RecurrentL2, BiasL2 float64
 
+	// HeadOnly updates the last layer and leaves the others as they are to the
+	// last bit, as trainable = False does in Keras.
+	HeadOnly bool
+
 	// Dropout has a rate for each layer but the last: of the layer's outputs that
 	// are dropped in training. nil: 0.
 	Dropout []float64

@@ -23,6 +23,7 @@ type engine struct {
 	shards    []shard
 	optimizer *optimizer
 	penalties []penalty
+	frozen    int // the parameters before it are not trained
 
 	pool    *pool
 	workers []*worker
@@ -81,6 +82,9 @@ func startEngine(cfg Config, w *kernel.Weights, steps, windows int) (*engine, er
 	}
 	e.optimizer = newOptimizer(cfg, size)
 	e.penalties = penalties(cfg, e.layers)
+	if cfg.HeadOnly {
+		e.frozen = e.layers[len(e.layers)-1].whole().lo
+	}
 	e.tasks.shard, e.tasks.transpose = e.runShard, e.transpose
 	e.tasks.reduce, e.tasks.update, e.tasks.reduceAndUpdate = e.reduce, e.update, e.reduceAndUpdate
 	return e, nil
@@ -194,9 +198,10 @@ func (e *engine) penalty() float64 {
 func (e *engine) gradient() []float32 { return e.shards[0].grad }
 
 // reduce adds the shards' gradients in a range of parameters, in shard order,
-// and those of the penalties.
+// and those of the penalties. Frozen ones have none, so that no norm counts them.
 func (e *engine) reduce(_, i int) {
-	r := e.parameters(i)
+	all, r := e.parameters(i), e.trained(i)
+	clear(span{all.lo, min(r.lo, all.hi)}.of(e.gradient()))
 	sum := r.of(e.gradient())
 	for _, s := range e.shards[1:e.used] {
 		addTo(sum, r.of(s.grad))
@@ -206,7 +211,7 @@ func (e *engine) reduce(_, i int) {
 	}
 }
 
-func (e *engine) update(_, i int) { e.optimizer.update(e.parameters(i), e.w.flat, e.gradient()) }
+func (e *engine) update(_, i int) { e.optimizer.update(e.trained(i), e.w.flat, e.gradient()) }
 
 func (e *engine) reduceAndUpdate(worker, i int) {
 	e.reduce(worker, i)
@@ -215,6 +220,12 @@ func (e *engine) reduceAndUpdate(worker, i int) {
 
 func (e *engine) parameters(i int) span {
 	return span{i * rangeSize, min((i+1)*rangeSize, len(e.w.flat))}
+}
+
+// trained is what of a range of parameters is not frozen; it may be empty.
+func (e *engine) trained(i int) span {
+	r := e.parameters(i)
+	return span{max(r.lo, e.frozen), max(r.hi, e.frozen)}
 }
 
 // transpose renews w.transposed: kernels are the even tasks, recurrent kernels

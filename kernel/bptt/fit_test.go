@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -169,6 +170,43 @@ func TestHistoryHasWeightsAndPenalties(t *testing.T) {
 	epochs, err = Fit(t.Context(), w, src, src, Config{Epochs: 1, LearningRate: 1e-12, KernelL2: 0.1}, nil)
 	if err != nil || math.Abs(epochs[0].ValLoss-want) > 1e-6*want {
 		t.Errorf("epoch = %+v, %v, want a weighted validation loss %v", epochs, err, want)
+	}
+}
+
+// The frozen layers stay to the last bit, whatever the optimizer, and their
+// gradients are in no norm.
+func TestHeadOnly(t *testing.T) {
+	g := graph(2, lstmLayer(60), denseLayer(3, kernel.Linear))
+	train := randomWindows(g, MSE, 40, 4, 6)
+	for _, cfg := range []Config{
+		{Epochs: 2}, {Epochs: 2, Optimizer: AdamW, KernelL2: 0.1}, {Epochs: 2, Optimizer: SGD, Momentum: 0.9},
+	} {
+		first, err := Init(g, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.HeadOnly = true
+		w, _ := fitted(t, g, train, nil, cfg)
+		if !cmp.Equal(w.Layers[0], first.Layers[0]) {
+			t.Errorf("%+v: the frozen layer changed", cfg)
+		}
+		if cmp.Equal(w.Layers[1].Kernel, first.Layers[1].Kernel) || cmp.Equal(w.Layers[1].Bias, first.Layers[1].Bias) {
+			t.Errorf("%+v: the last layer did not change", cfg)
+		}
+	}
+	// With a bound far below every gradient a step of SGD has the bound's length.
+	before, err := Init(g, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, _ := fitted(t, g, train, nil, Config{Epochs: 1, BatchSize: 40, Optimizer: SGD, LearningRate: 1, GlobalClipNorm: 1e-3, HeadOnly: true})
+	var norm float64
+	was := slices.Concat(before.Layers[1].Kernel, before.Layers[1].Bias)
+	for i, v := range slices.Concat(w.Layers[1].Kernel, w.Layers[1].Bias) {
+		norm += float64(v-was[i]) * float64(v-was[i])
+	}
+	if norm = math.Sqrt(norm); math.Abs(norm-1e-3) > 1e-5 {
+		t.Errorf("the head moved by %v, want the bound 0.001", norm)
 	}
 }
 
