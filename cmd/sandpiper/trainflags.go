@@ -66,6 +66,8 @@ func (t *trainFlags) addNetwork(o *api.TrainOptions) {
 	f.StringVar(&o.State, "state", "", oneOf(train.States)+"; stream carries the state on from row to row")
 	f.StringVar(&o.Layer, "layer", "", "of every recurrent layer: "+oneOf(train.Layers))
 	f.IntSliceVar(&o.Units, "units", nil, "units of each recurrent layer (default 128)")
+	f.Float64SliceVar(&o.Dropout, "dropout", nil, "`parts` of the outputs of each recurrent layer that are dropped in training, or one for all layers")
+	f.Lookup("dropout").DefValue = ""
 	f.StringVar(&o.Loss, "loss", "", oneOf(train.Losses))
 	f.Float64Var(&o.HuberDelta, "huber-delta", 0, "of huber: error from which on it is linear (default 1)")
 	f.Float64Var(&o.L2, "l2", 0, "penalty on the squares of the kernels")

@@ -15,7 +15,8 @@ import (
 // is Keras's but for GlobalClipNorm and RestoreBest. A setting that the optimizer,
 // loss or schedule does not have is an error.
 type Settings struct {
-	Layer string `json:"layer,omitempty" doc:"Of every recurrent layer: lstm or gru"`
+	Layer   string    `json:"layer,omitempty" doc:"Of every recurrent layer: lstm or gru"`
+	Dropout []float64 `json:"dropout,omitempty" doc:"Part of the outputs of each recurrent layer that is dropped in training; one for all of them, or one for each"`
 
 	Optimizer   string  `json:"optimizer,omitempty" doc:"adam, adamw, sgd or rmsprop"`
 	Beta1       float64 `json:"beta1,omitempty" doc:"Of adam and adamw"`
@@ -106,6 +107,10 @@ func (o Options) config(validation bool) bptt.Config {
 	if clip == 0 && s.ClipValue == 0 && s.ClipNorm == 0 {
 		clip = 1
 	}
+	dropout := s.Dropout
+	if len(dropout) == 1 && len(o.Units) > 1 {
+		dropout = slices.Repeat(dropout, len(o.Units))
+	}
 	restore := validation
 	if s.RestoreBest != nil {
 		restore = *s.RestoreBest
@@ -114,7 +119,7 @@ func (o Options) config(validation bool) bptt.Config {
 		Epochs: o.Epochs, BatchSize: o.Batch, Seed: o.Seed, Stateful: o.State == Stream,
 		Optimizer: s.Optimizer, LearningRate: o.LearningRate, Beta1: s.Beta1, Beta2: s.Beta2, Epsilon: s.Epsilon,
 		Momentum: s.Momentum, Nesterov: s.Nesterov, Rho: s.Rho, Centered: s.Centered, WeightDecay: s.WeightDecay,
-		Loss: s.Loss, HuberDelta: s.HuberDelta, KernelL2: s.L2, RecurrentL2: s.RecurrentL2, BiasL2: s.BiasL2,
+		Dropout: dropout, Loss: s.Loss, HuberDelta: s.HuberDelta, KernelL2: s.L2, RecurrentL2: s.RecurrentL2, BiasL2: s.BiasL2,
 		ClipValue: s.ClipValue, ClipNorm: s.ClipNorm, GlobalClipNorm: max(clip, 0),
 		Schedule: bptt.Schedule{
 			Kind: s.Schedule, Boundaries: s.Boundaries, Values: s.Values, DecaySteps: s.DecaySteps, DecayRate: s.DecayRate,
@@ -131,7 +136,7 @@ func (o Options) config(validation bool) bptt.Config {
 // used are the settings of a complete configuration, for the report.
 func (s Settings) used(c bptt.Config) Settings {
 	return Settings{
-		Layer:     s.Layer,
+		Layer: s.Layer, Dropout: c.Dropout,
 		Optimizer: c.Optimizer, Beta1: c.Beta1, Beta2: c.Beta2, Epsilon: c.Epsilon,
 		Momentum: c.Momentum, Nesterov: c.Nesterov, Rho: c.Rho, Centered: c.Centered, WeightDecay: c.WeightDecay,
 		Loss: c.Loss, HuberDelta: c.HuberDelta, L2: c.KernelL2, RecurrentL2: c.RecurrentL2, BiasL2: c.BiasL2,

@@ -78,6 +78,22 @@ func TestDefaultsOfSettings(t *testing.T) {
 	}
 }
 
+func TestOneDropoutIsThatOfEveryLayer(t *testing.T) {
+	for _, tt := range []struct {
+		units       []int
+		rates, want []float64
+	}{
+		{[]int{4, 3}, []float64{0.2}, []float64{0.2, 0.2}},
+		{[]int{4, 3}, []float64{0.2, 0}, []float64{0.2, 0}},
+		{[]int{4}, []float64{0.2}, []float64{0.2}},
+	} {
+		o := Options{Units: tt.units, Settings: Settings{Dropout: tt.rates}}
+		if got := o.config(true).Dropout; !cmp.Equal(got, tt.want) {
+			t.Errorf("%v of %v units: %v, want %v", tt.rates, tt.units, got, tt.want)
+		}
+	}
+}
+
 func TestSettingsRefused(t *testing.T) {
 	for _, tt := range []struct {
 		edit func(*Options)
@@ -109,6 +125,8 @@ func TestSettingsRefused(t *testing.T) {
 		{func(o *Options) { o.ReduceLRFactor = 0.5 }, bptt.ErrConfig, "set after how many epochs it reduces"},
 		{func(o *Options) { o.ReduceLRPatience, o.ReduceLRFactor = 2, 1.5 }, bptt.ErrConfig, "reduce LR factor 1.5: want above 0, below 1"},
 		{func(o *Options) { o.MinDelta = -1 }, bptt.ErrConfig, "min delta -1: want 0 or more"},
+		{func(o *Options) { o.Dropout = []float64{1} }, bptt.ErrConfig, "dropout 1 after layer 0, want 0 or more and below 1"},
+		{func(o *Options) { o.Dropout = []float64{0.1, 0.2} }, bptt.ErrConfig, "dropout has 2 rates, want 1"},
 		{func(o *Options) { o.StartFromEpoch = -1 }, bptt.ErrConfig, "start from epoch -1: want 0 or more"},
 	} {
 		o := rulOptions
