@@ -50,6 +50,7 @@ func (t *trainFlags) addData(o *api.TrainOptions, data *string) {
 	f.StringVar(&o.Time, "time", "", "column that orders the rows of a group")
 	f.StringSliceVar(&o.Targets, "target", nil, "columns to predict")
 	f.StringSliceVar(&o.Features, "features", nil, "columns to read (default: every numeric one)")
+	f.StringVar(&o.Weight, "weight", "", "column that says how much a window counts in training, by its last row: 0 or more")
 	f.Float64Var(&o.RULCap, "rul-cap", 0, "largest remaining life that is learned")
 	f.IntVar(&o.Window, "window", 0, "rows of a window (default 30 for rul, 96 for forecast)")
 	f.IntVar(&o.Stride, "stride", 0, "rows from one training window to the next (default 1)")

@@ -206,7 +206,7 @@ func reportJSON(r train.Report, version string) (json.RawMessage, error) {
 // options are o for the train.
 func (o TrainOptions) options() train.Options {
 	return train.Options{
-		Model: o.Model, Task: o.Task, Time: o.Time, Group: o.Group, Targets: o.Targets, Features: o.Features,
+		Model: o.Model, Task: o.Task, Time: o.Time, Group: o.Group, Targets: o.Targets, Features: o.Features, Weight: o.Weight,
 		Window: o.Window, Horizon: o.Horizon, Stride: o.Stride, State: o.State, Pad: o.Pad, Anchor: o.Anchor, Cap: o.RULCap,
 		Season: o.Season, Split: o.Split, Validation: o.Validation,
 		Units: o.Units, Epochs: o.Epochs, Batch: o.Batch, LearningRate: o.LearningRate, Settings: o.Settings,

@@ -126,6 +126,7 @@ type TrainOptions struct {
 	Group    string   `json:"group,omitempty" doc:"Column whose values windows never cross"`
 	Targets  []string `json:"targets,omitempty" doc:"Columns to predict; of rul none, it counts down to the group's end, or the one that holds it"`
 	Features []string `json:"features,omitempty" doc:"Columns to read; none: every numeric one"`
+	Weight   string   `json:"weight,omitempty" doc:"Column that says how much a window counts in training, by its last row; 0 or more"`
 
 	Window  int     `json:"window,omitempty" doc:"Rows of a window"`
 	Horizon int     `json:"horizon,omitempty" doc:"Rows ahead, of forecast"`

@@ -12,6 +12,7 @@ var (
 	ErrMalformed  = errors.New("malformed CSV")           // a row that does not fit the header, a cell that is no number
 	ErrColumn     = errors.New("no such column")          // a column that was asked for and is not in the header
 	ErrTarget     = errors.New("unusable target")         // a missing or non-finite target value
+	ErrWeight     = errors.New("unusable weight")         // a missing, negative or non-finite weight, or none above 0
 	ErrOrder      = errors.New("time is not ascending")   // a row that is not after the one before it in its group
 	ErrTooFewRows = errors.New("too few rows")            // no group, or no part, holds a single window
 	ErrTooLarge   = errors.New("beyond a limit")          // a line, a header or a file larger than this package reads

@@ -65,6 +65,9 @@ func (s *Source) Len() int { return s.w.Len() }
 // Steps returns the rows of a window.
 func (s *Source) Steps() int { return s.w.Shape.Window }
 
+// WindowWeight returns the weight of window i, of a table with a weight column.
+func (s *Source) WindowWeight(i int) float32 { return s.w.Weight(i) }
+
 // Window fills x with window i scaled, oldest row first, and y with its scaled
 // target. An output without spread has target 0.
 func (s *Source) Window(i int, x, y []float32) {

@@ -15,8 +15,9 @@ type Columns struct {
 	Time    string   // ISO 8601, epoch or integer step, ascending within a group; empty: the order of the rows
 	Group   string   // rows of one machine or run; empty: the file is one group
 	Targets []string // numeric; a missing value is an error
+	Weight  string   // how much each row counts, 0 or more; empty: all the same
 	// Features are numeric, in the order the model takes them. Empty: every
-	// numeric column except time and group, and except the targets unless
+	// numeric column except time, group and weight, and except the targets unless
 	// TargetsAsFeatures.
 	Features          []string
 	TargetsAsFeatures bool
@@ -34,6 +35,7 @@ type Table struct {
 	Features, Targets []string
 	X                 []float32 // rows × Features, row-major, finite
 	Y                 []float32 // rows × Targets, row-major, finite
+	Weights           []float32 // of the rows, nil without a weight column
 	Groups            []Group   // in order of first appearance; they cover every row
 	Digest            [32]byte  // SHA-256 of the bytes read, compressed as they came
 	Filled            []Filled  // missing feature values that were filled in
@@ -140,12 +142,13 @@ type parser struct {
 	row    int // data rows read so far
 	line   int // line of the row at hand
 
-	time, group int // columns, -1 without
-	features    []use
-	targets     []use
-	skipped     []string
+	time, group, weight int // columns, -1 without
+	features            []use
+	targets             []use
+	skipped             []string
 
 	x, y    []float32
+	weights []float32
 	missing bool
 	times   timeColumn
 	groups  []*groupRows
@@ -175,6 +178,9 @@ func newParser(lines *lineReader, c Columns) (*parser, error) {
 		return nil, err
 	}
 	if p.group, err = p.find(c.Group, "group"); err != nil {
+		return nil, err
+	}
+	if p.weight, err = p.find(c.Weight, "weight"); err != nil {
 		return nil, err
 	}
 	if err := p.choose(&p.targets, c.Targets, "target"); err != nil {
@@ -300,7 +306,7 @@ func (p *parser) defaultFeatures(c Columns, text []bool) {
 	for i, name := range p.header {
 		isTarget := slices.ContainsFunc(p.targets, func(u use) bool { return u.column == i })
 		switch {
-		case name == "", i == p.time, i == p.group, isTarget && !c.TargetsAsFeatures:
+		case name == "", i == p.time, i == p.group, i == p.weight, isTarget && !c.TargetsAsFeatures:
 		case text[i]:
 			p.skipped = append(p.skipped, name)
 		default:
@@ -338,8 +344,8 @@ func (p *parser) add(b []byte, line int) error {
 		}
 		return p.bad(column, ErrMalformed, fmt.Sprintf("%d fields, the header has %d; complete or remove the row", len(p.fields), len(p.header)))
 	}
-	const timeAndGroup = 3 // an int64 and an int32 a row
-	if p.row > MaxValues/(len(p.features)+len(p.targets)+timeAndGroup) {
+	const others = 4 // time, an int64, group, an int32, and weight
+	if p.row > MaxValues/(len(p.features)+len(p.targets)+others) {
 		return p.bad("", ErrTooLarge, fmt.Sprintf("more than %d values; use fewer features or a part of the file", MaxValues))
 	}
 	if err := p.addGroup(); err != nil {
@@ -361,6 +367,9 @@ func (p *parser) add(b []byte, line int) error {
 			return err
 		}
 		p.y = append(p.y, v)
+	}
+	if err := p.addWeight(); err != nil {
+		return err
 	}
 	p.current.last = p.row - 1
 	return nil
@@ -413,6 +422,19 @@ func (p *parser) addTime() error {
 	return nil
 }
 
+func (p *parser) addWeight() error {
+	if p.weight < 0 {
+		return nil
+	}
+	b := p.fields[p.weight]
+	v, err := strconv.ParseFloat(string(b), 64)
+	if f := float32(v); err != nil || !(f >= 0) || math.IsInf(float64(f), 0) {
+		return p.bad(p.header[p.weight], ErrWeight, fmt.Sprintf("%q; write a number of 0 or more", b))
+	}
+	p.weights = append(p.weights, float32(v))
+	return nil
+}
+
 var nan32 = float32(math.NaN())
 
 // number parses a cell; NaN stands for a missing feature value.
@@ -460,7 +482,7 @@ func (p *parser) bad(column string, sentinel error, reason string) error {
 
 // table brings the rows of each group together and fills missing values.
 func (p *parser) table() (*Table, error) {
-	t := &Table{X: p.x, Y: p.y, times: p.times, Skipped: p.skipped}
+	t := &Table{X: p.x, Y: p.y, Weights: p.weights, times: p.times, Skipped: p.skipped}
 	for _, u := range p.features {
 		t.Features = append(t.Features, u.name)
 	}
@@ -491,6 +513,7 @@ func (p *parser) gather(t *Table) {
 	}
 	nx, ny := len(t.Features), len(t.Targets)
 	x, y, at := make([]float32, len(t.X)), make([]float32, len(t.Y)), make([]int64, len(t.times.at))
+	weights := make([]float32, len(t.Weights))
 	for row, g := range p.rowOf {
 		to := next[g]
 		next[g]++
@@ -499,8 +522,14 @@ func (p *parser) gather(t *Table) {
 		if len(at) > 0 {
 			at[to] = t.times.at[row]
 		}
+		if len(weights) > 0 {
+			weights[to] = t.Weights[row]
+		}
 	}
 	t.X, t.Y, t.times.at = x, y, at
+	if t.Weights != nil {
+		t.Weights = weights
+	}
 }
 
 // fill carries the last value of a group forward over missing ones, and its

@@ -25,6 +25,8 @@ func read(t *testing.T, text string, c Columns) *Table {
 
 func TestReadRefusesBadFiles(t *testing.T) {
 	all := Columns{Time: "t", Group: "g", Targets: []string{"y"}, Features: []string{"a", "b"}}
+	weightsToo := all
+	weightsToo.Weight = "w"
 	const head = "g,t,a,b,y\n"
 	wide := strings.Repeat("c,", MaxColumns) + "a\n1\n"
 	for _, test := range []struct {
@@ -59,6 +61,11 @@ func TestReadRefusesBadFiles(t *testing.T) {
 		{"NaN target", head + "x,1,2,3,4\nx,2,2,3,NaN\n", all, ErrTarget, []string{"row 2 (line 3)", `column "y"`, "missing"}},
 		{"NaN target in another case", head + "x,1,2,3,Nan\n", all, ErrTarget, []string{`column "y"`}},
 		{"empty target", head + "x,1,2,3,\n", all, ErrTarget, []string{`column "y"`}},
+		{"negative weight", "g,t,a,b,y,w\nx,1,1,2,3,1\nx,2,1,2,3,-0.5\n", weightsToo, ErrWeight, []string{"row 2 (line 3)", `column "w"`, `"-0.5"`, "0 or more"}},
+		{"infinite weight", "g,t,a,b,y,w\nx,1,1,2,3,1e39\n", weightsToo, ErrWeight, []string{`"1e39"`}},
+		{"NaN weight", "g,t,a,b,y,w\nx,1,1,2,3,nan\n", weightsToo, ErrWeight, []string{`"nan"`}},
+		{"missing weight", "g,t,a,b,y,w\nx,1,1,2,3,\n", weightsToo, ErrWeight, []string{`""`}},
+		{"no such weight", head + "x,1,1,2,3\n", weightsToo, ErrColumn, []string{"weight:", `"w"`}},
 		{"infinite target", head + "x,1,2,3,-Inf\n", all, ErrTarget, []string{"finite"}},
 		{"text target", head + "x,1,2,3,high\n", all, ErrMalformed, []string{`column "y"`, `"high" is not a number; correct it, or remove the row`}},
 		{"missing group cell", head + ",1,2,3,4\n", all, ErrMalformed, []string{`column "g"`, "missing"}},

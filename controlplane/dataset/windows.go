@@ -141,6 +141,10 @@ func (w *Windows) Group(i int) string { return w.t.Groups[w.t.groupOf(int(w.last
 // Time returns the time of the last row of window i, as the file writes it.
 func (w *Windows) Time(i int) string { return w.t.Time(int(w.last[i])) }
 
+// Weight returns the weight of window i, that of its last row. The table has a
+// weight column.
+func (w *Windows) Weight(i int) float32 { return w.t.Weights[w.last[i]] }
+
 // Before writes the targets of the row k rows before the first one that window
 // i predicts, telling whether the group has that row; k = 1 is the last input
 // row. It serves the baselines that repeat the past.

@@ -343,3 +343,20 @@ func TestMomentsAreOfTheTrainingRows(t *testing.T) {
 		t.Errorf("moments of no rows = %+v", got[0])
 	}
 }
+
+// The rows of two groups take turns in the file: each weight goes with its row.
+func TestWeightOfAWindowIsThatOfItsLastRow(t *testing.T) {
+	table := read(t, "g,a,y,w\n1,5,1,0.5\n2,6,1,10\n1,5,2,0\n2,6,2,20\n1,5,3,2\n", Columns{Group: "g", Targets: []string{"y"}, Weight: "w"})
+	if diff := cmp.Diff([]string{"a"}, table.Features); diff != "" {
+		t.Errorf("features: %s", diff)
+	}
+	w, err := table.Windows(table.All(), Shape{Window: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []float32{0, 2, 20} {
+		if got := w.Weight(i); got != want {
+			t.Errorf("weight of window %d = %v, want %v", i, got, want)
+		}
+	}
+}

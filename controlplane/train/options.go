@@ -34,7 +34,8 @@ type Options struct {
 	Time     string   // column; empty: the order of the rows
 	Group    string   // column; empty: one group
 	Targets  []string // Forecast: at least one; RUL: none (rows to the end of the group) or one column that holds it
-	Features []string // empty: all numeric columns but time and group, with Forecast including the targets
+	Features []string // empty: all numeric columns but time, group and weight, with Forecast including the targets
+	Weight   string   // column: how much a window counts in the losses, by its last row; empty: all the same
 
 	Window  int // rows; 30 for RUL, 96 for Forecast
 	Horizon int // rows ahead, Forecast only; 24
@@ -191,7 +192,7 @@ func (o Options) split() (dataset.Split, error) {
 }
 
 func (o Options) columns() dataset.Columns {
-	return dataset.Columns{Time: o.Time, Group: o.Group, Targets: o.Targets, Features: o.Features, TargetsAsFeatures: o.Task == Forecast}
+	return dataset.Columns{Time: o.Time, Group: o.Group, Targets: o.Targets, Features: o.Features, Weight: o.Weight, TargetsAsFeatures: o.Task == Forecast}
 }
 
 // graph stacks the recurrent layers and the linear output layer.

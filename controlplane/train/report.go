@@ -50,6 +50,7 @@ type Pair struct {
 type Training struct {
 	Windows    int     `json:"windows"` // that were trained on
 	Validation int     `json:"validation_windows"`
+	Weight     string  `json:"weight,omitempty"` // column of the windows' weights
 	Units      []int   `json:"units"`
 	Parameters int     `json:"parameters"`
 	Epochs     int     `json:"epochs"`     // run

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
 	"github.com/sandpiper-edge/sandpiper/kernel"
 	"github.com/sandpiper-edge/sandpiper/kernel/bptt"
 )
@@ -175,5 +176,47 @@ func TestBestEpochIsThatOfTheWeights(t *testing.T) {
 	o.RestoreBest, o.StartFromEpoch = nil, 8
 	if none := run1(t, o, engines(12, 1)).Report.Training; none.BestEpoch != 8 {
 		t.Errorf("best epoch %d where none was looked at, want the last", none.BestEpoch)
+	}
+}
+
+// Weights go into both losses and not into what they are divided by, as Keras's
+// sample_weight: with weight 2 everywhere a network that hardly moves has twice
+// the loss. The figures of the report are without weights.
+func TestWeightsGoIntoTheLosses(t *testing.T) {
+	o := rulOptions
+	o.Epochs, o.LearningRate, o.Features = 1, 1e-9, []string{"a", "b"}
+	data := engines(12, 1)
+	with := func(weight string) string {
+		lines := strings.Split(strings.TrimSpace(data), "\n")
+		for i := range lines {
+			lines[i] += map[bool]string{true: ",w", false: "," + weight}[i == 0]
+		}
+		return strings.Join(lines, "\n")
+	}
+	for _, state := range States {
+		o.State, o.Weight = state, ""
+		plain := run1(t, o, data).Report
+		o.Weight = "w"
+		double := run1(t, o, with("2")).Report
+		p, d := plain.Training.History[0], double.Training.History[0]
+		for _, l := range []struct {
+			name       string
+			got, plain float64
+			want       float64 // got/plain
+		}{
+			{"loss", d.Loss, p.Loss, 2},
+			{"validation loss", *d.ValLoss, *p.ValLoss, 2},
+			{"rmse", double.Metrics.Float32["rmse"], plain.Metrics.Float32["rmse"], 1},
+		} {
+			if math.Abs(l.got/l.plain-l.want) > 1e-4 {
+				t.Errorf("%s: %s %v with weight 2, %v without", state, l.name, l.got, l.plain)
+			}
+		}
+		if double.Training.Weight != "w" {
+			t.Errorf("weight column %q in the report", double.Training.Weight)
+		}
+	}
+	if _, err := Run(t.Context(), o, strings.NewReader(with("0")), nil); !errors.Is(err, dataset.ErrWeight) {
+		t.Errorf("Run with weight 0 everywhere = %v, want ErrWeight", err)
 	}
 }

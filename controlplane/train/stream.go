@@ -84,13 +84,13 @@ func (r *run) prepareStreams(limit float32) (err error) {
 func (r *run) sources() (src, val bptt.Source) {
 	switch s := r.streams; {
 	case s.validation != nil:
-		return s.train, s.validation
+		return r.weightedStream(s.train), r.weightedStream(s.validation)
 	case s.train != nil:
-		return s.train, nil
+		return r.weightedStream(s.train), nil
 	case r.val != nil:
-		return r.src, r.val
+		return r.weighted(r.src), r.weighted(r.val)
 	}
-	return r.src, nil
+	return r.weighted(r.src), nil
 }
 
 // predict predicts the end of every window, windows × outputs: of a window

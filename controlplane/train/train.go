@@ -215,6 +215,9 @@ func (r *run) prepare() (err error) {
 		return fmt.Errorf("training rows: %w", err)
 	}
 	r.countShort("training", r.train)
+	if err := r.checkWeights(); err != nil {
+		return err
+	}
 	if len(r.parts.Validation) > 0 {
 		if r.validation, err = r.table.Windows(r.parts.Validation, r.o.shape()); err != nil {
 			return fmt.Errorf("validation rows: %w", err)
@@ -351,7 +354,7 @@ func (r *run) fit(ctx context.Context) (*kernel.Weights, *Training, error) {
 	}
 	src, val := r.sources()
 	t := &Training{
-		Windows: src.Len(), Units: r.o.Units, Batch: cfg.BatchSize, Rate: cfg.LearningRate, Patience: cfg.Patience,
+		Windows: src.Len(), Weight: r.o.Weight, Units: r.o.Units, Batch: cfg.BatchSize, Rate: cfg.LearningRate, Patience: cfg.Patience,
 		Settings: r.o.used(cfg),
 	}
 	for _, l := range w.Layers {
