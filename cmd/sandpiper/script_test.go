@@ -68,9 +68,10 @@ func freePort() (string, error) {
 }
 
 // writeData writes small data sets: engines.csv for rul, truth.csv with what
-// its last rows had left, room.csv for forecast, and files that are wrong.
+// its last rows had left, room.csv for forecast, wave.csv without noise, and files
+// that are wrong.
 func writeData(dir string) error {
-	var engines, truth, room strings.Builder
+	var engines, truth, room, wave strings.Builder
 	engines.WriteString("unit,cycle,heat,hum,fixed\n")
 	truth.WriteString("unit,rul\n")
 	for unit := 1; unit <= 8; unit++ {
@@ -85,10 +86,14 @@ func writeData(dir string) error {
 	for i := range 240 {
 		fmt.Fprintf(&room, "%d,%.3f,%.3f\n", i, 21+3*math.Sin(float64(i)/12*math.Pi), math.Cos(float64(i)/6))
 	}
+	wave.WriteString("time,temp\n")
+	for i := range 1200 {
+		fmt.Fprintf(&wave, "%d,%.3f\n", i, 21+3*math.Sin(float64(i)/12*math.Pi))
+	}
 	lines := strings.Split(engines.String(), "\n")
 	lines[4] = strings.Replace(lines[4], ".", "x", 1)
 	files := map[string]string{
-		"engines.csv": engines.String(), "truth.csv": truth.String(), "room.csv": room.String(),
+		"engines.csv": engines.String(), "truth.csv": truth.String(), "room.csv": room.String(), "wave.csv": wave.String(),
 		"malformed.csv": strings.Join(lines, "\n"),
 		"short.csv":     strings.Join(strings.Split(engines.String(), "\n")[:6], "\n") + "\n",
 		"empty.csv":     "",

@@ -17,12 +17,12 @@ import (
 func preciseRun() (TrainOptions, File) {
 	var b strings.Builder
 	b.WriteString("t,wave\n")
-	for i := range 240 {
+	for i := range 1200 {
 		fmt.Fprintf(&b, "%d,%.3f\n", i, 21+3*math.Sin(float64(i)/12*math.Pi))
 	}
 	return TrainOptions{
 		Model: "wave", Task: train.Forecast, Time: "t", Targets: []string{"wave"}, Window: 12, Horizon: 1,
-		Units: []int{8}, Epochs: 200, LearningRate: 0.01, Seed: 2, Int8Bound: new(float64),
+		Units: []int{8}, Epochs: 20, Batch: 16, LearningRate: 0.01, Seed: 4, Int8Bound: new(float64),
 	}, fileOf("wave.csv", b.String())
 }
 
