@@ -119,6 +119,9 @@ func drawVersion(g *grid, v api.Version, r *train.Report) {
 	}
 	g.row("data", orDash(v.Lineage.Data))
 	g.row("run", orDash(v.Lineage.Run))
+	if p := v.Lineage.Parent; p != nil {
+		g.row("went on from", p)
+	}
 	g.row("float32 kept", yesNo(v.HasFloat32))
 	if r.Quantization != nil {
 		g.row("int8 check", int8Check(r))

@@ -65,6 +65,8 @@ func (t *trainFlags) addData(o *api.TrainOptions, data *string) {
 func (t *trainFlags) addNetwork(o *api.TrainOptions) {
 	f := t.group("Network and loss")
 	f.StringVar(&o.State, "state", "", oneOf(train.States)+"; stream carries the state on from row to row")
+	f.StringVar(&o.From, "from", "", "`REF` of the version to go on from: its columns, window and layers are the defaults, its scaling stays")
+	f.BoolVar(&o.HeadOnly, "head-only", false, "with --from: the last layer alone learns, and is all that devices fetch")
 	f.StringVar(&o.Layer, "layer", "", "of every recurrent layer: "+oneOf(train.Layers))
 	f.IntSliceVar(&o.Units, "units", nil, "units of each recurrent layer (default 128)")
 	f.Float64SliceVar(&o.Dropout, "dropout", nil, "`parts` of the outputs of each recurrent layer that are dropped in training, or one for all layers")

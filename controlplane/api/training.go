@@ -108,10 +108,16 @@ func (a *API) runTraining(hc huma.Context, s *stream) (json.RawMessage, error) {
 
 // carryOut has do carry out a job in its turn and returns the report.
 func (a *API) carryOut(ctx context.Context, s *stream, o TrainOptions, do func(run.Job) error) (json.RawMessage, error) {
+	base, err := a.base(ctx, &o)
+	if err != nil {
+		return nil, err
+	}
 	options, err := json.Marshal(o)
 	if err != nil {
 		return nil, err
 	}
+	settings := o.options()
+	settings.From = base
 	start := time.Now()
 	if err := a.takeTurn(ctx, s); err != nil {
 		return nil, err
@@ -119,10 +125,10 @@ func (a *API) carryOut(ctx context.Context, s *stream, o TrainOptions, do func(r
 	defer func() { <-a.turn }()
 	var report json.RawMessage
 	err = do(run.Job{
-		Options: options, Train: o.options(),
+		Options: options, Train: settings,
 		Progress: func(id string, t train.Progress) { s.send(event{Progress: progress(id, t, start)}) },
 		Finish: func(ctx context.Context, r run.Run, result *train.Result) (string, error) {
-			v, err := a.addVersion(ctx, o, r, result)
+			v, err := a.addVersion(ctx, o, base, r, result)
 			if err == nil {
 				report, err = reportJSON(result.Report, v.Ref())
 			}
@@ -130,6 +136,25 @@ func (a *API) carryOut(ctx context.Context, s *stream, o TrainOptions, do func(r
 		},
 	})
 	return report, err
+}
+
+// base loads the version that a run goes on from and pins o to it, so that it is
+// the same when the run is resumed; nil if the run begins anew.
+func (a *API) base(ctx context.Context, o *TrainOptions) (*train.Base, error) {
+	if o.From == "" {
+		return nil, nil
+	}
+	v, err := a.cp.Registry.Resolve(ctx, o.From)
+	if err != nil {
+		return nil, fmt.Errorf("version to go on from: %w", err)
+	}
+	o.From = v.Ref()
+	b := &train.Base{Ref: v.Ref(), Digest: v.Digest}
+	if b.Model, err = a.cp.Registry.Model(ctx, o.From); err != nil {
+		return nil, err
+	}
+	b.Weights, err = a.cp.Registry.Weights(ctx, o.From)
+	return b, err
 }
 
 // takeTurn waits until no other run trains: two at once would both take twice
@@ -153,7 +178,7 @@ func (a *API) takeTurn(ctx context.Context, s *stream) error {
 // versions come into being here and nowhere else: one that is imported passed
 // where it was trained, or says in its lineage who forced it, and a rollout
 // ships versions that there are.
-func (a *API) addVersion(ctx context.Context, o TrainOptions, from run.Run, r *train.Result) (registry.Version, error) {
+func (a *API) addVersion(ctx context.Context, o TrainOptions, base *train.Base, from run.Run, r *train.Result) (registry.Version, error) {
 	forced := ""
 	if err := r.Report.CheckInt8(); err != nil {
 		if !o.Force {
@@ -167,9 +192,11 @@ func (a *API) addVersion(ctx context.Context, o TrainOptions, from run.Run, r *t
 	if err != nil {
 		return registry.Version{}, fmt.Errorf("report of the run: %w", err)
 	}
-	return a.cp.Registry.Add(ctx, o.Model, r.Model, r.Weights, registry.Info{
-		Report: report, Metrics: finite(r.Report.Metrics.Int8), Data: r.Report.Data, Run: from.ID, Forced: forced,
-	})
+	info := registry.Info{Report: report, Metrics: finite(r.Report.Metrics.Int8), Data: r.Report.Data, Run: from.ID, Forced: forced}
+	if base != nil {
+		info.Parent = &base.Digest
+	}
+	return a.cp.Registry.Add(ctx, o.Model, r.Model, r.Weights, info)
 }
 
 // refused says which version err keeps out.
@@ -210,7 +237,7 @@ func (o TrainOptions) options() train.Options {
 		Window: o.Window, Horizon: o.Horizon, Stride: o.Stride, State: o.State, Pad: o.Pad, Anchor: o.Anchor, Cap: o.RULCap,
 		Season: o.Season, Split: o.Split, Validation: o.Validation,
 		Units: o.Units, Epochs: o.Epochs, Batch: o.Batch, LearningRate: o.LearningRate, Settings: o.Settings,
-		Patience: o.Patience, Seed: o.Seed, Int8Bound: o.Int8Bound,
+		Patience: o.Patience, Seed: o.Seed, HeadOnly: o.HeadOnly, Int8Bound: o.Int8Bound,
 	}
 }
 

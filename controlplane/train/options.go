@@ -64,6 +64,9 @@ type Options struct {
 	Seed         uint64  // of the weights, the shuffling and the held-out groups
 	Settings
 
+	From     *Base // the version to go on from; nil: new weights
+	HeadOnly bool  // with From: the last layer alone learns
+
 	// Int8Bound is how much worse than float32's the int8 model's figure may be, as
 	// a fraction of it; nil: the bound of the task.
 	Int8Bound *float64
@@ -86,6 +89,11 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.Stride, 1)
 	setDefault(&o.Epochs, 20)
 	setDefault(&o.Batch, 32)
+	if o.From != nil {
+		o.From.setDefaults(&o)
+	} else if o.HeadOnly {
+		return bad("the last layer alone learns only on top of a version to go on from")
+	}
 	setDefault(&o.Anchor, "none")
 	setDefault(&o.Layer, Layers[0])
 	setDefault(&o.State, States[0])

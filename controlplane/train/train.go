@@ -233,6 +233,9 @@ func (r *run) prepare() (err error) {
 	if err := r.scaleOutputs(); err != nil {
 		return err
 	}
+	if err := r.goOn(); err != nil {
+		return err
+	}
 	limit := dataset.Unlimited
 	if r.o.Cap > 0 {
 		limit = float32(r.o.Cap)
@@ -343,12 +346,13 @@ func (r *run) fitLinear(ctx context.Context) error {
 
 // fit trains the network.
 func (r *run) fit(ctx context.Context) (*kernel.Weights, *Training, error) {
-	g := r.o.learned(r.o.graph(len(r.table.Features), r.train.Outputs()))
-	w, err := bptt.Init(g, r.o.Seed)
+	w, err := r.first()
 	if err != nil {
 		return nil, nil, err
 	}
-	cfg, err := r.o.config(r.val != nil).Complete(g)
+	cfg := r.o.config(r.val != nil)
+	cfg.HeadOnly = r.o.HeadOnly
+	cfg, err = cfg.Complete(w.Graph)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -376,7 +380,7 @@ func (r *run) fit(ctx context.Context) (*kernel.Weights, *Training, error) {
 			t.BestEpoch = e.N
 		}
 	}
-	w.Graph = r.o.graph(len(r.table.Features), r.train.Outputs()) // of the same weights
+	w.Graph = r.graph() // of the same weights
 	return w, t, nil
 }
 

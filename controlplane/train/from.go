@@ -1,0 +1,115 @@
+package train
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/sandpiper-edge/sandpiper/kernel"
+	"github.com/sandpiper-edge/sandpiper/kernel/bptt"
+	"github.com/sandpiper-edge/sandpiper/protocol"
+	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
+)
+
+// A Base is a version whose training goes on: its float32 weights are the
+// first ones, and its scaler stays, because the weights belong to it. The update
+// of a device from it is small if the learning rate and the data are.
+type Base struct {
+	Ref     string // for messages
+	Digest  protocol.Digest
+	Model   *artifact.Model
+	Weights *kernel.Weights
+}
+
+// setDefaults fills in what o leaves open and b says.
+func (b *Base) setDefaults(o *Options) {
+	s, layers := b.Model.Schema, b.Weights.Graph.Layers
+	setDefault(&o.Task, b.Model.Task)
+	setDefault(&o.Window, s.Window)
+	setDefault(&o.State, s.State)
+	setDefault(&o.Layer, layers[0].Kind.String())
+	if len(o.Units) == 0 {
+		for _, l := range layers[:b.Weights.Graph.Recurrent()] {
+			o.Units = append(o.Units, l.Units)
+		}
+	}
+	if len(o.Features) == 0 {
+		o.Features = names(s.Features)
+	}
+	if o.Task != Forecast {
+		return
+	}
+	setDefault(&o.Horizon, s.Horizon)
+	if len(o.Targets) == 0 {
+		o.Targets = names(s.Targets)
+	}
+	if o.Anchor == "" && b.anchored() {
+		o.Anchor = "last"
+	}
+}
+
+func (b *Base) anchored() bool {
+	return slices.ContainsFunc(b.Model.Scaler.Anchor, func(feature int32) bool { return feature >= 0 })
+}
+
+func names(columns []artifact.Column) (names []string) {
+	for _, c := range columns {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
+// goOn makes the scaler that of the version to go on from, if there is one. The
+// error, of ErrOptions, says what that version has otherwise than the run.
+func (r *run) goOn() error {
+	b := r.o.From
+	if b == nil {
+		return nil
+	}
+	was, is := b.Model.Schema, r.schema()
+	sc := kernelScaler(b.Model)
+	for _, c := range []struct {
+		name    string
+		was, is any
+	}{
+		{"task", b.Model.Task, r.o.Task},
+		{"features", names(was.Features), names(is.Features)},
+		{"targets", names(was.Targets), names(is.Targets)},
+		{"window", was.Window, is.Window},
+		{"horizon", was.Horizon, is.Horizon},
+		{"state", was.State, is.State},
+		{"layers", describe(b.Weights.Graph), describe(r.graph())},
+		{"anchor", sc.Anchor, r.sc.Anchor},
+	} {
+		if was, is := fmt.Sprint(c.was), fmt.Sprint(c.is); was != is {
+			return fmt.Errorf("%w: %s: %s has %s, this run %s; train with the same to go on from it, or begin anew",
+				ErrOptions, c.name, b.Ref, was, is)
+		}
+	}
+	r.sc = sc
+	return nil
+}
+
+// describe returns kind, units and activation of the layers.
+func describe(g kernel.Graph) (layers []string) {
+	for _, l := range g.Layers {
+		layers = append(layers, fmt.Sprintf("%s(%d) %s", l.Kind, l.Units, l.Activation))
+	}
+	return layers
+}
+
+func (r *run) graph() kernel.Graph { return r.o.graph(len(r.table.Features), r.train.Outputs()) }
+
+// first returns the weights to begin with, in the form in which they learn.
+func (r *run) first() (*kernel.Weights, error) {
+	g := r.o.learned(r.graph())
+	if r.o.From == nil {
+		return bptt.Init(g, r.o.Seed)
+	}
+	w := &kernel.Weights{Graph: g}
+	for _, l := range r.o.From.Weights.Layers {
+		w.Layers = append(w.Layers, kernel.LayerWeights{
+			Kernel: slices.Clone(l.Kernel), Recurrent: slices.Clone(l.Recurrent), Bias: slices.Clone(l.Bias),
+		})
+	}
+	return w, nil
+}
