@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -251,13 +252,29 @@ func (a *app) follow(ctx context.Context, data string, do func(context.Context, 
 		p.done()
 		var problem *api.Problem
 		if err != nil && p.run != "" && !errors.As(err, &problem) { // a problem says it itself
-			a.notef("what run %s has done is kept; go on with `sandpiper run resume %s --data FILE`", p.run, p.run)
+			a.leave(ctx, c, p.run)
 		}
 		if err != nil {
 			return err
 		}
 		return a.printReport(report)
 	})
+}
+
+// leaveTime is how long a command that was interrupted waits for its run's end.
+const leaveTime = 10 * time.Second
+
+// leave waits until a run has ended that ctx's end stops: who resumes it at once
+// is then not told that it is under way.
+func (a *app) leave(ctx context.Context, c *api.Client, id string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
+	defer cancel()
+	_, err := c.StopRun(ctx, id)
+	if problem := (*api.Problem)(nil); err != nil && !errors.As(err, &problem) {
+		a.notef("run %s may be under way still: %v", id, err)
+		return
+	}
+	a.notef("what run %s has done is kept; go on with `sandpiper run resume %s --data FILE`", id, id)
 }
 
 func newRunRemoveCommand(a *app) *cobra.Command {

@@ -93,7 +93,7 @@ func (a *API) resume(hc huma.Context, s *stream, id string, force bool) (json.Ra
 		return nil, err
 	}
 	defer p.drain()
-	r, err := a.cp.Runs.Resumable(id)
+	r, err := a.cp.Runs.Resumable(ctx, id)
 	if err != nil {
 		return nil, err
 	}

@@ -159,9 +159,24 @@ func (r *Runs) Train(ctx context.Context, j Job, data io.Reader) error {
 	return x.train(ctx, data, train.Job{Begin: x.create})
 }
 
+// leaving is how long Resumable waits for a run to end.
+const leaving = time.Second
+
 // Resumable returns a run that can be resumed, or ErrState: it is under way, or
-// done.
-func (r *Runs) Resumable(id string) (Run, error) {
+// done. One that is under way gets a moment to end: its client may have been
+// killed just now, and the same person be back.
+func (r *Runs) Resumable(ctx context.Context, id string) (Run, error) {
+	r.mu.Lock()
+	a := r.active[id]
+	r.mu.Unlock()
+	if a != nil {
+		ctx, cancel := context.WithTimeout(ctx, leaving)
+		defer cancel()
+		select {
+		case <-a.done:
+		case <-ctx.Done():
+		}
+	}
 	one, err := r.Show(id)
 	switch {
 	case err != nil:
@@ -180,7 +195,7 @@ func (r *Runs) Resumable(id string) (Run, error) {
 // as if it had never been interrupted. train.ErrOtherData if data is not what
 // it began with.
 func (r *Runs) Resume(ctx context.Context, id string, j Job, data io.Reader) error {
-	one, err := r.Resumable(id)
+	one, err := r.Resumable(ctx, id)
 	if err != nil {
 		return err
 	}

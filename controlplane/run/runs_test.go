@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -325,7 +326,9 @@ func TestWhatAStateForbids(t *testing.T) {
 		if r := w.show(id); r.State != Running {
 			t.Errorf("state %s, want running", r.State)
 		}
-		if err := w.resume(id); !errors.Is(err, ErrState) {
+		impatient, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := w.runs.Resume(impatient, id, w.job(), strings.NewReader(engines())); !errors.Is(err, ErrState) {
 			t.Errorf("resume of a running run = %v, want ErrState", err)
 		}
 		if err := w.runs.Remove(id); !errors.Is(err, ErrState) {
@@ -345,6 +348,34 @@ func TestWhatAStateForbids(t *testing.T) {
 	if r, err := w.runs.Stop(t.Context(), "pump-1"); err != nil || r.State != Stopped {
 		t.Errorf("second stop = %v, %v, want it stopped", r.State, err)
 	}
+}
+
+// TestResumeWaitsForTheEndOfARunWhoseClientWent resumes a run before this
+// process has noticed that its client is gone.
+func TestResumeWaitsForTheEndOfARunWhoseClientWent(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := openWorld(t, dir)
+		ctx, gone := context.WithCancel(t.Context())
+		resumed := make(chan error, 1)
+		w.progress = func(id string, p train.Progress) {
+			if p.Stage != train.Fitting || p.Epoch != 2 || ctx.Err() != nil {
+				return
+			}
+			go func() { resumed <- w.resume(id) }()
+			synctest.Wait() // it waits for the run, which waits here
+			gone()
+		}
+		if err := w.runs.Train(ctx, w.job(), strings.NewReader(engines())); !errors.Is(err, ErrStopped) {
+			t.Errorf("Train = %v, want ErrStopped", err)
+		}
+		if err := <-resumed; err != nil {
+			t.Errorf("Resume = %v", err)
+		}
+		if r := w.show("pump-1"); r.State != Done || r.Resumed != 1 {
+			t.Errorf("run %+v, want done and resumed once", r)
+		}
+	})
 }
 
 func TestUnknownRuns(t *testing.T) {
