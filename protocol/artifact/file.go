@@ -32,64 +32,41 @@ const exportAgain = "export it again with `sandpiper model export`"
 // The file needs no checksum: the release is signed, and the payload has the
 // descriptor's chunk digests and the signed model digest.
 func WriteFile(w io.Writer, release []byte, t *Transfer) error {
-	d, err := t.Descriptor.AppendBinary(nil)
+	b, err := AppendFileHead(nil, release, &t.Descriptor)
 	if err != nil {
 		return err
-	}
-	if len(release) == 0 || len(release) > protocol.MaxRelease {
-		return fmt.Errorf("write model file: %w: a release of %d bytes, want 1 to %d",
-			ErrTooLarge, len(release), protocol.MaxRelease)
 	}
 	if len(t.Payload) != int(t.Size) {
 		return fmt.Errorf("write model file: %w: %d of %d bytes", ErrTruncated, len(t.Payload), t.Size)
 	}
-	b := make([]byte, 0, 20+len(release)+len(d)+len(t.Payload))
+	_, err = w.Write(append(b, t.Payload...))
+	return err
+}
+
+// AppendFileHead appends what a model file has before the payload, which may
+// then be written piece by piece.
+func AppendFileHead(b, release []byte, desc *Descriptor) ([]byte, error) {
+	d, err := desc.AppendBinary(nil)
+	if err != nil {
+		return b, err
+	}
+	if len(release) == 0 || len(release) > protocol.MaxRelease {
+		return b, fmt.Errorf("write model file: %w: a release of %d bytes, want 1 to %d",
+			ErrTooLarge, len(release), protocol.MaxRelease)
+	}
 	b = append(b, FileMagic...)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(release)))
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(d)))
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(t.Payload)))
-	b = append(append(append(b, release...), d...), t.Payload...)
-	_, err = w.Write(b)
-	return err
+	b = binary.LittleEndian.AppendUint32(b, desc.Size)
+	return append(append(b, release...), d...), nil
 }
 
 // ReadFile reads what WriteFile wrote, and nothing behind it. It checks sizes
 // and chunk digests, but no signature: that is for a Policy.
 func ReadFile(r io.Reader) (release []byte, t *Transfer, err error) {
-	var head [20]byte
-	if err := readFull(r, head[:], "header"); err != nil {
-		return nil, nil, err
-	}
-	if string(head[:8]) != FileMagic {
-		return nil, nil, fmt.Errorf("model file: %w: it begins with %q, want %q; give a file of `sandpiper model export`",
-			ErrCorrupt, head[:8], FileMagic)
-	}
-	sizes := [3]uint32{}
-	for i, most := range [...]uint32{protocol.MaxRelease, MaxDescriptor, protocol.MaxTransfer} {
-		sizes[i] = binary.LittleEndian.Uint32(head[8+4*i:])
-		if sizes[i] == 0 || sizes[i] > most {
-			return nil, nil, fmt.Errorf("model file: %w: %s of %d bytes, want 1 to %d; %s",
-				ErrTooLarge, fileParts[i], sizes[i], most, exportAgain)
-		}
-	}
-	release = make([]byte, sizes[0])
-	if err := readFull(r, release, fileParts[0]); err != nil {
-		return nil, nil, err
-	}
-	d := make([]byte, sizes[1])
-	if err := readFull(r, d, fileParts[1]); err != nil {
-		return nil, nil, err
-	}
 	t = new(Transfer)
-	if err := t.Descriptor.UnmarshalBinary(d); err != nil {
-		if errors.Is(err, ErrFormat) { // says to update
-			return nil, nil, fmt.Errorf("model file: %w", err)
-		}
-		return nil, nil, fmt.Errorf("model file: %w; %s", err, exportAgain)
-	}
-	if t.Size != sizes[2] {
-		return nil, nil, fmt.Errorf("model file: %w: a payload of %d bytes, the descriptor says %d; %s",
-			ErrCorrupt, sizes[2], t.Size, exportAgain)
+	if release, t.Descriptor, err = ReadFileHead(r); err != nil {
+		return nil, nil, err
 	}
 	// A short file must not cost what a long one would.
 	for len(t.Payload) < int(t.Size) {
@@ -99,13 +76,52 @@ func ReadFile(r io.Reader) (release []byte, t *Transfer, err error) {
 			return nil, nil, err
 		}
 	}
-	if n, err := io.ReadFull(r, head[:1]); n != 0 || !errors.Is(err, io.EOF) {
+	if n, err := io.ReadFull(r, make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 		return nil, nil, fmt.Errorf("model file: %w: there are bytes behind the payload; %s", ErrCorrupt, exportAgain)
 	}
 	if err := t.checkPayload(t.Payload); err != nil {
 		return nil, nil, fmt.Errorf("model file: %w, or %s", err, exportAgain)
 	}
 	return release, t, nil
+}
+
+// ReadFileHead reads what AppendFileHead wrote and checks sizes, but no signature.
+func ReadFileHead(r io.Reader) (release []byte, desc Descriptor, err error) {
+	var head [20]byte
+	if err := readFull(r, head[:], "header"); err != nil {
+		return nil, desc, err
+	}
+	if string(head[:8]) != FileMagic {
+		return nil, desc, fmt.Errorf("model file: %w: it begins with %q, want %q; give a file of `sandpiper model export`",
+			ErrCorrupt, head[:8], FileMagic)
+	}
+	sizes := [3]uint32{}
+	for i, most := range [...]uint32{protocol.MaxRelease, MaxDescriptor, protocol.MaxTransfer} {
+		sizes[i] = binary.LittleEndian.Uint32(head[8+4*i:])
+		if sizes[i] == 0 || sizes[i] > most {
+			return nil, desc, fmt.Errorf("model file: %w: %s of %d bytes, want 1 to %d; %s",
+				ErrTooLarge, fileParts[i], sizes[i], most, exportAgain)
+		}
+	}
+	release = make([]byte, sizes[0])
+	if err := readFull(r, release, fileParts[0]); err != nil {
+		return nil, desc, err
+	}
+	d := make([]byte, sizes[1])
+	if err := readFull(r, d, fileParts[1]); err != nil {
+		return nil, desc, err
+	}
+	if err := desc.UnmarshalBinary(d); err != nil {
+		if errors.Is(err, ErrFormat) { // says to update
+			return nil, desc, fmt.Errorf("model file: %w", err)
+		}
+		return nil, desc, fmt.Errorf("model file: %w; %s", err, exportAgain)
+	}
+	if desc.Size != sizes[2] {
+		return nil, desc, fmt.Errorf("model file: %w: a payload of %d bytes, the descriptor says %d; %s",
+			ErrCorrupt, sizes[2], desc.Size, exportAgain)
+	}
+	return release, desc, nil
 }
 
 var fileParts = [...]string{"release", "descriptor", "payload"}
