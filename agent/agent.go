@@ -55,6 +55,9 @@ type Config struct {
 	Fallback string
 	// Dial connects to the broker in place of Broker.
 	Dial func(ctx context.Context) (net.Conn, error)
+	// Disk is asked before each step that changes the data folder: a simulated
+	// fault, see store.Config.
+	Disk func(store.Step) error
 	// Tamper may change an output before it is judged: a simulated fault.
 	Tamper func(model string, version protocol.Digest, y []float32)
 }
@@ -120,13 +123,17 @@ type Agent struct {
 
 	snapshot atomic.Pointer[state]  // the state last persisted
 	problem  atomic.Pointer[string] // the same as storage
+	diskTold atomic.Bool            // the control plane knows that the disk takes nothing
 	running  atomic.Bool
 	boot     atomic.Uint64
 
 	deliveries chan delivery     // events for the loop
 	installs   chan delivery     // the same, unbuffered: taken only while the loop runs
 	control    chan link.Message // want and ack, for the loop
+	scrubEvery time.Duration     // scrubPeriod, but for tests
+	scrubbed   chan error        // what a check of the cache found, for the loop
 	changed    chan struct{}     // capacity 1: there is something to announce
+	waiting    sync.Map          // why a download does not go on: string, by model
 	mail       mailbox           // chunks, for the downloads
 	inFlight   chan struct{}     // capacity chunksInFlight: chunks being fetched
 	models     models            // what answers
@@ -159,6 +166,8 @@ func New(c Config) (*Agent, error) {
 		deliveries: make(chan delivery, 16),
 		installs:   make(chan delivery),
 		control:    make(chan link.Message, 2*store.MaxEvents),
+		scrubEvery: scrubPeriod,
+		scrubbed:   make(chan error),
 		changed:    make(chan struct{}, 1),
 		inFlight:   make(chan struct{}, chunksInFlight),
 		batches:    batches(kernel.Tier()),
@@ -169,7 +178,7 @@ func New(c Config) (*Agent, error) {
 	if a.link, err = link.New(a.linkConfig()); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	if a.files, err = store.Open(store.Config{Dir: c.DataDir, Quota: c.QuotaBytes}); err != nil {
+	if a.files, err = store.Open(store.Config{Dir: c.DataDir, Quota: c.QuotaBytes, Disk: c.Disk}); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	a.cache = a.files

@@ -113,12 +113,13 @@ func (a *Agent) fromLink(ctx context.Context, k slot, w wanted) (v verified, got
 	if err != nil {
 		return v, got, err
 	}
-	if !sleep(ctx, jitter(a.cfg.Device, w.Rev, w.JitterS)) {
+	if !a.files.Begun(store.Key(k)) && !sleep(ctx, jitter(a.cfg.Device, w.Rev, w.JitterS)) {
 		return v, got, ctx.Err()
 	}
 	for i, ref := range refs {
 		d := &download{agent: a, slot: k, ref: ref, last: i == len(refs)-1}
 		v, err = a.fromTransfer(ctx, d, w)
+		d.close()
 		got.kind, got.bytes = ref.Kind, got.bytes+d.bytes
 		if err == nil || ctx.Err() != nil || d.last || !d.unusable(err) {
 			break
@@ -133,6 +134,7 @@ func (a *Agent) fromLink(ctx context.Context, k slot, w wanted) (v verified, got
 // comes back. A transfer whose topic is silent is waited for if it is the last.
 func (a *Agent) fromTransfer(ctx context.Context, d *download, w wanted) (verified, error) {
 	k, ref := d.slot, d.ref
+	defer a.waiting.Delete(k.Model)
 	for wait := retryMin; ; wait = min(2*wait, retryMax) {
 		got := d.received
 		v, err := d.attempt(ctx)
@@ -146,9 +148,19 @@ func (a *Agent) fromTransfer(ctx context.Context, d *download, w wanted) (verifi
 			return verified{}, late
 		}
 		a.cfg.Log.Info("download waits", "model", k.Model, "hash", ref.Hash, "chunks", d.received, "retry_in", wait, "err", err)
+		a.waits(k.Model, err)
 		if !sleep(ctx, wait/2+rand.N(wait/2+1)) {
 			return verified{}, ctx.Err()
 		}
+	}
+}
+
+// waits notes why a download does not go on, for the status, and tells the
+// control plane once when it is the disk.
+func (a *Agent) waits(model string, why error) {
+	a.waiting.Store(model, clip(why.Error()))
+	if errors.Is(why, store.ErrFull) || errors.Is(why, store.ErrReadOnly) {
+		a.tellDisk(model, clip(why.Error()))
 	}
 }
 
@@ -177,8 +189,9 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// A download assembles one transfer in memory. What arrived stays through lost
-// links, so that at most the chunks in flight travel twice.
+// A download assembles one transfer, in memory or, if it is larger than
+// store.MaxInBucket, on disk. What arrived stays through lost links, so that at
+// most the chunks in flight travel twice, and on disk through restarts too.
 type download struct {
 	agent *Agent
 	slot  slot
@@ -188,8 +201,11 @@ type download struct {
 	announcement *artifact.Announcement
 	final        bool // the error will not go away by trying again
 
-	mu       sync.Mutex // guards what the chunk goroutines share
-	payload  []byte
+	part *store.Part // nil: in memory
+
+	mu       sync.Mutex     // guards what the chunk goroutines share
+	arrived  map[int][]byte // chunks that the disk did not take: at most chunksInFlight
+	payload  []byte         // nil with a part
 	have     []bool
 	bad      []int // wrong digests, by chunk
 	received int
@@ -206,23 +222,81 @@ func (d *download) attempt(ctx context.Context) (verified, error) {
 	if err := d.chunks(ctx); err != nil {
 		return verified{}, err
 	}
+	payload, err := d.whole()
+	if err != nil {
+		return verified{}, err
+	}
 	d.final = true
-	policy := d.agent.policy(d.slot.Model, activating)
-	policy.Expected = d.slot.Digest
+	policy := d.policy()
 	if base := d.announcement.Descriptor.Base; base != nil {
-		var err error
 		if policy.Base, err = d.agent.base(d.slot.Model, *base); err != nil {
 			return verified{}, err
 		}
 	}
 	return d.agent.verify(policy, d.announcement.Release, &artifact.Transfer{
-		Descriptor: d.announcement.Descriptor, Payload: d.payload,
+		Descriptor: d.announcement.Descriptor, Payload: payload,
 	})
+}
+
+func (d *download) policy() artifact.Policy {
+	policy := d.agent.policy(d.slot.Model, activating)
+	policy.Expected = d.slot.Digest
+	return policy
+}
+
+// whole returns the payload, once every chunk is there.
+func (d *download) whole() ([]byte, error) {
+	if d.part == nil {
+		return d.payload, nil
+	}
+	return d.part.Payload()
+}
+
+// close leaves what is on disk for the cache, or for the next start.
+func (d *download) close() {
+	if d.part == nil {
+		return
+	}
+	if err := d.part.Close(); err != nil {
+		d.agent.cfg.Log.Warn("close download", "model", d.slot.Model, "err", err)
+	}
+}
+
+// resume takes over the download that an earlier start left on disk, if it is
+// of this transfer and would still be allowed.
+func (d *download) resume() bool {
+	if d.ref.Size <= store.MaxInBucket {
+		return false
+	}
+	p, err := d.agent.files.OpenPart(store.Key(d.slot))
+	if err != nil {
+		if !errors.Is(err, store.ErrMissing) {
+			d.agent.cfg.Log.Warn("download on disk cannot be used", "model", d.slot.Model, "err", err)
+		}
+		return false
+	}
+	policy := d.policy()
+	if _, err := policy.Release(p.Release, &p.Descriptor); err != nil || p.Descriptor.Hash() != d.ref.Hash {
+		_ = p.Close() // nothing was written
+		return false
+	}
+	d.announcement = &artifact.Announcement{Descriptor: p.Descriptor, Release: p.Release}
+	d.part, d.have, d.bad = p, p.Have(), make([]int, len(p.Descriptor.Chunks))
+	for _, have := range d.have {
+		if have {
+			d.received++
+		}
+	}
+	d.agent.cfg.Log.Info("download goes on", "model", d.slot.Model, "hash", d.ref.Hash, "chunks", d.received, "of", len(d.have))
+	return true
 }
 
 // describe gets the descriptor and the release and checks both before any
 // chunk is asked for. What they say is signed, so a fault in it is final.
 func (d *download) describe(ctx context.Context) error {
+	if d.resume() {
+		return nil
+	}
 	b, err := d.agent.retained(ctx, protocol.DescriptorTopic(d.agent.cfg.Fleet, d.ref.Hash))
 	if err != nil {
 		return err
@@ -236,8 +310,7 @@ func (d *download) describe(ctx context.Context) error {
 	if hash := m.Descriptor.Hash(); hash != d.ref.Hash {
 		return fmt.Errorf("%w: descriptor of %s on the topic of %s", artifact.ErrCorrupt, hash, d.ref.Hash)
 	}
-	policy := d.agent.policy(d.slot.Model, activating)
-	policy.Expected = d.slot.Digest
+	policy := d.policy()
 	if _, err := policy.Release(m.Release, &m.Descriptor); err != nil {
 		return err
 	}
@@ -245,12 +318,19 @@ func (d *download) describe(ctx context.Context) error {
 		return fmt.Errorf("%w: transfer of %d bytes, the model cache holds %d", artifact.ErrTooLarge, size, d.agent.quota())
 	}
 	d.final = false
-	d.announcement = &m
-	if len(m.Inline) > 0 {
-		d.payload = m.Inline
+	switch {
+	case len(m.Inline) > 0:
+		d.announcement, d.payload = &m, m.Inline
 		return nil
+	case m.Descriptor.Size <= store.MaxInBucket:
+		d.payload = make([]byte, m.Descriptor.Size)
+	default:
+		if d.part, err = d.agent.files.NewPart(store.Key(d.slot), m.Release, m.Descriptor); err != nil {
+			d.final = errors.Is(err, store.ErrQuota)
+			return fmt.Errorf("begin download: %w", err)
+		}
 	}
-	d.payload = make([]byte, m.Descriptor.Size)
+	d.announcement = &m
 	d.have = make([]bool, len(m.Descriptor.Chunks))
 	d.bad = make([]int, len(m.Descriptor.Chunks))
 	return nil
@@ -286,23 +366,58 @@ func (d *download) chunks(ctx context.Context) error {
 	return g.Wait()
 }
 
+// chunk gets chunk n. One that the disk does not take is kept for the next
+// attempt: it has been paid for.
 func (d *download) chunk(ctx context.Context, n int) error {
-	b, err := d.agent.retained(ctx, protocol.ChunkTopic(d.agent.cfg.Fleet, d.ref.Hash, n))
-	if err != nil {
-		return err
+	d.mu.Lock()
+	b := d.arrived[n]
+	d.mu.Unlock()
+	if b == nil {
+		var err error
+		if b, err = d.fetch(ctx, n); err != nil {
+			return err
+		}
+	}
+	var failed error
+	if d.part != nil {
+		if failed = d.part.Put(n, b); failed == nil {
+			d.agent.diskTold.Store(false)
+		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.bytes += len(b)
-	if err := d.announcement.Descriptor.CheckChunk(n, b); err != nil {
-		d.bad[n]++
-		d.final = d.final || d.bad[n] >= badChunks
-		return err
+	if failed != nil {
+		if d.arrived == nil {
+			d.arrived = make(map[int][]byte)
+		}
+		d.arrived[n] = b
+		return fmt.Errorf("write download: %w", failed)
 	}
-	copy(d.payload[n*protocol.ChunkSize:], b)
+	delete(d.arrived, n)
+	if d.part == nil {
+		copy(d.payload[n*protocol.ChunkSize:], b)
+	}
 	d.have[n] = true
 	d.received++
 	return nil
+}
+
+// fetch gets chunk n over the link and checks it.
+func (d *download) fetch(ctx context.Context, n int) ([]byte, error) {
+	b, err := d.agent.retained(ctx, protocol.ChunkTopic(d.agent.cfg.Fleet, d.ref.Hash, n))
+	if err != nil {
+		return nil, err
+	}
+	wrong := d.announcement.Descriptor.CheckChunk(n, b)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.bytes += len(b)
+	if wrong != nil {
+		d.bad[n]++
+		d.final = d.final || d.bad[n] >= badChunks
+		return nil, wrong
+	}
+	return b, nil
 }
 
 // retained subscribes to one exact topic, waits for the message that the broker

@@ -41,6 +41,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.loop(inner, g) })
 	g.Go(func() error { return a.link.Run(inner) })
 	g.Go(func() error { return a.publishChanges(inner) })
+	g.Go(func() error { return a.scrub(inner) })
 	a.service.start(inner, g)
 	if a.cfg.Socket != "" {
 		g.Go(func() error { return a.serveSocket(ctx, inner) })
@@ -94,6 +95,8 @@ func (a *Agent) loop(ctx context.Context, g *errgroup.Group) error {
 			d.done <- a.decide(ctx, g, d)
 		case m := <-a.control:
 			a.receive(ctx, g, m)
+		case err := <-a.scrubbed:
+			a.mend(ctx, g, err)
 		case <-tick.C:
 			a.flushUsage()
 			a.retryStorage(ctx, g)
@@ -166,7 +169,19 @@ func (a *Agent) decide(ctx context.Context, g *errgroup.Group, d delivery) error
 	for _, e := range effects {
 		a.do(ctx, g, e, d.ready)
 	}
+	a.tidy()
 	return nil
+}
+
+// tidy removes downloads that nothing wants any more.
+func (a *Agent) tidy() {
+	err := a.files.Tidy(func(k store.Key) bool {
+		r := a.state.Models[k.Model]
+		return r.Phase == fetching && r.Want.Digest == k.Digest
+	})
+	if err != nil {
+		a.cfg.Log.Warn("remove downloads given up", "err", err)
+	}
 }
 
 // change is the transaction for a decision: the state, the slot that came with
@@ -208,7 +223,7 @@ func (a *Agent) commitFailed(ctx context.Context, g *errgroup.Group, d delivery,
 	if errors.Is(err, store.ErrQuota) && d.event.kind == evReady {
 		refusal := event{
 			kind: evRefused, model: d.event.model, held: d.event.held, code: "no_space",
-			message: fmt.Sprintf("the version does not fit in the model cache of %d bytes", a.quota()),
+			message: clip(fmt.Sprintf("the version does not fit beside those kept for a rollback: %v", err)),
 		}
 		return a.decide(ctx, g, delivery{event: refusal})
 	}
@@ -226,13 +241,22 @@ func (a *Agent) setStorage(problem string) {
 	}
 	if problem != "" {
 		a.cfg.Log.Error("model cache cannot be written; serving what is in place", "err", problem)
-		a.notices.add(a.notice("storage", "", protocol.Digest{}, problem))
-		a.announce()
+		a.tellDisk("", problem)
 	} else if a.storage != "" {
+		a.diskTold.Store(false)
 		a.cfg.Log.Info("model cache can be written again")
 	}
 	a.storage = problem
 	a.problem.Store(&problem)
+}
+
+// tellDisk tells the control plane that the disk takes nothing, once until it
+// takes something again.
+func (a *Agent) tellDisk(model, problem string) {
+	if !a.diskTold.Swap(true) {
+		a.notices.add(a.notice("storage", model, protocol.Digest{}, problem))
+		a.announce()
+	}
 }
 
 // retryStorage gives the events that wait for the disk another chance.

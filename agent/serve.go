@@ -157,7 +157,7 @@ func (a *Agent) export(e effect) {
 	}
 	s, err := a.cache.Slot(store.Key{Model: e.model, Digest: e.held.Digest})
 	if err == nil {
-		err = a.writeGolden(s)
+		err = a.files.WriteGolden(s)
 	}
 	if err != nil && !errors.Is(err, store.ErrReadOnly) && !errors.Is(err, store.ErrMissing) { // missing: given up meanwhile
 		a.setStorage(clip(err.Error()))

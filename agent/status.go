@@ -30,6 +30,7 @@ type ModelStatus struct {
 	Digest      protocol.Digest   `json:"digest,omitzero"`
 	Previous    string            `json:"previous,omitempty"` // NAME:vN
 	Candidate   protocol.Digest   `json:"candidate,omitzero"` // being fetched
+	Waiting     string            `json:"waiting,omitempty"`  // why fetching it does not go on
 	Phase       string            `json:"phase"`
 	Serving     string            `json:"serving,omitempty"` // what answers now, NAME:vN
 	Floor       uint64            `json:"floor,omitempty"`
@@ -55,6 +56,9 @@ func (a *Agent) Status() Status {
 		m := ModelStatus{
 			Version: h.Version, Digest: h.Active, Previous: r.Previous.version(name), Candidate: h.Candidate,
 			Phase: h.Phase, Floor: r.Floor, Failed: h.Failed, Predictions: a.usage.predictions(name),
+		}
+		if why, ok := a.waiting.Load(name); ok {
+			m.Waiting = why.(string)
 		}
 		if v := a.models.get(name); v != nil {
 			m.Serving = v.label

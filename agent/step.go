@@ -21,6 +21,7 @@ const (
 	evBroke                          // model, held.Digest, code, message: the version on trial misbehaved
 	evLost                           // model, held.Digest, message: the slot cannot be read
 	evRestored                       // model, held: read back from the exported copy
+	evDamaged                        // model, held.Digest, message: the slot of what answers is gone; it goes on from memory
 )
 
 type event struct {
@@ -64,6 +65,7 @@ const (
 	toldRefused    = "refused"
 	toldRestored   = "restored"
 	toldLost       = "lost"
+	toldDamaged    = "damaged"
 )
 
 // step returns the state to persist and the effects to run once that is on
@@ -91,7 +93,9 @@ func step(s state, e event) (state, []effect) {
 		}
 	case evRefused:
 		if d.Phase == fetching && d.Want.Digest == e.held.Digest {
-			d.fail(e)
+			if e.held.Digest != d.Active.Digest { // else it answers, whatever became of its slot
+				d.fail(e)
+			}
 			d.Phase = idle
 			d.tell(toldRefused, e.held, e.code+": "+e.message)
 		}
@@ -109,6 +113,8 @@ func step(s state, e event) (state, []effect) {
 		d.lose(e)
 	case evRestored:
 		d.restore(e.held)
+	case evDamaged:
+		d.mend(e)
 	}
 	if len(d.effects) == 0 {
 		return s, nil
@@ -245,9 +251,11 @@ func newer(epoch, rev, e, r uint64) bool { return epoch > e || epoch == e && rev
 func (d *decision) activate(h held, how string) {
 	switch {
 	case h.Digest == d.Active.Digest: // already in place, confirmed or on trial
-		if d.Phase == fetching {
+		if d.Phase == fetching { // its slot is there again
 			d.Phase = idle
 			d.do(doAbort)
+			d.do(doExport)
+			d.do(doReport)
 		}
 		return
 	case d.Phase == trying:
@@ -353,5 +361,21 @@ func (d *decision) restore(h held) {
 	d.Floor = max(d.Floor, h.Floor)
 	d.tell(toldRestored, h, "read back from the exported copy")
 	d.do(doServe)
+	d.do(doReport)
+}
+
+// mend fetches the version that answers once more: its slot is damaged, and it
+// lives in memory alone. When it was to be activated no longer matters.
+func (d *decision) mend(e event) {
+	if d.Active.Digest != e.held.Digest || d.Phase != idle {
+		return
+	}
+	d.tell(toldDamaged, d.Active, e.message)
+	if d.Want.Digest != d.Active.Digest || len(d.Want.Transfers) == 0 {
+		return
+	}
+	d.Phase = fetching
+	d.Want.Schedule = schedule{}
+	d.do(doObtain)
 	d.do(doReport)
 }

@@ -99,15 +99,6 @@ func (a *Agent) verifyCached(k slot, s store.Slot, p purpose) (verified, error) 
 	return a.verify(policy, s.Release, &t)
 }
 
-// writeGolden exports a slot as an artifact file.
-func (a *Agent) writeGolden(s store.Slot) error {
-	t := artifact.Transfer{Payload: s.Payload}
-	if err := t.Descriptor.UnmarshalBinary(s.Descriptor); err != nil {
-		return err
-	}
-	return a.files.WriteGolden(s.Model, func(w io.Writer) error { return artifact.WriteFile(w, s.Release, &t) })
-}
-
 // code maps an error of verification to the code in `have`.
 func code(err error) string {
 	for _, c := range []struct {
@@ -134,6 +125,7 @@ func code(err error) string {
 		{artifact.ErrFormat, "format"},
 		{artifact.ErrInvalid, "invalid"},
 		{errTransfer, "no_transfer"},
+		{store.ErrQuota, "no_space"},
 		{errDeadline, "deadline"},
 	} {
 		if errors.Is(err, c.err) {

@@ -37,11 +37,12 @@ type world struct {
 	keys   map[string]ed25519.PrivateKey // by role
 	rev    uint64
 
-	down   atomic.Bool // the broker refuses connections
-	mu     sync.Mutex  // guards conns, log and refuse
-	conns  []net.Conn
-	log    []packets.Packet // what the device published, in order
-	refuse string           // filters that contain this are refused
+	down       atomic.Bool // the broker refuses connections
+	mu         sync.Mutex  // guards conns, log and refuse
+	conns      []net.Conn
+	log        []packets.Packet // what the device published, in order
+	refuse     string           // filters that contain this are refused
+	chunkBytes int64            // of chunks, sent to the device
 }
 
 // within runs f in a bubble with a new world.
@@ -89,7 +90,8 @@ type recorder struct {
 
 func (h *recorder) ID() string { return "recorder" }
 func (h *recorder) Provides(b byte) bool {
-	return b == mqtt.OnPublished || b == mqtt.OnWillSent || b == mqtt.OnACLCheck || b == mqtt.OnConnectAuthenticate
+	return b == mqtt.OnPublished || b == mqtt.OnWillSent || b == mqtt.OnACLCheck || b == mqtt.OnConnectAuthenticate ||
+		b == mqtt.OnPacketSent
 }
 
 func (h *recorder) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
@@ -105,6 +107,14 @@ func (h *recorder) OnPublished(cl *mqtt.Client, pk packets.Packet) {
 	defer h.w.mu.Unlock()
 	if !cl.Net.Inline {
 		h.w.log = append(h.w.log, pk)
+	}
+}
+
+func (h *recorder) OnPacketSent(_ *mqtt.Client, pk packets.Packet, _ []byte) {
+	if t, err := protocol.ParseTopic(pk.TopicName); err == nil && (t.Kind == protocol.TopicChunk || t.Kind == protocol.TopicBlock) {
+		h.w.mu.Lock()
+		defer h.w.mu.Unlock()
+		h.w.chunkBytes += int64(len(pk.Payload))
 	}
 }
 
@@ -293,18 +303,19 @@ func move(w *kernel.Weights, seed uint64, size float32, first int) {
 	}
 }
 
-// testModels are versions 1 to 6 of the model pump; tunedModel and headModel are
+// testModels are versions 1 to 6 of the model pump, bigModels others that are
+// too large for the database; tunedModel and headModel are
 // version 1 after a little more training, of all weights and of the last layer's. They are made, and what the
 // codecs keep is made with them, outside of any bubble: a channel may not be
 // used in two.
 var (
-	testModels            []*artifact.Model
+	testModels, bigModels []*artifact.Model
 	tunedModel, headModel *artifact.Model
 )
 
 func TestMain(m *testing.M) {
-	model := func(seed uint64, change ...func(*kernel.Weights)) *artifact.Model {
-		m, err := testModel(seed, 128, change...)
+	model := func(seed uint64, units int, change ...func(*kernel.Weights)) *artifact.Model {
+		m, err := testModel(seed, units, change...)
 		if err != nil {
 			panic(err)
 		}
@@ -314,10 +325,13 @@ func TestMain(m *testing.M) {
 		return m
 	}
 	for n := range uint64(6) {
-		testModels = append(testModels, model(n+1))
+		testModels = append(testModels, model(n+1, 128))
 	}
-	tunedModel = model(1, func(w *kernel.Weights) { move(w, 9, 0.002, 0) })
-	headModel = model(1, func(w *kernel.Weights) { move(w, 9, 0.002, 1) })
+	for n := range uint64(3) {
+		bigModels = append(bigModels, model(100+n, 192)) // 150 KB
+	}
+	tunedModel = model(1, 128, func(w *kernel.Weights) { move(w, 9, 0.002, 0) })
+	headModel = model(1, 128, func(w *kernel.Weights) { move(w, 9, 0.002, 1) })
 	os.Exit(m.Run())
 }
 

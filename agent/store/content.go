@@ -12,9 +12,15 @@ import (
 // the rest is damaged.
 type content struct {
 	state, usage []byte
-	slots        []Slot
+	slots        []savedSlot
 	events       [][]byte
 	seq          uint64
+}
+
+// A savedSlot is a slot, and the record of its file if it has one.
+type savedSlot struct {
+	Slot
+	file []byte
 }
 
 // maxKeys is more than any agent writes; a damaged tree may repeat itself.
@@ -27,34 +33,34 @@ func verify(db *bbolt.DB) error { return (*content)(nil).read(db) }
 // read verifies every value of db and, unless c is nil, keeps what is whole.
 // The first damage is returned, wrapping ErrDamaged, after everything readable
 // has been read.
-func (c *content) read(db *bbolt.DB) error {
-	return db.View(func(tx *bbolt.Tx) error {
-		version, err := get(tx, metaBucket, formatKey)
-		switch {
-		case errors.Is(err, ErrMissing):
-			err = fmt.Errorf("%w: it has no format", ErrDamaged)
-		case err == nil && string(version) != format:
-			return fmt.Errorf("%w: it is %q, this agent reads %s", ErrFormat, version, format)
+func (c *content) read(db *bbolt.DB) error { return db.View(c.readTx) }
+
+func (c *content) readTx(tx *bbolt.Tx) error {
+	version, err := get(tx, metaBucket, formatKey)
+	switch {
+	case errors.Is(err, ErrMissing):
+		err = fmt.Errorf("%w: it has no format", ErrDamaged)
+	case err == nil && string(version) != format && string(version) != firstFormat:
+		return fmt.Errorf("%w: it is %q, this agent reads %s and %s", ErrFormat, version, firstFormat, format)
+	}
+	errs := []error{err}
+	for i, key := range [][]byte{stateKey, usageKey} {
+		b, err := get(tx, metaBucket, key)
+		if errors.Is(err, ErrMissing) {
+			continue
 		}
-		errs := []error{err}
-		for i, key := range [][]byte{stateKey, usageKey} {
-			b, err := get(tx, metaBucket, key)
-			if errors.Is(err, ErrMissing) {
-				continue
-			}
-			if c != nil {
-				*[]*[]byte{&c.state, &c.usage}[i] = b
-			}
-			errs = append(errs, err)
+		if c != nil {
+			*[]*[]byte{&c.state, &c.usage}[i] = b
 		}
-		errs = append(errs, c.readBuckets(tx))
-		for _, err := range errs {
-			if err != nil {
-				return err
-			}
+		errs = append(errs, err)
+	}
+	errs = append(errs, c.readBuckets(tx))
+	for _, err := range errs {
+		if err != nil {
+			return err
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 func (c *content) readBuckets(tx *bbolt.Tx) (first error) {
@@ -64,7 +70,7 @@ func (c *content) readBuckets(tx *bbolt.Tx) (first error) {
 			return fmt.Errorf("%w: too many keys", ErrDamaged)
 		}
 		k, isSlot := parseSlotBucket(name)
-		slot := Slot{Key: k}
+		slot := savedSlot{Slot: Slot{Key: k}}
 		whole := 0
 		err := b.ForEach(func(key, sealed []byte) error {
 			if keys++; keys > maxKeys {
@@ -79,14 +85,13 @@ func (c *content) readBuckets(tx *bbolt.Tx) (first error) {
 			}
 			switch {
 			case isSlot:
-				for i, p := range [3]*[]byte{&slot.Release, &slot.Descriptor, &slot.Payload} {
-					if string(key) != string(slotKeys[i]) {
-						continue
-					}
-					whole++
-					if c != nil {
-						*p = bytes.Clone(value)
-					}
+				p := slot.field(string(key))
+				if p == nil {
+					return nil
+				}
+				whole++
+				if c != nil {
+					*p = bytes.Clone(value)
 				}
 			case c != nil && string(name) == string(eventsBucket):
 				c.events = append(c.events, bytes.Clone(value))
@@ -112,6 +117,21 @@ func (c *content) readBuckets(tx *bbolt.Tx) (first error) {
 	return first
 }
 
+// field returns where the value of a key of a slot's bucket belongs.
+func (s *savedSlot) field(key string) *[]byte {
+	switch key {
+	case "release":
+		return &s.Release
+	case "descriptor":
+		return &s.Descriptor
+	case "payload":
+		return &s.Payload
+	case "file":
+		return &s.file
+	}
+	return nil
+}
+
 // write puts c into a new database.
 func (c *content) write(tx *bbolt.Tx) error {
 	if c == nil {
@@ -126,7 +146,7 @@ func (c *content) write(tx *bbolt.Tx) error {
 		}
 	}
 	for _, s := range c.slots {
-		if err := s.write(tx); err != nil {
+		if err := s.write(tx, s.file); err != nil {
 			return err
 		}
 	}

@@ -1,8 +1,6 @@
 package store
 
 import (
-	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,50 +8,39 @@ import (
 	"strings"
 )
 
-// writeFile replaces name in the data folder: temporary file, sync, rename,
-// sync of the folder.
-func (s *Store) writeFile(name string, write func(io.Writer) error) (err error) {
-	f, err := os.OpenFile(s.path(name+".new"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return mapped(err)
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	err = write(f)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		return mapped(err)
-	}
-	if err := os.Rename(f.Name(), s.path(name)); err != nil {
-		return mapped(err)
-	}
-	return syncDir(s.dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 const (
 	goldenPrefix = "golden-"
 	goldenSuffix = ".bin"
 )
 
-// WriteGolden replaces golden-MODEL.bin with what write writes.
-func (s *Store) WriteGolden(model string, write func(io.Writer) error) error {
-	if err := s.writeFile(goldenPrefix+model+goldenSuffix, write); err != nil {
-		return fmt.Errorf("export %s: %w", model, err)
+// WriteGolden replaces golden-MODEL.bin with slot, as an artifact file. A slot
+// that has a file gets a second name for it instead, and a copy only where the
+// file system has no such names.
+func (s *Store) WriteGolden(slot Slot) error {
+	if err := s.writeGolden(slot); err != nil {
+		return fmt.Errorf("export %s: %w", slot.Model, err)
 	}
 	return nil
+}
+
+func (s *Store) writeGolden(slot Slot) error {
+	head, err := slot.head()
+	if err != nil {
+		return err
+	}
+	path := s.path(goldenPrefix + slot.Model + goldenSuffix)
+	if file := s.path(slotFile(slot.Key)); len(slot.Payload) > MaxInBucket && holds(file, head, slot.Payload) {
+		if s.disk.link(file, path+newSuffix) == nil {
+			return mapped(s.disk.rename(path+newSuffix, path))
+		}
+	}
+	return s.disk.replace(path, func(w io.Writer) error {
+		_, err := w.Write(head)
+		if err == nil {
+			_, err = w.Write(slot.Payload)
+		}
+		return err
+	})
 }
 
 // Golden opens golden-MODEL.bin; the caller closes it.
@@ -81,15 +68,7 @@ type Counters struct {
 
 // SaveCounters stores c outside the database.
 func (s *Store) SaveCounters(c Counters) error {
-	if s.readOnly {
-		return ErrReadOnly
-	}
-	text := fmt.Sprintf("%d %d %d", c.Boot, c.Epoch, c.Rev)
-	err := s.writeFile(countersName, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "%s %s\n", text, countersSum(text))
-		return err
-	})
-	if err != nil {
+	if err := s.writeNote(countersName, fmt.Sprintf("%d %d %d", c.Boot, c.Epoch, c.Rev)); err != nil {
 		return fmt.Errorf("copy the counters: %w", err)
 	}
 	return nil
@@ -97,28 +76,21 @@ func (s *Store) SaveCounters(c Counters) error {
 
 // Counters returns what SaveCounters stored last, zeros when that is lost.
 func (s *Store) Counters() Counters {
-	b, err := os.ReadFile(s.path(countersName))
-	if err != nil {
-		return Counters{}
-	}
-	line := strings.TrimSpace(string(b))
-	end := strings.LastIndexByte(line, ' ')
-	if end < 0 || line[end+1:] != countersSum(line[:end]) {
-		return Counters{}
-	}
 	var c Counters
-	if _, err := fmt.Sscanf(line[:end], "%d %d %d", &c.Boot, &c.Epoch, &c.Rev); err != nil {
+	if _, err := fmt.Sscanf(s.readNote(countersName), "%d %d %d", &c.Boot, &c.Epoch, &c.Rev); err != nil {
 		return Counters{}
 	}
 	return c
 }
 
-func countersSum(text string) string {
-	return hex.EncodeToString(sum([]byte(countersName), nil, []byte(text)))
+// Size returns what counts towards the quota: the sizes of the database and of
+// the files of slots, bytes.
+func (s *Store) Size() int64 {
+	_, files := s.slotFiles()
+	return s.databaseSize() + files
 }
 
-// Size returns the size of the database file, bytes.
-func (s *Store) Size() int64 {
+func (s *Store) databaseSize() int64 {
 	info, err := os.Stat(s.path(fileName))
 	if err != nil {
 		return 0

@@ -2,19 +2,20 @@ package store
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"go.etcd.io/bbolt"
 
 	"github.com/sandpiper-edge/sandpiper/protocol"
+	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
 )
 
 func open(t *testing.T, dir string) *Store {
@@ -40,6 +41,24 @@ func slotOf(n byte, size int) Slot {
 		Descriptor: fmt.Appendf(nil, "descriptor %d", n),
 		Payload:    payload,
 	}
+}
+
+// modelSlot is slotOf with a descriptor that fits the payload, as what has a
+// file needs.
+func modelSlot(t *testing.T, n byte, size int) Slot {
+	t.Helper()
+	s := slotOf(n, size)
+	d := artifact.Descriptor{
+		Digest: s.Digest, Kind: protocol.KindFull, Size: uint32(size), Decoded: uint32(size), Codecs: []artifact.Codec{0},
+	}
+	for at := 0; at < size; at += protocol.ChunkSize {
+		d.Chunks = append(d.Chunks, sha256.Sum256(s.Payload[at:min(size, at+protocol.ChunkSize)]))
+	}
+	var err error
+	if s.Descriptor, err = d.AppendBinary(nil); err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 func TestCommitIsThereAfterReopen(t *testing.T) {
@@ -163,7 +182,7 @@ func TestQuotaRefusesTheWholeChange(t *testing.T) {
 	if err := s.Commit(Change{State: []byte("old"), Put: []Slot{slotOf(1, 70_000)}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Commit(Change{State: []byte("new"), Put: []Slot{slotOf(2, 400_000)}}); !errors.Is(err, ErrQuota) {
+	if err := s.Commit(Change{State: []byte("new"), Put: []Slot{modelSlot(t, 2, 400_000)}}); !errors.Is(err, ErrQuota) {
 		t.Errorf("Commit beyond the quota = %v, want ErrQuota", err)
 	}
 	if state, err := s.State(); err != nil || string(state) != "old" {
@@ -304,29 +323,26 @@ func TestRandomDamage(t *testing.T) {
 	}
 }
 
-func TestNewerFormatIsRefused(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, dir)
-	err := s.update(func(tx *bbolt.Tx) error { return put(tx, metaBucket, formatKey, []byte("2")) })
-	if err := errors.Join(err, s.Close()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Open(Config{Dir: dir}); !errors.Is(err, ErrFormat) {
-		t.Errorf("Open = %v, want ErrFormat", err)
-	}
-}
-
 func TestGoldenIsReplacedWhole(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, dir)
-	write := func(text string, err error) error {
-		return s.WriteGolden("m", func(w io.Writer) error { io.WriteString(w, text); return err })
-	}
-	if err := write("first", nil); err != nil {
+	var fail error
+	s, err := Open(Config{Dir: dir, Disk: func(step Step) error {
+		if step.Op == OpSync {
+			return fail
+		}
+		return nil
+	}})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := write("half", io.ErrClosedPipe); !errors.Is(err, io.ErrClosedPipe) {
-		t.Errorf("WriteGolden = %v, want the writer's error", err)
+	defer s.Close()
+	first, second := modelSlot(t, 1, 9_000), modelSlot(t, 2, 9_000)
+	if err := s.WriteGolden(first); err != nil {
+		t.Fatal(err)
+	}
+	fail = syscall.ENOSPC
+	if err := s.WriteGolden(second); !errors.Is(err, ErrFull) {
+		t.Errorf("WriteGolden on a full disk = %v, want ErrFull", err)
 	}
 	if models, err := s.Goldens(); err != nil || !cmp.Equal(models, []string{"m"}) {
 		t.Errorf("Goldens() = %v, %v", models, err)
@@ -336,8 +352,8 @@ func TestGoldenIsReplacedWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	if b, err := io.ReadAll(r); err != nil || string(b) != "first" {
-		t.Errorf("golden is %q, %v, want first", b, err)
+	if _, got, err := artifact.ReadFile(r); err != nil || !bytes.Equal(got.Payload, first.Payload) {
+		t.Errorf("the copy is not the first one: %v", err)
 	}
 }
 
@@ -371,7 +387,7 @@ func TestWriteAmplification(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := Change{State: make([]byte, 600), Put: []Slot{slotOf(9, 70_000)}, Drop: []Key{{"m", protocol.Digest{1}}}}
-	if err := errors.Join(c.write(tx), tx.Commit()); err != nil {
+	if err := errors.Join(c.write(tx, nil), tx.Commit()); err != nil {
 		t.Fatal(err)
 	}
 	stats := tx.Stats()

@@ -104,6 +104,9 @@ func status(ctx context.Context, o options, stdout io.Writer) error {
 		if m.Previous != "" {
 			fmt.Fprintf(w, "  previous\t%s\n", m.Previous)
 		}
+		if m.Waiting != "" {
+			fmt.Fprintf(w, "  fetching %s\twaits: %s\n", m.Candidate.Short(), m.Waiting)
+		}
 		if f := m.Failed; f != nil {
 			fmt.Fprintf(w, "  failed\t%s: %s (%s)\n", f.Code, f.Message, f.Digest.Short())
 		}
