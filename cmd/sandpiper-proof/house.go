@@ -37,6 +37,8 @@ var checks = map[string]check{
 	"agent.binary":                agentBinary,
 	"agent.pss":                   agentPSS,
 	"agent.install-size":          installSize,
+	"agent.update-size":           updateSize,
+	"agent.head-size":             headSize,
 	"broker.thousand":             thousandDevices,
 	"data.fd001":                  fd001,
 	"data.int8-difference":        int8Difference,
