@@ -80,8 +80,8 @@ func badData() []badRow {
 	train := func(csv string, flags ...string) func(*badWorld) answer {
 		return func(w *badWorld) answer {
 			file := w.write("bad.csv", []byte(csv))
-			a := w.cli("train", "fresh", "--data", file, "--task", "rul", "--group", "unit", "--time", "cycle",
-				"--window", "5", "--units", "4", "--epochs", "1", strings.Join(append([]string{"--features=heat,hum"}, flags...), ""))
+			a := w.cli(append([]string{"train", "fresh", "--data", file, "--task", "rul", "--group", "unit", "--time", "cycle",
+				"--window", "5", "--units", "4", "--epochs", "1", "--features=heat,hum"}, flags...)...)
 			if listed := w.cli("model", "show", "fresh"); listed.code != "exit 3" {
 				w.t.Errorf("a version was added: %v", listed)
 			}
@@ -106,7 +106,7 @@ func badData() []badRow {
 		{"csv/row is long", train(edit(7, ",7", ",7,8")), "exit 1", []string{"row 6 (line 7): malformed CSV: 6 fields, the header has 5", "complete or remove the row"}},
 		{"csv/quote does not close", train(edit(3, ",7", `,"7`)), "exit 1", []string{"row 2 (line 3)", "a quote is not closed on its line; close it"}},
 		{"csv/infinite", train(edit(4, "20.", "1e99999")), "exit 1", []string{`row 3 (line 4), column "heat"`, "not a finite float32", "leave the cell empty"}},
-		{"csv/missing column", train(engines(), ",humm"), "exit 1", []string{`no such column: "humm"`, `did you mean "hum"?`}},
+		{"csv/missing column", train(engines(), "--features=humm"), "exit 1", []string{`no such column: "humm"`, `did you mean "hum"?`}},
 		{"csv/column named twice", train(edit(1, "hum", "heat")), "exit 1", []string{`header (line 1), column "heat"`, "rename one"}},
 		{"csv/no header", train("1,1,20.5,1,7\n1,2,21,0,7\n"), "exit 1", []string{"header (line 1)", "the first line must name the columns"}},
 		{"csv/time goes back", train(edit(9, "1,8,", "1,2,")), "exit 1", []string{`row 8 (line 9), column "cycle": time is not ascending`, "sort the rows"}},
@@ -119,6 +119,14 @@ func badData() []badRow {
 		}, "exit 0", []string{`column "fixed" is constant`, "scales to 0"}},
 		{"csv/empty file", train(""), "exit 1", []string{"no data: the file is empty", "its first line must name the columns"}},
 		{"csv/header alone", train(head + "\n"), "exit 1", []string{"no data: a header and no rows; add rows below it"}},
+		{"csv/single row", train(head + "\n1,1,20.5,1,7\n"), "exit 1", []string{"impossible split: 1 of 1 groups for validation leaves none for training", "set validation to 0"}},
+		{"csv/single row of a forecast", func(w *badWorld) answer {
+			return w.cli("train", "fresh", "--data", w.write("bad.csv", []byte("time,temp\n1,20\n")), "--task", "forecast", "--time", "time", "--target", "temp")
+		}, "exit 1", []string{"too few rows: a window of 96 rows and 24 to predict needs 120", "give more rows or a smaller window"}},
+		{"csv/no such weight", train(engines(), "--weight", "humm"), "exit 1", []string{`weight: no such column: "humm"`, `did you mean "hum"?`}},
+		{"csv/negative weight", train(engines(), "--weight", "hum"), "exit 1", []string{`row 4 (line 5), column "hum": unusable weight: "-0.757"`, "write a number of 0 or more"}},
+		{"csv/weights of 0", train(strings.ReplaceAll(engines(), ",7\n", ",0\n"), "--weight", "fixed"), "exit 1",
+			[]string{`column "fixed": unusable weight: it is 0 in the last row of every training window`}},
 		{"csv/gzip of nothing we know", train("\x1f\x8b\x08\x00garbage"), "exit 1", []string{"malformed CSV"}},
 		{"csv/gzip cut short", train(zipped(engines())[:400]), "exit 1", []string{"malformed CSV: the compressed file is cut short or damaged"}},
 		{"csv/a spreadsheet", train("PK\x03\x04 and more"), "exit 1", []string{"a ZIP archive or a spreadsheet", "give CSV in UTF-8"}},
@@ -141,6 +149,26 @@ func badTraining() []badRow {
 		}
 	}
 	return []badRow{
+		{"train/all targets equal", func(w *badWorld) answer {
+			return w.cli("train", "flat", "--data", w.write("equal.csv", []byte(equal())), "--task", "forecast", "--time", "time", "--target", "temp",
+				"--window", "12", "--horizon", "1", "--units", "4", "--epochs", "1")
+		}, "exit 0", []string{`target "temp" is constant in the training rows: there is nothing to learn`}},
+		{"train/batch larger than the data", func(w *badWorld) answer {
+			return w.cli("train", "flat", "--data", w.path("wave.csv"), "--task", "forecast", "--time", "time", "--target", "temp",
+				"--window", "12", "--horizon", "1", "--units", "4", "--epochs", "1", "--batch", "1000000000000")
+		}, "exit 0", []string{"the model does not beat the baseline linear"}}, // of one update
+		// Each update takes 2·5 times every weight from it.
+		{"train/exploding loss", fresh("--optimizer", "sgd", "--lr", "1", "--l2", "5", "--global-clipnorm", "-1"), "exit 1",
+			[]string{"training: epoch 1 batch", "loss is NaN (layer 0 kernel value 0 is NaN", "try a smaller learning rate or clipnorm"}},
+		{"train/no task", fresh("--task", "rull"), "exit 2", []string{`no task "rull"; did you mean "rul"?`}},
+		{"train/no layer", fresh("--layer", "ltsm"), "exit 2", []string{`no layer "ltsm"; did you mean "lstm"?`}},
+		{"train/no optimizer", fresh("--optimizer", "adma"), "exit 2", []string{`no optimizer "adma"; did you mean "adam"?`}},
+		{"train/no loss", fresh("--loss", "hubber"), "exit 2", []string{`no loss "hubber"; did you mean "huber"?`}},
+		{"train/loss of classes", fresh("--loss", "binary_crossentropy"), "exit 2", []string{"of classes, and the task forecast predicts numbers; use mse, mae or huber"}},
+		{"train/no schedule", fresh("--schedule", "steps"), "exit 2", []string{`no schedule "steps"; did you mean "step"?`}},
+		{"train/setting of another optimizer", fresh("--momentum", "0.9"), "exit 2", []string{"momentum needs optimizer sgd or rmsprop, not adam"}},
+		{"train/setting out of range", fresh("--beta2", "1"), "exit 2", []string{"beta2 1: want 0 or more, below 1"}},
+		{"train/no such flag", fresh("--clip-norm", "1"), "exit 2", []string{"unknown flag: --clip-norm; did you mean --clipnorm?"}},
 		{"train/int8 is worse than allowed", fresh("--int8-bound", "0"), "exit 8",
 			[]string{"fresh:v1 is not added: int8 costs too much: mse_scaled", "allow more with --int8-bound, or add it as it is with --force"}},
 		// The run of the row above is one that can go on.
@@ -163,6 +191,16 @@ func badTraining() []badRow {
 		{"run/is not under way", func(w *badWorld) answer { return w.cli("run", "stop", w.failedRun()) },
 			"exit 1", []string{"run fresh-", "is failed: there is nothing to stop"}},
 	}
+}
+
+// equal is a data set whose target never changes.
+func equal() string {
+	var b strings.Builder
+	b.WriteString("time,temp,load\n")
+	for i := range 120 {
+		fmt.Fprintf(&b, "%d,20,%d\n", i, i%7)
+	}
+	return b.String()
 }
 
 // read reads a file of the world.
