@@ -30,7 +30,7 @@ func TestDocs(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, page := range []string{"README.md", "docs/operating.md"} {
+	for page, least := range map[string]int{"README.md": 8, "docs/operating.md": 8, "docs/recipes/keras.md": 8} { // commands
 		t.Run(filepath.Base(page), func(t *testing.T) {
 			t.Parallel()
 			text, err := os.ReadFile(filepath.Join(root, page))
@@ -39,14 +39,11 @@ func TestDocs(t *testing.T) {
 			}
 			r := newReader(t, root, bin)
 			lines := shellLines(string(text))
-			if len(lines) < 10 {
-				t.Fatalf("%d commands in %s", len(lines), page)
-			}
 			for _, line := range lines {
 				r.run(line)
 			}
-			if r.ran < 8 {
-				t.Errorf("ran %d commands of %s", r.ran, page)
+			if r.ran < least {
+				t.Errorf("ran %d commands of %s, want %d", r.ran, page, least)
 			}
 		})
 	}
