@@ -9,7 +9,7 @@ import (
 )
 
 func fd001(ctx context.Context, h *house) (string, error) {
-	t, err := h.trainTurbofan(ctx)
+	t, err := h.trainTurbofan(ctx, 1)
 	if err != nil {
 		return "", err
 	}
@@ -31,7 +31,7 @@ func fd001(ctx context.Context, h *house) (string, error) {
 // int8Difference compares the int8 outputs of a trained model with those of
 // the float32 network it was made from, window by window.
 func int8Difference(ctx context.Context, h *house) (string, error) {
-	t, err := h.trainTurbofan(ctx)
+	t, err := h.trainTurbofan(ctx, 1)
 	if err != nil {
 		return "", err
 	}

@@ -48,6 +48,16 @@ var checks = map[string]check{
 	"device.armv7":                answersOn("arm", "qemu-arm"),
 	"device.riscv64":              answersOn("riscv64", "qemu-riscv64"),
 	"device.tiers":                answersOnEveryTier,
+	"training.epoch-avx512":       epochOn("avx512", 1.0/4),
+	"training.epoch-avx2":         epochOn("avx2", 1/2.5),
+	"training.fma":                ofReferenceEpoch("%-of-FMA-loop", "%.0f %% of the FMA loop", 55),
+	"training.second-core":        ofReferenceEpoch("speedup", "%.2f times one core", 1.6),
+	"training.memory":             trainingMemory,
+	"training.loss":               lossAfterTen,
+	"training.gradients":          tests("./kernel/bptt", "TestGoldenGradients"),
+	"training.golden":             golden,
+	"training.same-bits":          tests("./kernel/bptt", sameBitsTests...),
+	"training.fd001":              turbofanSeeds,
 	"safety.bad-input":            badInput,
 	"safety.agent-killed":         agentKilled,
 	"safety.control-plane-killed": controlPlaneKilled,
@@ -60,8 +70,10 @@ type house struct {
 	dir  string    // temporary
 	log  io.Writer // progress, for people
 
-	built    map[string]string // GOARCH/package → binary
-	turbofan *trained          // see device.go
+	built     map[string]string  // GOARCH/package → binary
+	turbofan  map[int]*trained   // by seed, see device.go
+	raced     *race              // see race.go
+	benchmark map[string]float64 // see training.go
 }
 
 func newHouse(root string, log io.Writer) (*house, error) {
@@ -69,7 +81,7 @@ func newHouse(root string, log io.Writer) (*house, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &house{root: root, dir: dir, log: log, built: map[string]string{}}, nil
+	return &house{root: root, dir: dir, log: log, built: map[string]string{}, turbofan: map[int]*trained{}}, nil
 }
 
 func (h *house) close() { os.RemoveAll(h.dir) }
@@ -290,6 +302,14 @@ func tool(name, pkg string) (string, error) {
 func median(v []float64) float64 {
 	slices.Sort(v)
 	return v[len(v)/2]
+}
+
+// atLeast fails with the bar if v is below it.
+func atLeast(v, bar float64) error {
+	if v < bar {
+		return fmt.Errorf("below the bar of %g", bar)
+	}
+	return nil
 }
 
 // atMost fails with the bar if v is over it.
