@@ -100,7 +100,7 @@ func rescaled(q []byte, m, base *Model, i int) {
 		ratio[c] = math.Float32frombits(load32(was[4*c:])) / math.Float32frombits(load32(scales[4*c:]))
 	}
 	for j, b := range base.Tensors[i].Data {
-		v := math.RoundToEven(float64(float32(int8(b)) * ratio[j%len(ratio)]))
+		v := math.RoundToEven(float64(float32(float32(int8(b)) * ratio[j%len(ratio)])))
 		switch {
 		case v >= 127:
 			q[j] = 127
