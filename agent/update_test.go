@@ -3,12 +3,14 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/sandpiper-edge/sandpiper/agent/store"
+	"github.com/sandpiper-edge/sandpiper/kernel"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
 )
@@ -238,6 +240,37 @@ func TestAFileWithAnUpdate(t *testing.T) {
 		_, err = d.Install(t.Context(), strings.NewReader(file.String()))
 		if !Refused(err) || !errors.Is(err, artifact.ErrBase) || !strings.Contains(err.Error(), v1.digest().Short()) {
 			t.Errorf("Install = %v, want ErrBase with %s", err, v1.digest().Short())
+		}
+	})
+}
+
+// TestLargeUpdate: one that is fetched into a file is no file to keep.
+func TestLargeUpdate(t *testing.T) {
+	models := make([]*artifact.Model, 2)
+	for i := range models {
+		var err error
+		if models[i], err = testModel(1, 400, func(w *kernel.Weights) { move(w, 9, 0.02*float32(i), 0) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	within(t, func(t *testing.T, w *world) {
+		dir := t.TempDir()
+		v1, v2 := w.versionOf(1, models[0], keepable), w.versionOf(2, models[1], keepable)
+		d := w.installed(dir, v1)
+		ref := w.update(v2, v1, artifact.PackDelta)
+		if ref.Size <= store.MaxInBucket {
+			t.Fatalf("the delta has %d bytes, which are fetched into memory", ref.Size)
+		}
+		w.wantUpdates(v2, ref)
+		settle()
+		pass(trialTime)
+		d.expect("idle active pump:v2 serving pump:v2 previous pump:v1")
+		d.stop()
+		d = w.start(dir)
+		d.expect("idle active pump:v2 serving pump:v2 previous pump:v1")
+		d.answers(v2)
+		if parts, err := filepath.Glob(filepath.Join(dir, "*.part")); err != nil || len(parts) > 0 {
+			t.Errorf("the download is still there: %v, %v", parts, err)
 		}
 	})
 }
