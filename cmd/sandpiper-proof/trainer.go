@@ -52,9 +52,10 @@ func startTrainer(cmd *exec.Cmd) (*trainer, error) {
 	return t, nil
 }
 
-// read decodes the next line into v.
+// read decodes the next line into v. Without one it ends the process.
 func (t *trainer) read(v any) error {
 	if err := t.out.Decode(v); err != nil {
+		t.stop() // and with it the writing to stderr
 		return fmt.Errorf("%s: %w: %s", filepath.Base(t.cmd.Path), err, bytes.TrimSpace(t.stderr.Bytes()))
 	}
 	return nil

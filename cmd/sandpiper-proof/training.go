@@ -99,25 +99,20 @@ func lossAfterTen(ctx context.Context, h *house) (string, error) {
 	var peer string
 	for seed := 1; seed <= seeds; seed++ {
 		h.logf("training 10 epochs, seed %d of %d", seed, seeds)
-		t, err := h.ours(ctx, seed, "", 2)
-		if err != nil {
-			return "", err
-		}
-		e, err := t.epochs(10)
-		t.stop()
-		if err != nil {
-			return "", err
-		}
-		ours = append(ours, e.Loss)
+		var t *trainer
+		var err error
 		if t, peer, err = h.peer(ctx, seed, 1, 1); err != nil {
 			return "", err
 		}
-		e, err = t.epochs(10)
-		t.stop()
-		if err != nil {
+		if theirs, err = appendTenthLoss(theirs, t); err != nil {
 			return "", err
 		}
-		theirs = append(theirs, e.Loss)
+		if t, err = h.ours(ctx, seed, "", 2); err != nil {
+			return "", err
+		}
+		if ours, err = appendTenthLoss(ours, t); err != nil {
+			return "", err
+		}
 	}
 	difference, half := welch(ours, theirs, 0.95)
 	figure := fmt.Sprintf("%.5f, %s %.5f: difference %+.5f, interval of 95 %% ± %.5f", stat.Mean(ours, nil), peer, stat.Mean(theirs, nil), difference, half)
@@ -125,6 +120,13 @@ func lossAfterTen(ctx context.Context, h *house) (string, error) {
 		return figure, errors.New("0 is outside the interval")
 	}
 	return figure, nil
+}
+
+// appendTenthLoss trains ten epochs, ends the trainer and appends the last loss.
+func appendTenthLoss(losses []float64, t *trainer) ([]float64, error) {
+	defer t.stop()
+	e, err := t.epochs(10)
+	return append(losses, e.Loss), err
 }
 
 // welch returns the difference of the means of a and b, and half the width of
@@ -159,7 +161,7 @@ func tests(pkg string, names ...string) check {
 // sameBitsTests train on one core and on two, and runs cut at random steps.
 var sameBitsTests = []string{
 	"TestFitIsTheSameOnOneAndTwoCores", "TestEveryOptimizerIsTheSameOnOneAndTwoCores", "TestMixedStackIsTheSameOnOneAndTwoCores",
-	"TestResumedRunsEqualUninterrupted",
+	"TestDropoutIsTheSameOnOneAndTwoCores", "TestStatefulTrainingIsTheSameOnOneAndTwoCores", "TestResumedRunsEqualUninterrupted",
 }
 
 // golden runs the tests on golden vectors, and where Debian's torch is

@@ -2,7 +2,6 @@ package bptt
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -387,6 +386,8 @@ func ksBound(n, m float64) float64 { return math.Sqrt(-math.Log(0.001/2) / 2 * (
 func TestGoldenRuns(t *testing.T) {
 	type run struct {
 		goldenModel
+		Chain     int       // windows of each chain; 0: no chains
+		ValChain  int       `json:"val_chain"`
 		ValX      []float32 `json:"val_x"`
 		ValTarget []float32 `json:"val_target"`
 		History   []struct {
@@ -398,8 +399,12 @@ func TestGoldenRuns(t *testing.T) {
 	for _, c := range golden[[]run](t, "runs") {
 		eachTier(t, func(t *testing.T) {
 			w := c.weights(t)
+			train := c.source(w.Graph)
 			val := goldenModel{Features: c.Features, Steps: c.Steps, X: c.ValX, Target: c.ValTarget}.source(w.Graph)
-			epochs, err := Fit(context.Background(), w, c.source(w.Graph), val, c.Config, nil)
+			if c.Chain > 0 {
+				train, val = chains{train.(*windows), c.Chain}, chains{val.(*windows), c.ValChain}
+			}
+			epochs, err := Fit(t.Context(), w, train, val, c.Config, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

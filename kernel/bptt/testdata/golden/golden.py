@@ -42,25 +42,26 @@ def even(rng, shape, limit):
     return np.round(rng.uniform(-limit, limit, shape) * 256) / 256
 
 
-# Layers: x is [window][step][feature].
+# Layers: x is [window][step][feature]. A recurrent layer starts from a state, or
+# from 0, and gives its outputs and the state it ends in.
 
 
-def lstm(x, kernel, recurrent, bias):
+def lstm(x, kernel, recurrent, bias, state=None):
     units = recurrent.shape[0]
-    h = c = torch.zeros(x.shape[0], units)
+    h, c = state or (torch.zeros(x.shape[0], units),) * 2
     out = []
     for t in range(x.shape[1]):
         i, f, g, o = (x[:, t] @ kernel + h @ recurrent + bias).split(units, dim=1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         h = torch.sigmoid(o) * torch.tanh(c)
         out.append(h)
-    return torch.stack(out, 1)
+    return torch.stack(out, 1), (h, c)
 
 
-def gru(x, kernel, recurrent, bias):
+def gru(x, kernel, recurrent, bias, state=None):
     """reset_after=True: bias[0] goes with the input, bias[1] with the state."""
     units = recurrent.shape[0]
-    h = torch.zeros(x.shape[0], units)
+    (h,) = state or (torch.zeros(x.shape[0], units),)
     out = []
     for t in range(x.shape[1]):
         xz, xr, xh = (x[:, t] @ kernel + bias[0]).split(units, dim=1)
@@ -68,7 +69,10 @@ def gru(x, kernel, recurrent, bias):
         z, r = torch.sigmoid(xz + hz), torch.sigmoid(xr + hr)
         h = z * h + (1 - z) * torch.tanh(xh + r * hh)
         out.append(h)
-    return torch.stack(out, 1)
+    return torch.stack(out, 1), (h,)
+
+
+RECURRENT = {"lstm": lstm, "gru": gru}
 
 
 ACTIVATIONS = {
@@ -79,12 +83,15 @@ ACTIVATIONS = {
 }
 
 
-def forward(layers, weights, x):
-    for layer, (kernel, recurrent, bias) in zip(layers, weights):
+def forward(layers, weights, x, states=None):
+    """The output. states, one a layer, are where it starts, and then where it ends."""
+    for i, (layer, (kernel, recurrent, bias)) in enumerate(zip(layers, weights)):
         if layer["kind"] == "dense":
             x = ACTIVATIONS[layer["activation"]](x @ kernel + bias)
             continue
-        x = {"lstm": lstm, "gru": gru}[layer["kind"]](x, kernel, recurrent, bias)
+        x, end = RECURRENT[layer["kind"]](x, kernel, recurrent, bias, states and states[i])
+        if states:
+            states[i] = tuple(v.detach() for v in end)
         if not layer["sequences"]:
             x = x[:, -1:]
     return x
@@ -175,7 +182,7 @@ def network(name, features, steps, layers, loss="mse", windows=5, sample_weights
     weights = draw_weights(rng, features, layers)
     x = torch.tensor(even(rng, (windows, steps, features), 1))
     for layer, w in zip(layers[:1], weights):
-        assert (witness(layer, w, x) - {"lstm": lstm, "gru": gru}[layer["kind"]](x, *w)).abs().max() < 1e-12
+        assert (witness(layer, w, x) - RECURRENT[layer["kind"]](x, *w)[0]).abs().max() < 1e-12
     for w in weights:
         for tensor in w:
             tensor.requires_grad_()
@@ -543,35 +550,56 @@ def initializers():
     return {"kernels": kernels, "recurrents": recurrents}
 
 
-# Whole runs: batches in order, the last one smaller.
+# Whole runs: batches in order, the last one smaller. With chains, of as many
+# windows each, batch b has window b of every chain, and a window starts from the
+# state that the one before it ended in, through which no gradient flows.
 
 
-def fit(seed, layers, config, rule, epochs=10, batch=3, windows=8, features=2, steps=5, sample_weights=None):
+def batches(windows, batch, chain):
+    """The windows of each batch, and whether they start from 0."""
+    if chain:
+        return [(list(range(b, windows, chain)), b == 0) for b in range(chain)]
+    return [(list(range(lo, min(lo + batch, windows))), True) for lo in range(0, windows, batch)]
+
+
+def evaluate(layers, weights, x, y, plan):
+    total, states = 0.0, None
+    with torch.no_grad():
+        for some, fresh in plan:
+            states = [None] * len(layers) if fresh else states
+            total += float(mean_loss("mse", forward(layers, weights, x[some], states), y[some], None, 0)) * len(some)
+    return total / len(x)
+
+
+def fit(seed, layers, config, rule, epochs=10, batch=3, windows=8, val_windows=4, features=2, steps=5, sample_weights=None, chains=None):
+    chain, val_chain = chains or (0, 0)
     rng = np.random.default_rng(seed)
     weights = draw_weights(rng, features, layers)
-    x, vx = (torch.tensor(even(rng, (n, steps, features), 1)) for n in (windows, 4))
+    x, vx = (torch.tensor(even(rng, (n, steps, features), 1)) for n in (windows, val_windows))
     outputs = layers[-1]["units"]
-    y, vy = (torch.tensor(even(rng, (n, 1, outputs), 1)) for n in (windows, 4))
+    y, vy = (torch.tensor(even(rng, (n, 1, outputs), 1)) for n in (windows, val_windows))
     start = [[flat(v) for v in w] for w in weights]
     parameters = [v.requires_grad_() for w in weights for v in w]
     arrays = [v.detach().numpy() for v in parameters]
     optimizer = RULES[config["Optimizer"]](arrays, **rule)
     history = []
     for _ in range(epochs):
-        total = 0.0
-        for lo in range(0, windows, batch):
-            some = slice(lo, min(lo + batch, windows))
-            loss = mean_loss("mse", forward(layers, weights, x[some]), y[some], sample_weights and sample_weights[some], 0)
+        total, states = 0.0, None
+        for some, fresh in batches(windows, batch, chain):
+            states = [None] * len(layers) if fresh else states
+            weight = sample_weights and [sample_weights[i] for i in some]
+            loss = mean_loss("mse", forward(layers, weights, x[some], states), y[some], weight, 0)
             for v in parameters:
                 v.grad = None
             loss.backward()
-            total += float(loss) * (some.stop - some.start)
+            total += float(loss) * len(some)
             optimizer.update(arrays, [v.grad.numpy() if v.grad is not None else np.zeros(v.shape) for v in parameters], optimizer.lr)
-        with torch.no_grad():
-            val = float(mean_loss("mse", forward(layers, weights, vx), vy, None, 0))
+        val = evaluate(layers, weights, vx, vy, batches(val_windows, batch, val_chain))
         history.append({"loss": float(f"{total / windows:.10g}"), "val_loss": float(f"{val:.10g}")})
+    config = {**config, "Epochs": epochs, "BatchSize": batch, "Ordered": True, **({"Stateful": True} if chains else {})}
     return {
-        "features": features, "steps": steps, "layers": layers, "config": {**config, "Epochs": epochs, "BatchSize": batch, "Ordered": True},
+        "features": features, "steps": steps, "layers": layers, "config": config,
+        "chain": chain, "val_chain": val_chain,
         "sample_weights": sample_weights, "x": flat(x), "target": flat(y), "val_x": flat(vx), "val_target": flat(vy),
         "weights": start, "history": history, "trained": [[flat(v.detach()) for v in w] for w in weights],
     }
@@ -580,9 +608,11 @@ def fit(seed, layers, config, rule, epochs=10, batch=3, windows=8, features=2, s
 def runs():
     weights = [1.0, 0.5, 0.0, 3.0, 1.5, 1.0, 2.0, 0.25]
     adam = {"LearningRate": 0.02}
+    mixed = [recurrent("gru", 4, True), recurrent("lstm", 3), dense(2)]
     return [
         fit(21, [recurrent("lstm", 5), dense(1)], {"Optimizer": "adam", **adam}, adam),
-        fit(22, [recurrent("gru", 4, True), recurrent("lstm", 3), dense(2)], {"Optimizer": "adam", **adam}, adam, sample_weights=weights),
+        fit(22, mixed, {"Optimizer": "adam", **adam}, adam, sample_weights=weights),
+        fit(23, mixed, {"Optimizer": "adam", **adam}, adam, windows=9, val_windows=6, chains=(3, 2)),
     ]
 
 
