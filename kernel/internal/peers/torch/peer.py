@@ -5,7 +5,7 @@
 FILE is little-endian float32: the sequences, [4000][50][8], then the 4,000
 targets. THREADS are PyTorch's own, BLAS_THREADS those of OpenBLAS. After the line that says what it is,
 
-    {"version": "1.13.1+dfsg-4", "blas": "/usr/lib/…/libopenblas.so.0"}
+    {"version": "1.13.1+dfsg-4", "blas": "/usr/lib/…/openblas-pthread/libblas.so.3"}
 
 it trains one epoch for every line it reads, and prints
 
@@ -47,11 +47,9 @@ def version():
 
 
 def blas():
-    """The BLAS library that torch multiplies with."""
-    torch.ones(64, 64) @ torch.ones(64, 64)
+    """The file that torch's products, which link to libblas.so.3, are in."""
     with open("/proc/self/maps") as maps:
-        files = {os.path.realpath(line.split()[-1]) for line in maps if "blas" in line}
-    return min(files, key=lambda name: "openblas" not in name, default="")
+        return next((line.split()[-1] for line in maps if "/libblas.so" in line), "no BLAS")
 
 
 def model():
