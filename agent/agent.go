@@ -44,6 +44,7 @@ type Config struct {
 	Log           *slog.Logger
 
 	QuotaBytes int64         // size of the cache file; 0 takes 64 MiB
+	DailyBytes int64         // most that downloads may cost in 24 hours, at least MinDailyBytes; 0: no limit
 	QueueLen   int           // requests that may wait, one more answers busy; 0 takes 64
 	Trial      time.Duration // how long a new version is on trial; 0 takes 10 s
 
@@ -74,6 +75,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.QueueLen == 0 {
 		c.QueueLen = 64
+	}
+	if c.DailyBytes != 0 && c.DailyBytes < MinDailyBytes {
+		return fmt.Errorf("a budget of %d bytes a day; give at least %d, or 0 for none", c.DailyBytes, MinDailyBytes)
 	}
 	if c.Trial == 0 {
 		c.Trial = 10 * time.Second
@@ -134,6 +138,7 @@ type Agent struct {
 	scrubbed   chan error        // what a check of the cache found, for the loop
 	changed    chan struct{}     // capacity 1: there is something to announce
 	waiting    sync.Map          // why a download does not go on: string, by model
+	budget     *budget           // of downloads
 	mail       mailbox           // chunks, for the downloads
 	inFlight   chan struct{}     // capacity chunksInFlight: chunks being fetched
 	models     models            // what answers
@@ -182,6 +187,7 @@ func New(c Config) (*Agent, error) {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	a.cache = a.files
+	a.budget = newBudget(c.DailyBytes, a.files)
 	if err := a.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("agent: %w", err), a.files.Close())
 	}

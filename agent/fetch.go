@@ -147,8 +147,16 @@ func (a *Agent) fromTransfer(ctx context.Context, d *download, w wanted) (verifi
 		if _, late := w.Schedule.open(a.clock()); late != nil {
 			return verified{}, late
 		}
-		a.cfg.Log.Info("download waits", "model", k.Model, "hash", ref.Hash, "chunks", d.received, "retry_in", wait, "err", err)
 		a.waits(k.Model, err)
+		if used := (*errBudget)(nil); errors.As(err, &used) {
+			a.tellBudget(used)
+			if !sleep(ctx, min(used.wait, budgetStep)) {
+				return verified{}, ctx.Err()
+			}
+			wait = retryMin
+			continue
+		}
+		a.cfg.Log.Info("download waits", "model", k.Model, "hash", ref.Hash, "chunks", d.received, "retry_in", wait, "err", err)
 		if !sleep(ctx, wait/2+rand.N(wait/2+1)) {
 			return verified{}, ctx.Err()
 		}
@@ -162,6 +170,16 @@ func (a *Agent) waits(model string, why error) {
 	if errors.Is(why, store.ErrFull) || errors.Is(why, store.ErrReadOnly) {
 		a.tellDisk(model, clip(why.Error()))
 	}
+}
+
+// tellBudget says that downloads wait for the next day, once a day.
+func (a *Agent) tellBudget(why *errBudget) {
+	if !a.budget.tell() {
+		return
+	}
+	a.cfg.Log.Warn("downloads wait; predictions go on", "err", why)
+	a.notices.add(a.notice("budget", "", protocol.Digest{}, clip(why.Error())))
+	a.announce()
 }
 
 // jitter is H(device, rev) mod seconds: the fleet spreads its downloads evenly,
@@ -297,7 +315,9 @@ func (d *download) describe(ctx context.Context) error {
 	if d.resume() {
 		return nil
 	}
-	b, err := d.agent.retained(ctx, protocol.DescriptorTopic(d.agent.cfg.Fleet, d.ref.Hash))
+	b, err := d.charged(announced(d.ref), func() ([]byte, error) {
+		return d.agent.retained(ctx, protocol.DescriptorTopic(d.agent.cfg.Fleet, d.ref.Hash))
+	})
 	if err != nil {
 		return err
 	}
@@ -404,7 +424,10 @@ func (d *download) chunk(ctx context.Context, n int) error {
 
 // fetch gets chunk n over the link and checks it.
 func (d *download) fetch(ctx context.Context, n int) ([]byte, error) {
-	b, err := d.agent.retained(ctx, protocol.ChunkTopic(d.agent.cfg.Fleet, d.ref.Hash, n))
+	size := min(int64(d.announcement.Descriptor.Size)-int64(n)*protocol.ChunkSize, protocol.ChunkSize)
+	b, err := d.charged(size, func() ([]byte, error) {
+		return d.agent.retained(ctx, protocol.ChunkTopic(d.agent.cfg.Fleet, d.ref.Hash, n))
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -418,6 +441,32 @@ func (d *download) fetch(ctx context.Context, n int) ([]byte, error) {
 		return nil, wrong
 	}
 	return b, nil
+}
+
+// charged takes size bytes from the day's budget for get, and gives back what
+// did not travel: of an answer that did not come, no more than what the link
+// received meanwhile has been paid for.
+func (d *download) charged(size int64, get func() ([]byte, error)) ([]byte, error) {
+	if err := d.agent.budget.take(size); err != nil {
+		return nil, err
+	}
+	before := d.agent.link.Received()
+	b, err := get()
+	if err != nil {
+		d.agent.budget.giveBack(size - min(size, int64(d.agent.link.Received()-before)))
+	}
+	return b, err
+}
+
+// announced estimates the size of the message that announces a transfer: its
+// release, and a digest for each chunk or the payload itself.
+func announced(ref protocol.TransferRef) int64 {
+	const release = 1500
+	size := int64(ref.Size)
+	if size <= protocol.MaxInline {
+		return release + size
+	}
+	return release + 32*((size+protocol.ChunkSize-1)/protocol.ChunkSize)
 }
 
 // retained subscribes to one exact topic, waits for the message that the broker

@@ -100,6 +100,7 @@ func (a *Agent) loop(ctx context.Context, g *errgroup.Group) error {
 		case <-tick.C:
 			a.flushUsage()
 			a.retryStorage(ctx, g)
+			a.budget.pass()
 		}
 	}
 }

@@ -64,7 +64,9 @@ func newWorld(t *testing.T) *world {
 }
 
 func (w *world) startBroker() {
-	server := mqtt.New(&mqtt.Options{InlineClient: true, Logger: slog.New(slog.DiscardHandler)})
+	limits := mqtt.NewDefaultServerCapabilities()
+	limits.MaximumMessageExpiryInterval = 0 // or what is retained is gone after a day
+	server := mqtt.New(&mqtt.Options{InlineClient: true, Capabilities: limits, Logger: slog.New(slog.DiscardHandler)})
 	server.AddHook(&recorder{w: w}, nil)
 	if err := server.Serve(); err != nil {
 		w.t.Fatal(err)

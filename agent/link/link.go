@@ -71,9 +71,10 @@ type Config struct {
 
 // A Link is one device's way to its broker.
 type Link struct {
-	cfg    Config
-	client atomic.Pointer[mqtt.Client] // nil while there is no connection
-	reason atomic.Pointer[string]      // why there is none, in words
+	cfg      Config
+	received atomic.Uint64
+	client   atomic.Pointer[mqtt.Client] // nil while there is no connection
+	reason   atomic.Pointer[string]      // why there is none, in words
 }
 
 // New returns a Link that Run will connect.
@@ -100,6 +101,10 @@ func New(cfg Config) (*Link, error) {
 }
 
 func (l *Link) setReason(s string) { l.reason.Store(&s) }
+
+// Received counts the bytes that came from the broker, of all connections, above
+// TLS.
+func (l *Link) Received() uint64 { return l.received.Load() }
 
 // Up reports whether there is a connection.
 func (l *Link) Up() bool { return l.client.Load() != nil }
@@ -144,7 +149,7 @@ func (l *Link) Run(ctx context.Context) error {
 func (l *Link) session(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	h := &handshake{ctx: ctx, dial: l.cfg.Dial}
+	h := &handshake{ctx: ctx, dial: l.cfg.Dial, received: &l.received}
 	client := mqtt.NewClient(l.options(h, cancel))
 	if err := await(ctx, client.Connect()); err != nil {
 		client.Disconnect(0)
@@ -197,9 +202,10 @@ func (l *Link) options(h *handshake, lost context.CancelCauseFunc) *mqtt.ClientO
 // A handshake is cut short when its ctx ends. A connection that stands is not:
 // there is a goodbye to send.
 type handshake struct {
-	ctx  context.Context // that of session, for a callback that has none
-	dial func(context.Context) (net.Conn, error)
-	stop func() bool
+	ctx      context.Context // that of session, for a callback that has none
+	dial     func(context.Context) (net.Conn, error)
+	received *atomic.Uint64
+	stop     func() bool
 }
 
 func (h *handshake) open() (net.Conn, error) {
@@ -208,7 +214,19 @@ func (h *handshake) open() (net.Conn, error) {
 		return nil, err
 	}
 	h.stop = context.AfterFunc(h.ctx, func() { conn.Close() })
-	return protocol.LimitConn(conn, protocol.MaxPacket), nil
+	return protocol.LimitConn(&countedConn{conn, h.received}, protocol.MaxPacket), nil
+}
+
+// A countedConn counts what is read from it.
+type countedConn struct {
+	net.Conn
+	received *atomic.Uint64
+}
+
+func (c *countedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.received.Add(uint64(n))
+	return n, err
 }
 
 func (h *handshake) done() { h.stop() }

@@ -37,7 +37,7 @@ func configure(c config.Agent, stderr io.Writer) agent.Config {
 	return agent.Config{
 		Fleet: c.Fleet, Device: c.Device, Broker: c.Broker, Username: c.Username, Token: c.Token, Root: c.Root,
 		DataDir: c.DataDir, Version: version, Socket: agent.DefaultSocket(c.DataDir),
-		QuotaBytes: c.Limits.QuotaBytes, QueueLen: c.Limits.QueueLen, Trial: time.Duration(c.Limits.Trial),
+		QuotaBytes: c.Limits.QuotaBytes, DailyBytes: c.Limits.DailyBytes, QueueLen: c.Limits.QueueLen, Trial: time.Duration(c.Limits.Trial),
 		Fallback: c.Fallback,
 		Log:      slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: c.LogLevel})),
 	}

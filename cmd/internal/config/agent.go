@@ -39,6 +39,7 @@ type Agent struct {
 // AgentLimits bounds what an agent uses. A zero takes the agent's default.
 type AgentLimits struct {
 	QuotaBytes int64    `toml:"quota_bytes"` // size of the model cache on disk, bytes
+	DailyBytes int64    `toml:"daily_bytes"` // most that downloads cost in 24 hours, bytes; 0: no limit
 	QueueLen   int      `toml:"queue_len"`   // prediction requests that may wait
 	Trial      Duration `toml:"trial"`       // how long a new version is on trial
 }
@@ -99,6 +100,8 @@ func (a *Agent) check(doc *document) error {
 	switch l := a.Limits; {
 	case l.QuotaBytes < 0 || l.QuotaBytes > 0 && l.QuotaBytes < 1<<20:
 		return doc.errorf("limits.quota_bytes", "%d is too small for a model cache; write at least 1048576 (1 MiB), or 0 for the default", l.QuotaBytes)
+	case l.DailyBytes < 0 || l.DailyBytes > 0 && l.DailyBytes < 128<<10:
+		return doc.errorf("limits.daily_bytes", "%d does not carry a download forward; write at least 131072 (128 KiB), or 0 for no limit", l.DailyBytes)
 	case l.QueueLen < 0 || l.QueueLen > 1<<16:
 		return doc.errorf("limits.queue_len", "%d is outside 1 to 65536; 0 takes the default", l.QueueLen)
 	case l.Trial < 0:
@@ -161,10 +164,13 @@ log_level = {{q (level .LogLevel)}}
 
 # The signed root document: the keys this device trusts for releases and rollouts.
 root = {{q (base64 .Root)}}
-{{if or .Limits.QuotaBytes .Limits.QueueLen .Limits.Trial}}
+{{if or .Limits.QuotaBytes .Limits.DailyBytes .Limits.QueueLen .Limits.Trial}}
 [limits]
 {{- with .Limits.QuotaBytes}}
 quota_bytes = {{.}}
+{{- end}}
+{{- with .Limits.DailyBytes}}
+daily_bytes = {{.}}
 {{- end}}
 {{- with .Limits.QueueLen}}
 queue_len = {{.}}
@@ -175,6 +181,7 @@ trial = {{q .String}}
 {{else}}
 # [limits]
 # quota_bytes = 67108864   # model cache on disk
+# daily_bytes = 0          # most that downloads cost in 24 hours of running, for metered links; 0: no limit
 # queue_len = 64           # prediction requests that may wait; one more answers busy
 # trial = "10s"            # how long a new version is on trial before it is kept
 {{end}}`

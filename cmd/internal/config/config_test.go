@@ -35,7 +35,7 @@ func TestAgentWritesWhatItReads(t *testing.T) {
 		Fleet: "default", Device: "pump1", Broker: "tls://broker.example:8883", Username: "d.pump1",
 		Token: `quote " and \ and é`, Root: Base64{0, 1, 254, 255}, DataDir: filepath.Join(t.TempDir(), "cache"),
 		LogLevel: slog.LevelDebug,
-		Limits:   AgentLimits{QuotaBytes: 8 << 20, QueueLen: 16, Trial: Duration(90 * time.Second)},
+		Limits:   AgentLimits{QuotaBytes: 8 << 20, DailyBytes: 1 << 20, QueueLen: 16, Trial: Duration(90 * time.Second)},
 	}
 	for i, limits := range []AgentLimits{want.Limits, {}} {
 		want.Limits, want.Fallback = limits, []string{"never", ""}[i]
