@@ -343,6 +343,7 @@ func (c *ControlPlane) Run(ctx context.Context) error {
 		return session.Run(ctx)
 	})
 	g.Go(func() error { return c.Rollout.Run(ctx) })
+	g.Go(func() error { return c.Rollout.Answer(ctx) })
 	g.Go(func() error {
 		<-ctx.Done()
 		c.Runs.StopAll(errClosing)
@@ -381,6 +382,7 @@ func (c *ControlPlane) newSession(ctx context.Context) (*broker.Session, error) 
 		{protocol.BirthTopic(name, "+"), c.received},
 		{protocol.EventTopic(name, "+"), c.received},
 		{protocol.UsageTopic(name, "+"), c.received},
+		{protocol.GetTopic(name, "+"), c.asked},
 		{protocol.ReplyTopic(name, fleet.ControlUser, "+", "+"), c.replied},
 	} {
 		if err := s.Subscribe(ctx, sub.filter, 1, sub.handler); err != nil {

@@ -38,6 +38,13 @@ func (c *ControlPlane) received(_ context.Context, m broker.Message) {
 	}
 }
 
+// asked only enqueues, too.
+func (c *ControlPlane) asked(_ context.Context, m broker.Message) {
+	if t, err := protocol.ParseTopic(m.Topic); err == nil {
+		c.Rollout.Ask(t.Device, m.Payload)
+	}
+}
+
 // An inbox holds reports until they are stored, in the order in which they
 // came, but of a device's state (have, up, birth, met) only the latest.
 type inbox struct {

@@ -50,6 +50,8 @@ const (
 	MaxWrappedKey = 128
 	// MaxCached is the largest number of cached digests a device reports.
 	MaxCached = 128
+	// MaxFindings is the largest number of findings a device reports.
+	MaxFindings = 8
 	// MaxCounts is the largest number of counters in one usage report.
 	MaxCounts = 512
 	// MaxInteger bounds integers, so that JSON readers keep them exact.

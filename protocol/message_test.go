@@ -56,6 +56,8 @@ var (
 				Failed: &Failure{Digest: dB, Epoch: 1, Rev: 41, Code: "crash", Message: "3 starts on trial"}}}}, true, func() message { return new(Have) }},
 		{"birth", &Birth{Format: 1, Boot: 7, Agent: "v1.0.0", Kernel: "generic", OS: "linux", Arch: "arm64",
 			FreeBytes: 1 << 30, Cached: []Digest{dA, dB}, T: t0}, true, func() message { return new(Birth) }},
+		{"birth with findings", &Birth{Format: 1, Boot: 7, Cached: []Digest{}, T: t0,
+			Findings: []Finding{{FindingRetained, "the broker keeps no retained messages"}}}, true, func() message { return new(Birth) }},
 		{"event", &Event{Boot: 7, Seq: 1, T: t0, Kind: "activated", Model: "turbofan", Digest: dA, Detail: "turbofan:v3"}, false, func() message { return new(Event) }},
 		{"ack", &Ack{Boot: 7, Seq: 1}, false, func() message { return new(Ack) }},
 		{"get", &Get{Hash: testHash, Bitmap: []byte{5}}, false, func() message { return new(Get) }},
@@ -227,7 +229,8 @@ func TestEncodersRefuseWhatDecodersWould(t *testing.T) {
 		{"quality infinite", &Quality{Format: 1, MaxA: float32(math.Inf(1))}, ErrInvalid},
 		{"quality order", &Quality{Format: 1, FirstS: 2, LastS: 1}, ErrInvalid},
 		{"event detail", &Event{Kind: "x", Detail: strings.Repeat("x", MaxText+1)}, ErrTooLarge},
-		{"get nothing", &Get{Hash: testHash}, ErrInvalid},
+		{"birth with a finding without a code", &Birth{Format: 1, Findings: []Finding{{"", "x"}}}, ErrID},
+		{"birth with too many findings", &Birth{Format: 1, Findings: make([]Finding, MaxFindings+1)}, ErrTooLarge},
 		{"get too much", &Get{Hash: testHash, Bitmap: make([]byte, MaxChunks/8+1)}, ErrTooLarge},
 		{"sample NaN", &Sample{V: map[string]float32{"a": float32(math.NaN())}}, ErrInvalid},
 	} {

@@ -15,30 +15,33 @@ type TopicKind uint8
 
 // The topics of sp1, in the order of docs/protocol.md.
 const (
-	TopicState         TopicKind = iota + 1 // sp1/F/state
-	TopicWant                               // sp1/F/d/D/want
-	TopicHave                               // sp1/F/d/D/have
-	TopicUp                                 // sp1/F/d/D/up
-	TopicBirth                              // sp1/F/d/D/birth
-	TopicDescriptor                         // sp1/F/b/HASH/m
-	TopicChunk                              // sp1/F/b/HASH/c/N
-	TopicGet                                // sp1/F/d/D/get
-	TopicBlock                              // sp1/F/d/D/blk/HASH/N
-	TopicPredict                            // sp1/F/d/D/p/MODEL/USER/CORR
-	TopicReply                              // sp1/F/r/USER/D/CORR
-	TopicSimplePredict                      // sp1/F/d/D/p/MODEL
-	TopicSimpleOutput                       // sp1/F/d/D/o/MODEL
-	TopicSample                             // sp1/F/d/D/s/STREAM
-	TopicTruth                              // sp1/F/d/D/y/MODEL
-	TopicEvent                              // sp1/F/d/D/ev
-	TopicAck                                // sp1/F/d/D/ack
-	TopicUsage                              // sp1/F/d/D/met
-	TopicQuality                            // sp1/F/d/D/q
+	TopicState           TopicKind = iota + 1 // sp1/F/state
+	TopicWant                                 // sp1/F/d/D/want
+	TopicHave                                 // sp1/F/d/D/have
+	TopicUp                                   // sp1/F/d/D/up
+	TopicBirth                                // sp1/F/d/D/birth
+	TopicDescriptor                           // sp1/F/b/HASH/m
+	TopicChunk                                // sp1/F/b/HASH/c/N
+	TopicGet                                  // sp1/F/d/D/get
+	TopicBlock                                // sp1/F/d/D/blk/HASH/N
+	TopicPredict                              // sp1/F/d/D/p/MODEL/USER/CORR
+	TopicReply                                // sp1/F/r/USER/D/CORR
+	TopicSimplePredict                        // sp1/F/d/D/p/MODEL
+	TopicSimpleOutput                         // sp1/F/d/D/o/MODEL
+	TopicSample                               // sp1/F/d/D/s/STREAM
+	TopicTruth                                // sp1/F/d/D/y/MODEL
+	TopicEvent                                // sp1/F/d/D/ev
+	TopicAck                                  // sp1/F/d/D/ack
+	TopicUsage                                // sp1/F/d/D/met
+	TopicQuality                              // sp1/F/d/D/q
+	TopicProbe                                // sp1/F/d/D/probe
+	TopicBlockDescriptor                      // sp1/F/d/D/blk/HASH/m
 )
 
 var topicNames = [...]string{
 	"", "state", "want", "have", "up", "birth", "descriptor", "chunk", "get", "block", "predict", "reply",
 	"simple predict", "simple output", "sample", "truth", "event", "ack", "usage", "quality",
+	"probe", "block descriptor",
 }
 
 // String returns the kind's name in lower case.
@@ -101,6 +104,16 @@ func BlockTopic(fleet, device, hash string, n int) string {
 	return deviceTopic(fleet, device, "blk/"+hash+"/"+strconv.Itoa(n))
 }
 
+// BlockDescriptorTopic returns sp1/F/d/D/blk/HASH/m: the answer to a get that
+// asks for no chunk.
+func BlockDescriptorTopic(fleet, device, hash string) string {
+	return deviceTopic(fleet, device, "blk/"+hash+"/m")
+}
+
+// ProbeTopic returns sp1/F/d/D/probe: what a device sends itself, to see how
+// its broker carries it.
+func ProbeTopic(fleet, device string) string { return deviceTopic(fleet, device, "probe") }
+
 // PredictTopic returns sp1/F/d/D/p/MODEL/USER/CORR: a prediction request.
 func PredictTopic(fleet, device, model, user, corr string) string {
 	return deviceTopic(fleet, device, "p/"+model+"/"+user+"/"+corr)
@@ -143,7 +156,7 @@ func QualityTopic(fleet, device string) string { return deviceTopic(fleet, devic
 // deviceLeaves are the topics that end directly behind the device.
 var deviceLeaves = map[string]TopicKind{
 	"want": TopicWant, "have": TopicHave, "up": TopicUp, "birth": TopicBirth, "get": TopicGet,
-	"ev": TopicEvent, "ack": TopicAck, "met": TopicUsage, "q": TopicQuality,
+	"ev": TopicEvent, "ack": TopicAck, "met": TopicUsage, "q": TopicQuality, "probe": TopicProbe,
 }
 
 // ParseTopic parses a topic name, not a filter, and checks every id in it.
@@ -210,6 +223,9 @@ func (t *Topic) parseDevice(leaf string, p []string) error {
 	case leaf == "p" && len(p) == 3:
 		t.Kind, t.Model, t.User, t.Corr = TopicPredict, p[0], p[1], p[2]
 		return checkIDs(t.Model, t.User, t.Corr)
+	case leaf == "blk" && len(p) == 2 && p[1] == "m":
+		t.Kind, t.Hash = TopicBlockDescriptor, p[0]
+		return CheckHash(t.Hash)
 	case leaf == "blk" && len(p) == 2:
 		t.Kind, t.Hash = TopicBlock, p[0]
 		return t.chunk(p[1])

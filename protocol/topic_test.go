@@ -31,11 +31,13 @@ var topics = []struct {
 	{AckTopic("f", "d1"), Topic{Kind: TopicAck, Fleet: "f", Device: "d1"}},
 	{UsageTopic("f", "d1"), Topic{Kind: TopicUsage, Fleet: "f", Device: "d1"}},
 	{QualityTopic("f", "d1"), Topic{Kind: TopicQuality, Fleet: "f", Device: "d1"}},
+	{ProbeTopic("f", "d1"), Topic{Kind: TopicProbe, Fleet: "f", Device: "d1"}},
+	{BlockDescriptorTopic("f", "d1", testHash), Topic{Kind: TopicBlockDescriptor, Fleet: "f", Device: "d1", Hash: testHash}},
 }
 
 func TestEveryTopicParsesBack(t *testing.T) {
-	if len(topics) != int(TopicQuality) {
-		t.Fatalf("%d topics in the table, %d kinds", len(topics), TopicQuality)
+	if len(topics) != int(TopicBlockDescriptor) {
+		t.Fatalf("%d topics in the table, %d kinds", len(topics), TopicBlockDescriptor)
 	}
 	for i, c := range topics {
 		got, err := ParseTopic(c.topic)
@@ -103,6 +105,10 @@ func build(t Topic) string {
 		return ChunkTopic(f, t.Hash, t.N)
 	case TopicGet:
 		return GetTopic(f, d)
+	case TopicProbe:
+		return ProbeTopic(t.Fleet, t.Device)
+	case TopicBlockDescriptor:
+		return BlockDescriptorTopic(t.Fleet, t.Device, t.Hash)
 	case TopicBlock:
 		return BlockTopic(f, d, t.Hash, t.N)
 	case TopicPredict:

@@ -183,6 +183,9 @@ func drawDevice(g *grid, d fleet.Device) {
 		g.row("platform", b.OS+"/"+b.Arch)
 		g.row("starts", b.Boot)
 		g.row("free bytes", b.FreeBytes)
+		for _, f := range b.Findings {
+			g.row("found", f.Text)
+		}
 	}
 	if d.Have == nil || len(d.Have.Models) == 0 {
 		return

@@ -22,8 +22,8 @@ const ReservedUser = "cp"
 // is the client's username and its client id, and it owns these topics:
 //
 //	identity  publishes                                   subscribes
-//	d.D       sp1/F/d/D/{have,up,birth,get,ev,met,q},     sp1/F/d/D/…, sp1/F/b/…, sp1/F/state
-//	          sp1/F/d/D/{s,o}/+, sp1/F/r/+/D/+
+//	d.D       sp1/F/d/D/{have,up,birth,get,ev,met,q,      sp1/F/d/D/…, sp1/F/b/…, sp1/F/state
+//	          probe}, sp1/F/d/D/{s,o}/+, sp1/F/r/+/D/+
 //	u.U       sp1/F/d/+/p/+/U/+, sp1/F/d/+/y/+            sp1/F/r/U/…
 //	  simple  and sp1/F/d/+/p/+                           and sp1/F/d/+/o/+
 //	c.F       sp1/F/state, sp1/F/b/…, sp1/F/d/+/{want,    sp1/F/…
@@ -89,7 +89,7 @@ func deviceWrites(k protocol.TopicKind) bool {
 	switch k {
 	case protocol.TopicHave, protocol.TopicUp, protocol.TopicBirth, protocol.TopicGet, protocol.TopicEvent,
 		protocol.TopicUsage, protocol.TopicQuality, protocol.TopicSample, protocol.TopicSimpleOutput,
-		protocol.TopicReply:
+		protocol.TopicReply, protocol.TopicProbe:
 		return true
 	}
 	return false
@@ -98,7 +98,7 @@ func deviceWrites(k protocol.TopicKind) bool {
 func controlPlaneWrites(k protocol.TopicKind) bool {
 	switch k {
 	case protocol.TopicState, protocol.TopicWant, protocol.TopicDescriptor, protocol.TopicChunk,
-		protocol.TopicBlock, protocol.TopicAck:
+		protocol.TopicBlock, protocol.TopicBlockDescriptor, protocol.TopicAck:
 		return true
 	}
 	return false

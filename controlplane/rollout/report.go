@@ -99,6 +99,9 @@ func (c *change) birth(ctx context.Context, tx store.Tx, rep Report) error {
 	if err := tx.SetBirth(ctx, rep.Device, rep.Payload); err != nil {
 		return err
 	}
+	if b.Found(protocol.FindingRetained) {
+		c.wants = append(c.wants, rep.Device) // its broker did not keep the want for it
+	}
 	joined, err := tx.Joined(ctx, rep.Device)
 	if err != nil || joined || c.r.key == nil {
 		return err

@@ -72,6 +72,7 @@ type Rollouts struct {
 	log      *slog.Logger
 
 	outbox outbox
+	asks   asks
 }
 
 // New returns the rollouts of a fleet. Nothing is published before Run.
@@ -88,11 +89,13 @@ func New(cfg Config) (*Rollouts, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Rollouts{
+	r := &Rollouts{
 		store: cfg.Store, registry: cfg.Registry, fleet: cfg.Fleet, key: cfg.Key,
 		pub: cfg.Publisher, grace: cfg.Grace, log: cfg.Log,
 		outbox: outbox{wake: make(chan struct{}, 1), flushing: make(chan struct{}, 1)},
-	}, nil
+	}
+	r.asks.init()
+	return r, nil
 }
 
 // A Rollout is one change of what devices should run.
