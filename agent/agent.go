@@ -138,6 +138,7 @@ type Agent struct {
 	scrubbed   chan error        // what a check of the cache found, for the loop
 	changed    chan struct{}     // capacity 1: there is something to announce
 	waiting    sync.Map          // why a download does not go on: string, by model
+	network    network           // what was found out about the broker
 	budget     *budget           // of downloads
 	mail       mailbox           // chunks, for the downloads
 	inFlight   chan struct{}     // capacity chunksInFlight: chunks being fetched

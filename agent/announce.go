@@ -22,26 +22,34 @@ func (a *Agent) connected(ctx context.Context) error {
 	f, d := a.cfg.Fleet, a.cfg.Device
 	err := a.link.Subscribe(ctx, 1,
 		protocol.WantTopic(f, d), protocol.AckTopic(f, d), protocol.PredictTopic(f, d, "+", "+", "+"))
-	if errors.Is(err, link.ErrRefused) {
-		a.cfg.Log.Error("the broker does not let this device listen", "err", err)
-	} else if err != nil {
+	switch {
+	case err == nil:
+		a.found(protocol.FindingRefused, "")
+	case errors.Is(err, link.ErrRefused):
+		a.refused(err)
+	default:
 		return err
 	}
-	birth, err := a.birth().AppendBinary(nil)
-	if err != nil {
+	online := link.Message{Topic: protocol.UpTopic(f, d), Payload: []byte(protocol.Online), QoS: 1, Retained: true}
+	if err := a.link.Publish(ctx, online); err != nil {
 		return err
 	}
-	for _, m := range []link.Message{
-		{Topic: protocol.UpTopic(f, d), Payload: []byte(protocol.Online), QoS: 1, Retained: true},
-		{Topic: protocol.BirthTopic(f, d), Payload: birth, QoS: 1, Retained: true},
-	} {
-		if err := a.link.Publish(ctx, m); err != nil {
-			return err
-		}
+	if err := a.publishBirth(ctx); err != nil {
+		return err
 	}
 	a.notices.again()
 	a.announce()
+	a.probe(ctx)
 	return nil
+}
+
+func (a *Agent) publishBirth(ctx context.Context) error {
+	b, err := a.birth().AppendBinary(nil)
+	if err != nil {
+		return err
+	}
+	topic := protocol.BirthTopic(a.cfg.Fleet, a.cfg.Device)
+	return a.link.Publish(ctx, link.Message{Topic: topic, Payload: b, QoS: 1, Retained: true})
 }
 
 // received routes a message; it runs on the goroutine that reads the
@@ -58,8 +66,12 @@ func (a *Agent) received(m link.Message) {
 	switch t.Kind {
 	case protocol.TopicPredict:
 		a.service.offer(request{topic: t, payload: m.Payload, qos: m.QoS, arrived: time.Now()})
-	case protocol.TopicDescriptor, protocol.TopicChunk:
+	case protocol.TopicDescriptor, protocol.TopicChunk, protocol.TopicBlock, protocol.TopicBlockDescriptor, protocol.TopicProbe:
 		a.mail.deliver(m)
+	case protocol.TopicUp:
+		if m.Retained { // else it was just published
+			a.mail.deliver(m)
+		}
 	case protocol.TopicWant, protocol.TopicAck:
 		select {
 		case a.control <- m:
@@ -329,7 +341,7 @@ func (a *Agent) publishUsage(ctx context.Context) error {
 func (a *Agent) birth() protocol.Birth {
 	b := protocol.Birth{
 		Format: protocol.Format, Boot: a.boot.Load(), Agent: a.cfg.Version, Kernel: kernel.Tier(),
-		FreeBytes: a.free(), T: a.now(),
+		FreeBytes: a.free(), T: a.now(), Findings: a.network.list(),
 	}
 	b.OS, b.Arch = platform()
 	keys, err := a.cache.Slots()

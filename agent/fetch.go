@@ -36,8 +36,9 @@ const (
 	badChunks = 3
 )
 
-// errSilent means that the broker has, or sends, no message on a topic.
-var errSilent = errors.New("nothing retained on the topic, or the link is too slow")
+// errSilent means that no message comes on a topic: the broker has, or sends,
+// none, the control plane does not answer, or the link is too slow.
+var errSilent = errors.New("nothing comes on the topic, or the link is too slow")
 
 // A fetch is one download under way.
 type fetch struct {
@@ -316,7 +317,7 @@ func (d *download) describe(ctx context.Context) error {
 		return nil
 	}
 	b, err := d.charged(announced(d.ref), func() ([]byte, error) {
-		return d.agent.retained(ctx, protocol.DescriptorTopic(d.agent.cfg.Fleet, d.ref.Hash))
+		return d.agent.transferred(ctx, d.ref.Hash, -1)
 	})
 	if err != nil {
 		return err
@@ -426,7 +427,7 @@ func (d *download) chunk(ctx context.Context, n int) error {
 func (d *download) fetch(ctx context.Context, n int) ([]byte, error) {
 	size := min(int64(d.announcement.Descriptor.Size)-int64(n)*protocol.ChunkSize, protocol.ChunkSize)
 	b, err := d.charged(size, func() ([]byte, error) {
-		return d.agent.retained(ctx, protocol.ChunkTopic(d.agent.cfg.Fleet, d.ref.Hash, n))
+		return d.agent.transferred(ctx, d.ref.Hash, n)
 	})
 	if err != nil {
 		return nil, err
@@ -467,25 +468,6 @@ func announced(ref protocol.TransferRef) int64 {
 		return release + size
 	}
 	return release + 32*((size+protocol.ChunkSize-1)/protocol.ChunkSize)
-}
-
-// retained subscribes to one exact topic, waits for the message that the broker
-// keeps there, and unsubscribes.
-func (a *Agent) retained(ctx context.Context, topic string) ([]byte, error) {
-	arrived := a.mail.expect(topic)
-	defer a.mail.forget(topic, arrived)
-	ctx, cancel := context.WithTimeoutCause(ctx, chunkTimeout, fmt.Errorf("%s: %w", topic, errSilent))
-	defer cancel()
-	if err := a.link.Subscribe(ctx, 1, topic); err != nil {
-		return nil, err
-	}
-	defer a.link.Forget(topic)
-	select {
-	case b := <-arrived:
-		return b, nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
 }
 
 // A mailbox hands messages on exact topics to who waits for them.

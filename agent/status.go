@@ -17,8 +17,9 @@ type Status struct {
 	Boot      uint64                 `json:"boot"`
 	Running   bool                   `json:"running"`
 	Connected bool                   `json:"connected"`
-	Link      string                 `json:"link,omitempty"`    // why not connected
-	Storage   string                 `json:"storage,omitempty"` // what is wrong with the disk
+	Link      string                 `json:"link,omitempty"`     // why not connected
+	Storage   string                 `json:"storage,omitempty"`  // what is wrong with the disk
+	Findings  []protocol.Finding     `json:"findings,omitempty"` // what the broker does not do
 	Epoch     uint64                 `json:"epoch"`
 	Rev       uint64                 `json:"rev"`
 	Models    map[string]ModelStatus `json:"models"`
@@ -48,7 +49,7 @@ func (a *Agent) Status() Status {
 		Device: a.cfg.Device, Fleet: a.cfg.Fleet, Agent: a.cfg.Version,
 		Kernel: kernel.Tier(), ABI: kernel.ABI, Protocol: ProtocolName,
 		Boot: a.boot.Load(), Running: a.running.Load(), Connected: a.link.Up(), Link: a.link.Reason(),
-		Storage: *a.problem.Load(), Epoch: s.Epoch, Rev: s.Rev, Models: make(map[string]ModelStatus),
+		Storage: *a.problem.Load(), Findings: a.network.list(), Epoch: s.Epoch, Rev: s.Rev, Models: make(map[string]ModelStatus),
 	}
 	have := a.have()
 	for name, r := range s.Models {

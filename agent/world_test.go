@@ -38,10 +38,13 @@ type world struct {
 	rev    uint64
 
 	down       atomic.Bool // the broker refuses connections
-	mu         sync.Mutex  // guards conns, log and refuse
+	mu         sync.Mutex  // guards what follows
 	conns      []net.Conn
 	log        []packets.Packet // what the device published, in order
 	refuse     string           // filters that contain this are refused
+	forget     bool             // nothing is retained
+	maxPacket  uint32           // larger ones end the connection; 0: mochi's own limit
+	nagle      bool             // small messages to the device are held back
 	chunkBytes int64            // of chunks, sent to the device
 }
 
@@ -66,6 +69,7 @@ func newWorld(t *testing.T) *world {
 func (w *world) startBroker() {
 	limits := mqtt.NewDefaultServerCapabilities()
 	limits.MaximumMessageExpiryInterval = 0 // or what is retained is gone after a day
+	limits.MaximumPacketSize = w.maxPacket
 	server := mqtt.New(&mqtt.Options{InlineClient: true, Capabilities: limits, Logger: slog.New(slog.DiscardHandler)})
 	server.AddHook(&recorder{w: w}, nil)
 	if err := server.Serve(); err != nil {
@@ -93,7 +97,7 @@ type recorder struct {
 func (h *recorder) ID() string { return "recorder" }
 func (h *recorder) Provides(b byte) bool {
 	return b == mqtt.OnPublished || b == mqtt.OnWillSent || b == mqtt.OnACLCheck || b == mqtt.OnConnectAuthenticate ||
-		b == mqtt.OnPacketSent
+		b == mqtt.OnPacketSent || b == mqtt.OnPublish
 }
 
 func (h *recorder) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
@@ -110,6 +114,13 @@ func (h *recorder) OnPublished(cl *mqtt.Client, pk packets.Packet) {
 	if !cl.Net.Inline {
 		h.w.log = append(h.w.log, pk)
 	}
+}
+
+func (h *recorder) OnPublish(_ *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	pk.FixedHeader.Retain = pk.FixedHeader.Retain && !h.w.forget
+	return pk, nil
 }
 
 func (h *recorder) OnPacketSent(_ *mqtt.Client, pk packets.Packet, _ []byte) {
@@ -134,6 +145,7 @@ func (w *world) dial(ctx context.Context) (net.Conn, error) {
 	one, two := net.Pipe()
 	device, broker := buffered(one), buffered(two)
 	w.mu.Lock()
+	broker.nagle = w.nagle
 	w.conns = append(w.conns, device)
 	server := w.server
 	w.mu.Unlock()
@@ -148,7 +160,12 @@ type bufferedConn struct {
 	out    chan []byte
 	closed chan struct{}
 	once   sync.Once
+	nagle  bool
 }
+
+// delayedAck is how long Linux puts off the acknowledgement that Nagle's
+// algorithm waits for.
+const delayedAck = 40 * time.Millisecond
 
 func buffered(c net.Conn) *bufferedConn {
 	b := &bufferedConn{Conn: c, out: make(chan []byte, 4096), closed: make(chan struct{})}
@@ -158,9 +175,14 @@ func buffered(c net.Conn) *bufferedConn {
 
 func (c *bufferedConn) pump() {
 	defer c.Conn.Close()
+	var last time.Time
 	for {
 		select {
 		case b := <-c.out:
+			if c.nagle && time.Since(last) < delayedAck {
+				time.Sleep(delayedAck)
+			}
+			last = time.Now()
 			if _, err := c.Conn.Write(b); err != nil {
 				return
 			}

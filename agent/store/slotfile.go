@@ -219,7 +219,7 @@ func (s *Store) Tidy(keep func(Key) bool) error {
 	paths, _ := s.slotFiles()
 	for _, p := range paths {
 		k, _ := parseSlotFile(filepath.Base(p))
-		if inUse[p] || keep(k) && !strings.HasSuffix(p, newSuffix) {
+		if inUse[p] || keep(k) {
 			continue
 		}
 		errs = append(errs, mapped(s.disk.remove(p)))

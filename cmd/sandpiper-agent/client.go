@@ -98,6 +98,9 @@ func status(ctx context.Context, o options, stdout io.Writer) error {
 	if s.Storage != "" {
 		fmt.Fprintf(w, "storage\t%s\n", s.Storage)
 	}
+	for _, f := range s.Findings {
+		fmt.Fprintf(w, "found\t%s\n", f.Text)
+	}
 	for _, name := range slices.Sorted(maps.Keys(s.Models)) {
 		m := s.Models[name]
 		fmt.Fprintf(w, "model %s\t%s, %s, %d predictions\n", name, or(m.Version, "no version"), m.Phase, m.Predictions)

@@ -116,6 +116,9 @@ func newBadWorld(t *testing.T) *badWorld {
 	w.check(err)
 	w.startDevice()
 	w.makeVersions()
+	if f := w.device.Status().Findings; len(f) > 0 {
+		t.Fatalf("the device found about the embedded broker: %v", f)
+	}
 	w.token = strings.TrimSpace(w.must("user", "add", badUser))
 	w.connect()
 	t.Cleanup(func() { w.user.Conn.Close() })
