@@ -21,6 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sandpiper-edge/sandpiper/agent/broker"
 	"github.com/sandpiper-edge/sandpiper/agent/link"
 	"github.com/sandpiper-edge/sandpiper/agent/store"
 	"github.com/sandpiper-edge/sandpiper/kernel"
@@ -48,6 +49,11 @@ type Config struct {
 	QueueLen   int           // requests that may wait, one more answers busy; 0 takes 64
 	Trial      time.Duration // how long a new version is on trial; 0 takes 10 s
 
+	// Simple answers requests on sp1/F/d/D/p/MODEL, which name nobody, on
+	// sp1/F/d/D/o/MODEL, for tools that know fixed topics only.
+	Simple bool
+	// Local is the agent's own MQTT listener.
+	Local Local
 	// Socket is the path of the Unix socket for local clients, usually
 	// SocketName in DataDir; none if empty. Paths are limited to 107 bytes.
 	Socket string
@@ -144,6 +150,8 @@ type Agent struct {
 	inFlight   chan struct{}     // capacity chunksInFlight: chunks being fetched
 	models     models            // what answers
 	service    *service          // prediction requests
+	local      *broker.Broker    // clients beside the device; nil if there shall be none
+	localHave  []byte            // the report they were told last; owned by publishChanges
 	batches    bool              // requests that wait for one model are computed together
 	usage      *usage            // counters
 	notices    *notices          // events that the disk could not take
@@ -181,6 +189,9 @@ func New(c Config) (*Agent, error) {
 		notices:    &notices{},
 	}
 	a.service = newService(a, c.QueueLen)
+	if a.local, err = a.newLocal(); err != nil {
+		return nil, fmt.Errorf("agent: local listener: %w", err)
+	}
 	if a.link, err = link.New(a.linkConfig()); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}

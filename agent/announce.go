@@ -20,8 +20,11 @@ const maxNotices = 32
 // connected subscribes and announces the device, on every new connection.
 func (a *Agent) connected(ctx context.Context) error {
 	f, d := a.cfg.Fleet, a.cfg.Device
-	err := a.link.Subscribe(ctx, 1,
-		protocol.WantTopic(f, d), protocol.AckTopic(f, d), protocol.PredictTopic(f, d, "+", "+", "+"))
+	filters := []string{protocol.WantTopic(f, d), protocol.AckTopic(f, d), protocol.PredictTopic(f, d, "+", "+", "+")}
+	if a.cfg.Simple {
+		filters = append(filters, protocol.SimplePredictTopic(f, d, "+"))
+	}
+	err := a.link.Subscribe(ctx, 1, filters...)
 	switch {
 	case err == nil:
 		a.found(protocol.FindingRefused, "")
@@ -64,7 +67,7 @@ func (a *Agent) received(m link.Message) {
 		return
 	}
 	switch t.Kind {
-	case protocol.TopicPredict:
+	case protocol.TopicPredict, protocol.TopicSimplePredict:
 		a.service.offer(request{topic: t, payload: m.Payload, qos: m.QoS, arrived: time.Now()})
 	case protocol.TopicDescriptor, protocol.TopicChunk, protocol.TopicBlock, protocol.TopicBlockDescriptor, protocol.TopicProbe:
 		a.mail.deliver(m)
@@ -263,7 +266,7 @@ func (a *Agent) publishChanges(ctx context.Context) error {
 			return context.Cause(ctx)
 		case <-a.changed:
 		}
-		for _, publish := range []func(context.Context) error{a.publishHave, a.publishEvents, a.publishUsage} {
+		for _, publish := range []func(context.Context) error{a.publishLocal, a.publishHave, a.publishEvents, a.publishUsage} {
 			if err := publish(ctx); err != nil && !errors.Is(err, link.ErrDown) && ctx.Err() == nil {
 				a.cfg.Log.Debug("publish", "err", err)
 			}

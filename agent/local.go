@@ -37,7 +37,7 @@ func (a *Agent) serveSocket(ctx, inner context.Context) error {
 		return nil
 	}
 	s := &http.Server{
-		Handler:           a.local(),
+		Handler:           a.socketHandler(),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       time.Minute,
 		IdleTimeout:       time.Minute,
@@ -129,7 +129,7 @@ func (c *limitedConn) Close() error {
 	return err
 }
 
-func (a *Agent) local() http.Handler {
+func (a *Agent) socketHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusOK, a.Status())

@@ -43,6 +43,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return a.publishChanges(inner) })
 	g.Go(func() error { return a.scrub(inner) })
 	a.service.start(inner, g)
+	if a.local != nil {
+		g.Go(func() error { return a.runLocal(inner) })
+	}
 	if a.cfg.Socket != "" {
 		g.Go(func() error { return a.serveSocket(ctx, inner) })
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/sandpiper-edge/sandpiper/agent/link"
 	"github.com/sandpiper-edge/sandpiper/kernel"
 	"github.com/sandpiper-edge/sandpiper/protocol"
+	"github.com/sandpiper-edge/sandpiper/protocol/packet"
 )
 
 const (
@@ -52,10 +53,28 @@ type request struct {
 	payload []byte
 	qos     byte
 	arrived time.Time
+	local   bool // from a client of the agent's own listener, where its reply goes too
 }
 
 // client is whom r is queued and counted for.
-func (r request) client() string { return r.topic.User }
+func (r request) client() string {
+	if r.simple() {
+		return protocol.Anonymous
+	}
+	return r.topic.User
+}
+
+// simple reports whether r names nobody.
+func (r request) simple() bool { return r.topic.Kind == protocol.TopicSimplePredict }
+
+// replyTopic derives from r's topic, never from its body.
+func (r request) replyTopic() string {
+	t := r.topic
+	if r.simple() {
+		return protocol.SimpleOutputTopic(t.Fleet, t.Device, t.Model)
+	}
+	return protocol.ReplyTopic(t.Fleet, t.User, t.Device, t.Corr)
+}
 
 // A service answers prediction requests: one queue, fair between clients, and
 // one worker. Those that the queue has no room for are answered busy; when not
@@ -167,10 +186,11 @@ func (s *service) settle(ctx context.Context) error {
 
 // reply publishes b where r's topic says, with the QoS of the request.
 func (s *service) reply(ctx context.Context, r request, b []byte) {
-	t := r.topic
-	sent, err := s.agent.link.Send(link.Message{
-		Topic: protocol.ReplyTopic(t.Fleet, t.User, t.Device, t.Corr), Payload: b, QoS: r.qos,
-	})
+	if r.local {
+		s.agent.local.Publish(packet.Message{Topic: r.replyTopic(), Payload: b, QoS: r.qos})
+		return
+	}
+	sent, err := s.agent.link.Send(link.Message{Topic: r.replyTopic(), Payload: b, QoS: r.qos})
 	switch {
 	case err != nil:
 		s.agent.cfg.Log.Debug("reply lost", "err", err)
@@ -192,7 +212,7 @@ func (s *service) answer(ctx context.Context, batch []request) {
 	for part := range slices.Chunk(batch, n) {
 		asks := make([]*ask, 0, n)
 		for _, r := range part {
-			if b, ok := s.repeats.get(s.repeats.key(r.topic, r.payload), time.Now()); ok {
+			if b, ok := s.repeats.get(s.repeats.key(r.topic, r.payload), time.Now()); ok && !r.simple() {
 				s.reply(ctx, r, b)
 				continue
 			}
@@ -201,7 +221,7 @@ func (s *service) answer(ctx context.Context, batch []request) {
 		s.agent.predict(part[0].topic.Model, asks)
 		for _, k := range asks {
 			b := encodeReply(k.payload, k.reply)
-			if k.reply.Error == nil {
+			if k.reply.Error == nil && !k.simple() {
 				s.repeats.put(s.repeats.key(k.topic, k.payload), b, time.Now())
 			}
 			s.reply(ctx, k.request, b)

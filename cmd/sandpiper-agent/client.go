@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -207,7 +210,7 @@ func installOffline(ctx context.Context, o options, f *os.File, stderr io.Writer
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return agent.Installed{}, err
 	}
-	a, err := agent.New(configure(c, stderr))
+	a, err := open(c, stderr)
 	if errors.Is(err, store.ErrLocked) {
 		return agent.Installed{}, fmt.Errorf("%w: an agent has %s open and does not answer on its socket; try again when it has started, or stop it first",
 			errUnreachable, c.DataDir)
@@ -220,6 +223,26 @@ func installOffline(ctx context.Context, o options, f *os.File, stderr io.Writer
 		err = fmt.Errorf("%w: %w", errRefused, err)
 	}
 	return done, errors.Join(err, a.Close())
+}
+
+// token makes a token for a user of the local listener. Only its hash is kept,
+// in the configuration.
+func token(o options, stdout io.Writer) error {
+	var random [16]byte
+	_, _ = rand.Read(random[:]) // never fails
+	t := tokenDocument{Token: hex.EncodeToString(random[:])}
+	sum := sha256.Sum256([]byte(t.Token))
+	t.Hash = hex.EncodeToString(sum[:])
+	if o.json() {
+		return printJSON(stdout, t)
+	}
+	_, err := fmt.Fprintf(stdout, "token  %s\n\nfor agent.toml, with the user's name:\n\n[local.users]\nNAME = %q\n", t.Token, t.Hash)
+	return err
+}
+
+type tokenDocument struct {
+	Token string `json:"token"`
+	Hash  string `json:"hash"` // SHA-256 of the text, hex
 }
 
 func printJSON(w io.Writer, v any) error {

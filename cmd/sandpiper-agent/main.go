@@ -6,6 +6,7 @@
 //	sandpiper-agent version [--config FILE | --data DIR] [-o json]
 //	sandpiper-agent install FILE [--config FILE | --data DIR] [-o json]
 //	sandpiper-agent bench   [-o json]
+//	sandpiper-agent token   [-o json]
 //
 // Status, version and install talk to a running agent through agent.sock in
 // its data folder.
@@ -32,6 +33,7 @@ const usage = `sandpiper-agent keeps the models of one device up to date and ans
   sandpiper-agent status                     what runs, and what it last failed at
   sandpiper-agent version                    of this program, its kernel and protocol
   sandpiper-agent install FILE               put a signed model file in place, on trial
+  sandpiper-agent token                      make a token for a user of the local listener
   sandpiper-agent bench                      time predictions on this machine, beside reading their weights
 
   --config FILE   configuration; agent.toml, else /etc/sandpiper/agent.toml
@@ -102,6 +104,8 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		return printVersion(ctx, o, stdout)
 	case "install":
 		return install(ctx, o, stdout, stderr)
+	case "token":
+		return token(o, stdout)
 	case "bench":
 		return benchmark(ctx, o, stdout, stderr)
 	}

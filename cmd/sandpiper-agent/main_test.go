@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -92,6 +94,20 @@ func TestExitCodes(t *testing.T) {
 		if strings.Contains(stderr, "secret") {
 			t.Errorf("%q prints the credential: %q", tc.args, stderr)
 		}
+	}
+}
+
+func TestTokenIsTheHashedOne(t *testing.T) {
+	var d tokenDocument
+	code, stdout, _ := command(t, "token", "-o", "json")
+	if err := json.Unmarshal([]byte(stdout), &d); code != 0 || err != nil {
+		t.Fatalf("token: exit %d, %s", code, stdout)
+	}
+	if sum := sha256.Sum256([]byte(d.Token)); len(d.Token) != 32 || d.Hash != hex.EncodeToString(sum[:]) {
+		t.Errorf("token %+v", d)
+	}
+	if _, again, _ := command(t, "token", "-o", "json"); again == stdout {
+		t.Error("the same token twice")
 	}
 }
 

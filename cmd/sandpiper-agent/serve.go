@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -33,14 +34,31 @@ func load(o options) (config.Agent, error) {
 }
 
 // configure turns the file into the agent's configuration.
-func configure(c config.Agent, stderr io.Writer) agent.Config {
+func configure(c config.Agent, stderr io.Writer) (agent.Config, error) {
+	local := agent.Local{Listen: c.Local.Listen, Users: c.Local.Users, Plaintext: c.Local.Plaintext}
+	if c.Local.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(c.Local.Cert, c.Local.Key)
+		if err != nil {
+			return agent.Config{}, fmt.Errorf("certificate of the local listener: %w", err)
+		}
+		local.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+	}
 	return agent.Config{
 		Fleet: c.Fleet, Device: c.Device, Broker: c.Broker, Username: c.Username, Token: c.Token, Root: c.Root,
 		DataDir: c.DataDir, Version: version, Socket: agent.DefaultSocket(c.DataDir),
 		QuotaBytes: c.Limits.QuotaBytes, DailyBytes: c.Limits.DailyBytes, QueueLen: c.Limits.QueueLen, Trial: time.Duration(c.Limits.Trial),
-		Fallback: c.Fallback,
-		Log:      slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: c.LogLevel})),
+		Fallback: c.Fallback, Simple: c.Simple, Local: local,
+		Log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: c.LogLevel})),
+	}, nil
+}
+
+// open opens the agent that the configuration describes.
+func open(c config.Agent, stderr io.Writer) (*agent.Agent, error) {
+	ac, err := configure(c, stderr)
+	if err != nil {
+		return nil, err
 	}
+	return agent.New(ac)
 }
 
 // serve runs the daemon until ctx ends.
@@ -52,7 +70,7 @@ func serve(ctx context.Context, o options, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	a, err := agent.New(configure(c, stderr))
+	a, err := open(c, stderr)
 	if err != nil {
 		return err
 	}

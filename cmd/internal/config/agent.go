@@ -1,12 +1,17 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 )
 
@@ -33,7 +38,21 @@ type Agent struct {
 	// be used: full (default), or never, for a metered link.
 	Fallback string `toml:"fallback"`
 
+	// Simple answers requests that name no user, on fixed topics.
+	Simple bool `toml:"simple"`
+
+	Local  AgentLocal  `toml:"local"`
 	Limits AgentLimits `toml:"limits"`
+}
+
+// AgentLocal is the agent's own MQTT listener, for clients beside the device.
+// Paths are made absolute as DataDir is.
+type AgentLocal struct {
+	Listen    string            `toml:"listen"`    // host:port; empty: none
+	Cert      string            `toml:"cert"`      // PEM file with the certificate of the listener
+	Key       string            `toml:"key"`       // PEM file with its private key
+	Plaintext bool              `toml:"plaintext"` // listen for other machines without a certificate
+	Users     map[string]string `toml:"users"`     // by name the SHA-256 of the token, in hex
 }
 
 // AgentLimits bounds what an agent uses. A zero takes the agent's default.
@@ -58,11 +77,16 @@ func LoadAgent(path string) (Agent, error) {
 	if err := a.check(doc); err != nil {
 		return Agent{}, err
 	}
-	if !filepath.IsAbs(a.DataDir) {
-		a.DataDir = filepath.Join(filepath.Dir(path), a.DataDir)
-	}
-	if a.DataDir, err = filepath.Abs(a.DataDir); err != nil {
-		return Agent{}, fmt.Errorf("data folder of %s: %w", path, err)
+	for _, p := range []*string{&a.DataDir, &a.Local.Cert, &a.Local.Key} {
+		if *p == "" {
+			continue
+		}
+		if !filepath.IsAbs(*p) {
+			*p = filepath.Join(filepath.Dir(path), *p)
+		}
+		if *p, err = filepath.Abs(*p); err != nil {
+			return Agent{}, fmt.Errorf("paths in %s: %w", path, err)
+		}
 	}
 	return a, nil
 }
@@ -97,6 +121,9 @@ func (a *Agent) check(doc *document) error {
 	if f := a.Fallback; f != "" && f != "full" && f != "never" {
 		return doc.errorf("fallback", "%q is neither full nor never; write \"full\", or \"never\" where whole versions come from a file only", f)
 	}
+	if err := a.Local.check(doc); err != nil {
+		return err
+	}
 	switch l := a.Limits; {
 	case l.QuotaBytes < 0 || l.QuotaBytes > 0 && l.QuotaBytes < 1<<20:
 		return doc.errorf("limits.quota_bytes", "%d is too small for a model cache; write at least 1048576 (1 MiB), or 0 for the default", l.QuotaBytes)
@@ -106,6 +133,40 @@ func (a *Agent) check(doc *document) error {
 		return doc.errorf("limits.queue_len", "%d is outside 1 to 65536; 0 takes the default", l.QueueLen)
 	case l.Trial < 0:
 		return doc.errorf("limits.trial", "%s is negative; write a duration such as \"10s\", or leave it out for the default", l.Trial)
+	}
+	return nil
+}
+
+// check refuses a listener that other machines could reach in the clear, or
+// without saying who they are.
+func (l AgentLocal) check(doc *document) error {
+	if l.Listen == "" {
+		if len(l.Users) > 0 || l.Cert != "" || l.Key != "" || l.Plaintext {
+			return doc.errorf("local.listen", "missing, so that nothing else under local has a use; write an address such as \"127.0.0.1:1883\"")
+		}
+		return nil
+	}
+	host, port, err := net.SplitHostPort(l.Listen)
+	if n, numErr := strconv.Atoi(port); err != nil || numErr != nil || n < 0 || n > 65535 {
+		return doc.errorf("local.listen", "%q is not an address; write host:port, such as \"127.0.0.1:1883\"", l.Listen)
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.Users)) {
+		key := "local.users." + name
+		if err := checkID(doc, key, name, 48); err != nil {
+			return err
+		}
+		if b, err := hex.DecodeString(l.Users[name]); err != nil || len(b) != sha256.Size {
+			return doc.errorf(key, "not the SHA-256 of a token, 64 hex digits; `sandpiper-agent token` prints a token and this line")
+		}
+	}
+	switch {
+	case (l.Cert == "") != (l.Key == ""):
+		return doc.errorf("local.cert", "cert and key go together; write both, or neither")
+	case Loopback(host):
+	case len(l.Users) == 0:
+		return doc.errorf("local.listen", "%q is reachable from other machines, and there are no users; name some under local.users, or write \"127.0.0.1:%s\"", l.Listen, port)
+	case l.Cert == "" && !l.Plaintext:
+		return doc.errorf("local.listen", "%q is reachable from other machines, and there is no certificate; set local.cert and local.key, write \"127.0.0.1:%s\", or set plaintext = true where everybody on the network may read along", l.Listen, port)
 	}
 	return nil
 }
@@ -162,9 +223,43 @@ log_level = {{q (level .LogLevel)}}
 # version, or "never", for a metered link; then a first version comes from a file.
 {{if .Fallback}}fallback = {{q .Fallback}}{{else}}# fallback = "full"{{end}}
 
+# Answer requests on sp1/{{.Fleet}}/d/{{.Device}}/p/MODEL, which name no user, on …/o/MODEL,
+# for tools that know fixed topics only. They are counted for "anonymous".
+{{if .Simple}}simple = true{{else}}# simple = true{{end}}
+
 # The signed root document: the keys this device trusts for releases and rollouts.
 root = {{q (base64 .Root)}}
-{{if or .Limits.QuotaBytes .Limits.DailyBytes .Limits.QueueLen .Limits.Trial}}
+{{with .Local}}{{if .Listen}}
+# MQTT for clients beside this device, on the topics of the broker, with or
+# without a way there.
+[local]
+listen = {{q .Listen}}
+{{- with .Cert}}
+cert = {{q .}}
+{{- end}}
+{{- with .Key}}
+key = {{q .}}
+{{- end}}
+{{- if .Plaintext}}
+plaintext = true
+{{- end}}
+{{- if .Users}}
+
+[local.users]
+{{- range $name, $hash := .Users}}
+{{$name}} = {{q $hash}}
+{{- end}}
+{{- end}}
+{{else}}
+# MQTT for clients beside this device, on the topics of the broker, with or
+# without a way there. Other machines need users and a certificate.
+# [local]
+# listen = "127.0.0.1:1883"
+# cert = "local.crt"        # PEM; with key, for TLS
+# key = "local.key"
+# [local.users]             # none: everybody on this machine
+# ann = "…"                 # from: sandpiper-agent token
+{{end}}{{end}}{{if or .Limits.QuotaBytes .Limits.DailyBytes .Limits.QueueLen .Limits.Trial}}
 [limits]
 {{- with .Limits.QuotaBytes}}
 quota_bytes = {{.}}

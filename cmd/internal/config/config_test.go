@@ -37,8 +37,14 @@ func TestAgentWritesWhatItReads(t *testing.T) {
 		LogLevel: slog.LevelDebug,
 		Limits:   AgentLimits{QuotaBytes: 8 << 20, DailyBytes: 1 << 20, QueueLen: 16, Trial: Duration(90 * time.Second)},
 	}
+	dir := t.TempDir()
+	local := AgentLocal{
+		Listen: "0.0.0.0:8883", Cert: filepath.Join(dir, "c.pem"), Key: filepath.Join(dir, "k.pem"), Plaintext: true,
+		Users: map[string]string{"ann": strings.Repeat("0a", 32), "bob-2": strings.Repeat("0b", 32)},
+	}
 	for i, limits := range []AgentLimits{want.Limits, {}} {
 		want.Limits, want.Fallback = limits, []string{"never", ""}[i]
+		want.Local, want.Simple = []AgentLocal{local, {}}[i], i == 0
 		path := filepath.Join(t.TempDir(), "agent.toml")
 		if err := want.Write(path); err != nil {
 			t.Fatal(err)
@@ -137,6 +143,13 @@ func TestErrorsNameTheirPlace(t *testing.T) {
 		{"duration", loadAgent, goodAgent + "[limits]\ntrial = \"10\"\n", ":8:9: \"10\" is not a duration"},
 		{"negative trial", loadAgent, goodAgent + "[limits]\ntrial = \"-1s\"\n", ":8:1: limits.trial: -1s is negative"},
 		{"fallback", loadAgent, "fallback = \"half\"\n" + goodAgent, ":1:1: fallback: \"half\" is neither full nor never"},
+		{"local address", loadAgent, goodAgent + "[local]\nlisten = \"1883\"\n", ":8:1: local.listen: \"1883\" is not an address"},
+		{"local, open", loadAgent, goodAgent + "[local]\nlisten = \":1883\"\n", ":8:1: local.listen: \":1883\" is reachable from other machines, and there are no users"},
+		{"local, plain", loadAgent, goodAgent + "[local]\nlisten = \":1883\"\nusers = {ann = \"" + strings.Repeat("0", 64) + "\"}\n", ":8:1: local.listen: \":1883\" is reachable from other machines, and there is no certificate"},
+		{"local token", loadAgent, goodAgent + "[local]\nlisten = \"127.0.0.1:1883\"\n[local.users]\nann = \"secret-token\"\n", ":10:1: local.users.ann: not the SHA-256 of a token"},
+		{"local user", loadAgent, goodAgent + "[local]\nlisten = \"127.0.0.1:1883\"\n[local.users]\nAnn = \"secret-token\"\n", ":10:1: local.users.Ann: \"Ann\" has 'A'"},
+		{"local key", loadAgent, goodAgent + "[local]\nlisten = \"127.0.0.1:1883\"\ncert = \"c\"\n", ":9:1: local.cert: cert and key go together"},
+		{"local without an address", loadAgent, goodAgent + "[local]\nplaintext = true\n", ": local.listen: missing"},
 		{"quota", loadAgent, goodAgent + "[limits]\nquota_bytes = 100\n", ":8:1: limits.quota_bytes: 100 is too small"},
 	}
 	for _, tt := range tests {
