@@ -326,6 +326,11 @@ func (c *conn) ask(ctx context.Context, topic string, m packet.Message) ([]byte,
 	case b := <-reply:
 		return b, nil
 	case <-c.gone:
+		select {
+		case b := <-reply: // it was the last thing to come
+			return b, nil
+		default:
+		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return nil, c.err
@@ -360,11 +365,6 @@ func (c *conn) read(r *bufio.Reader) error {
 		if err != nil {
 			return err
 		}
-		if m.QoS > 0 {
-			if err := c.write(packet.AppendPuback(nil, packet.V311, m.ID, false)); err != nil {
-				return err
-			}
-		}
 		c.mu.Lock()
 		waiting := c.waiting[m.Topic]
 		c.mu.Unlock()
@@ -372,6 +372,11 @@ func (c *conn) read(r *bufio.Reader) error {
 			select {
 			case waiting <- m.Payload:
 			default: // a second reply
+			}
+		}
+		if m.QoS > 0 {
+			if err := c.write(packet.AppendPuback(nil, packet.V311, m.ID, false)); err != nil {
+				return err
 			}
 		}
 	}

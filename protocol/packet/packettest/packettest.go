@@ -5,7 +5,9 @@ package packettest
 import (
 	"bufio"
 	"context"
+	"errors"
 	"net"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -104,8 +106,7 @@ func (p *Peer) Ended(d time.Duration) bool {
 	_ = p.Conn.SetReadDeadline(time.Now().Add(d))
 	for {
 		if _, err := packet.Read(p.r, packet.MaxBody); err != nil {
-			ne, ok := err.(net.Error)
-			return !ok || !ne.Timeout()
+			return !errors.Is(err, os.ErrDeadlineExceeded)
 		}
 	}
 }
