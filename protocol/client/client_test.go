@@ -54,14 +54,11 @@ func accept(t *testing.T, l *packettest.Listener) *packettest.Peer {
 	return p
 }
 
-// answer reads a request and answers it.
+// answer reads a request and answers it, at QoS 0: an acknowledgement would
+// cross the next request, which a connection without buffers does not bear.
 func answer(t *testing.T, p *packettest.Peer, m protocol.PredictReply) (topic string) {
 	t.Helper()
-	next := p.Next()
-	if next.Type == packet.Puback { // of the reply before
-		next = p.Next()
-	}
-	got, err := packet.ParsePublish(packet.V311, next)
+	got, err := packet.ParsePublish(packet.V311, p.Expect(packet.Publish))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +73,7 @@ func answer(t *testing.T, p *packettest.Peer, m protocol.PredictReply) (topic st
 		t.Fatal(err)
 	}
 	p.Send(packet.AppendPublish(nil, packet.V311, packet.Message{
-		Topic: protocol.ReplyTopic("f", "ann", "d1", req.Corr), Payload: b, QoS: 1, ID: 3,
+		Topic: protocol.ReplyTopic("f", "ann", "d1", req.Corr), Payload: b,
 	}))
 	return got.Topic
 }
@@ -197,7 +194,10 @@ func TestIdleConnectionIsKeptAlive(t *testing.T) {
 		go func() {
 			p := accept(t, l)
 			answer(t, p, good)
-			p.Expect(packet.Puback)
+			p.Send(packet.AppendPublish(nil, packet.V311, packet.Message{Topic: "sp1/f/r/ann/d1/late", QoS: 1, ID: 3}))
+			if id, err := packet.ParseAck(p.Expect(packet.Puback).Body); id != 3 || err != nil {
+				t.Errorf("PUBACK %d, %v", id, err)
+			}
 			for range 10 {
 				p.Expect(packet.Pingreq)
 				p.Send(packet.AppendEmpty(nil, packet.Pingresp))
