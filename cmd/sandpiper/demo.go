@@ -261,7 +261,7 @@ func (d *demo) train(ctx context.Context, data string, epochs int) error {
 		Model: demoModel, Task: train.Forecast, Group: "unit", Time: "cycle", Targets: []string{demoTarget},
 		Features: firmwaresim.Features, Window: demoWindow, Horizon: demoHorizon, Anchor: "last",
 		Units: []int{32}, Epochs: epochs, Seed: demoSeed,
-	}, d.app.upload(data), func(p api.Progress) {
+	}, []api.File{d.app.upload(data)}, func(p api.Progress) {
 		if p.Epoch > 0 && p.ValLoss != nil {
 			d.more("epoch %2d of %d: loss %.4f, validation %.4f", p.Epoch, p.Epochs, p.Loss, *p.ValLoss)
 		}

@@ -9,19 +9,25 @@ import (
 )
 
 func newEvalCommand(a *app) *cobra.Command {
-	var data, truth string
+	var data []string
+	var truth string
 	var o api.EvalOptions
 	cmd := &cobra.Command{
 		Use:   "eval REF --data FILE",
-		Short: "Evaluate a version on a CSV file",
-		Long: `Evaluate a version, NAME, NAME:vN or NAME:ALIAS, on a CSV file: the float32
-network, its int8 form and the baselines on the same rows.`,
+		Short: "Evaluate a version on data",
+		Long: `Evaluate a version, NAME, NAME:vN or NAME:ALIAS, on data: the float32 network,
+its int8 form and the baselines on the same rows. The data are read and cleaned as
+those of the training were, unless a flag says otherwise.`,
 		Args: exactArgs("REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.checkReadable(data, truth); err != nil {
+			files, err := a.dataFiles(data)
+			if err != nil {
 				return err
 			}
-			e := api.Evaluation{Ref: args[0], EvalOptions: o, Data: a.upload(data)}
+			if err := a.checkReadable(truth); err != nil {
+				return err
+			}
+			e := api.Evaluation{Ref: args[0], EvalOptions: o, Data: files}
 			if truth != "" {
 				file := a.upload(truth)
 				e.Truth = &file
@@ -36,7 +42,7 @@ network, its int8 form and the baselines on the same rows.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&data, "data", "", "CSV or CSV.gz file, or - for stdin")
+	addDataFlag(f, &data)
 	f.StringVar(&truth, "truth", "", "CSV file with the truth of each group, for rul")
 	f.BoolVar(&o.Predictions, "predictions", false, "add every prediction to the JSON report")
 	f.StringVar(&o.Time, "time", "", "column that orders the rows of a group (default: as in training)")
@@ -44,6 +50,8 @@ network, its int8 form and the baselines on the same rows.`,
 	f.Float64Var(&o.RULCap, "rul-cap", 0, "largest remaining life (default: as in training)")
 	f.IntVar(&o.Season, "season", 0, "rows of one season, for the baseline that repeats it (default: as in training)")
 	f.StringVar(&o.Split, "split", "", "of forecast: evaluate the test part of this split")
+	addReadFlags(f, &o.Data)
+	addCleanFlags(f, &o.Data)
 	_ = cmd.MarkFlagRequired("data")
 	a.addOutput(cmd)
 	return cmd

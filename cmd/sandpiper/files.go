@@ -1,11 +1,15 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/api"
 )
@@ -30,6 +34,99 @@ func (a *app) openFile(path string) (io.ReadCloser, error) {
 func (a *app) upload(path string) api.File {
 	return api.File{Name: filepath.Base(path), Open: func() (io.ReadCloser, error) { return a.openFile(path) }}
 }
+
+// dataEndings are those of the files that are taken from a folder.
+var dataEndings = []string{".csv", ".tsv", ".txt", ".lp", ".line"}
+
+// dataFiles turns the arguments that name data into parts of a request, the files
+// of a folder in the order of their names. A file is named by its path below the
+// folder, which goes before it where there are several arguments; one that is an
+// argument itself by its base, or by its path if two have the same.
+func (a *app) dataFiles(args []string) ([]api.File, error) {
+	var files []api.File
+	bases := map[string]int{}
+	for _, arg := range args {
+		bases[filepath.Base(arg)]++
+	}
+	for _, arg := range args {
+		info, err := os.Stat(arg)
+		if arg != "-" && err == nil && info.IsDir() {
+			inside, err := a.folderFiles(arg)
+			if err != nil {
+				return nil, err
+			}
+			for i := range inside {
+				if len(args) > 1 {
+					inside[i].Name = path.Join(filepath.ToSlash(filepath.Clean(arg)), inside[i].Name)
+				}
+			}
+			files = append(files, inside...)
+			continue
+		}
+		if err := a.checkReadable(arg); err != nil {
+			return nil, err
+		}
+		f := a.upload(arg)
+		if bases[f.Name] > 1 {
+			f.Name = filepath.ToSlash(filepath.Clean(arg))
+		}
+		files = append(files, f)
+	}
+	names := map[string]bool{}
+	for _, f := range files {
+		if names[f.Name] {
+			return nil, usagef("%s comes twice", f.Name)
+		}
+		names[f.Name] = true
+	}
+	return files, nil
+}
+
+// folderFiles returns the data files of a folder and the folders in it, as Spark
+// writes them or by hand: hidden files, and those that begin with _, hold no data.
+func (a *app) folderFiles(folder string) ([]api.File, error) {
+	var files []api.File
+	var others []string
+	err := filepath.WalkDir(folder, func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case name != folder && strings.ContainsRune("._", rune(d.Name()[0])):
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		case d.IsDir():
+			return nil
+		}
+		inside, err := filepath.Rel(folder, name)
+		if err != nil {
+			return err
+		}
+		if inside = filepath.ToSlash(inside); !slices.Contains(dataEndings, strings.ToLower(path.Ext(strings.TrimSuffix(inside, ".gz")))) {
+			others = append(others, inside)
+			return nil
+		}
+		f := a.upload(name)
+		f.Name = inside
+		files = append(files, f)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read folder: %w", err)
+	}
+	endings := strings.Join(dataEndings, ", ")
+	if len(files) == 0 {
+		return nil, fmt.Errorf("%w: no file of %s ends in %s or those with .gz", errNoData, folder, endings)
+	}
+	if len(others) > 0 {
+		a.notef("left out of %s, not ending in %s: %s", folder, endings, brief(strings.Join(others, ", ")))
+	}
+	return files, nil
+}
+
+// errNoData: a folder without a file of data.
+var errNoData = errors.New("no data")
 
 // checkReadable reports the first path that cannot be opened, before anything
 // is sent.

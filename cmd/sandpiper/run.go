@@ -218,7 +218,7 @@ done is on disk.`,
 }
 
 func newRunResumeCommand(a *app) *cobra.Command {
-	var data string
+	var data []string
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "resume ID --data FILE",
@@ -228,12 +228,12 @@ it was begun with, and add its model as the next version: bit for bit the one of
 a run that was never interrupted. FILE must be what it was begun with.`,
 		Args: exactArgs("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.follow(cmd.Context(), data, func(ctx context.Context, c *api.Client, f api.File, show func(api.Progress)) (json.RawMessage, error) {
+			return a.follow(cmd.Context(), data, func(ctx context.Context, c *api.Client, f []api.File, show func(api.Progress)) (json.RawMessage, error) {
 				return c.ResumeRun(ctx, args[0], force, f, show)
 			})
 		},
 	}
-	cmd.Flags().StringVar(&data, "data", "", "CSV or CSV.gz file, or - for stdin")
+	addDataFlag(cmd.Flags(), &data)
 	cmd.Flags().BoolVar(&force, "force", false, "add the version even if int8 is worse than its bound; its lineage then says who did")
 	_ = cmd.MarkFlagRequired("data")
 	a.addOutput(cmd)
@@ -242,13 +242,14 @@ a run that was never interrupted. FILE must be what it was begun with.`,
 
 // follow trains on a file, as do says, with progress on stderr, and prints the
 // report.
-func (a *app) follow(ctx context.Context, data string, do func(context.Context, *api.Client, api.File, func(api.Progress)) (json.RawMessage, error)) error {
-	if err := a.checkReadable(data); err != nil {
+func (a *app) follow(ctx context.Context, data []string, do func(context.Context, *api.Client, []api.File, func(api.Progress)) (json.RawMessage, error)) error {
+	files, err := a.dataFiles(data)
+	if err != nil {
 		return err
 	}
 	return a.with(ctx, func(ctx context.Context, c *api.Client) error {
 		p := a.newProgress()
-		report, err := do(ctx, c, a.upload(data), p.show)
+		report, err := do(ctx, c, files, p.show)
 		p.done()
 		var problem *api.Problem
 		if err != nil && p.run != "" && !errors.As(err, &problem) { // a problem says it itself

@@ -17,12 +17,12 @@ import (
 
 func newTrainCommand(a *app) *cobra.Command {
 	var o api.TrainOptions
-	var data string
+	var data []string
 	f := newTrainFlags(&o, &data)
 	cmd := &cobra.Command{
 		Use:   "train MODEL --data FILE --task TASK",
-		Short: "Train a model from a CSV file and add it as the next version",
-		Long: `Train a model from a CSV file and add it as the next version of MODEL.
+		Short: "Train a model from data and add it as the next version",
+		Long: `Train a model from data and add it as the next version of MODEL.
 
 Names and defaults are Keras's unless said otherwise. The report on stdout has the
 float32 network, its int8 form and the baselines on the same rows; progress goes to
@@ -35,7 +35,7 @@ stderr. Each epoch is kept: after an interruption ` + "`sandpiper run resume`" +
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Model = args[0]
 			f.setChanged(&o)
-			return a.follow(cmd.Context(), data, func(ctx context.Context, c *api.Client, f api.File, show func(api.Progress)) (json.RawMessage, error) {
+			return a.follow(cmd.Context(), data, func(ctx context.Context, c *api.Client, f []api.File, show func(api.Progress)) (json.RawMessage, error) {
 				return c.Train(ctx, o, f, show)
 			})
 		},

@@ -21,9 +21,10 @@ type trainFlags struct {
 }
 
 // newTrainFlags returns flags that write to o and data.
-func newTrainFlags(o *api.TrainOptions, data *string) *trainFlags {
+func newTrainFlags(o *api.TrainOptions, data *[]string) *trainFlags {
 	t := &trainFlags{}
 	t.addData(o, data)
+	t.addCleaning(o)
 	t.addNetwork(o)
 	t.addOptimizer(o)
 	t.addSchedule(o)
@@ -42,12 +43,12 @@ func (t *trainFlags) group(name string) *pflag.FlagSet {
 	return f
 }
 
-func (t *trainFlags) addData(o *api.TrainOptions, data *string) {
+func (t *trainFlags) addData(o *api.TrainOptions, data *[]string) {
 	f := t.group("Data")
-	f.StringVar(data, "data", "", "CSV or CSV.gz file, or - for stdin")
+	addDataFlag(f, data)
 	f.StringVar(&o.Task, "task", "", "what to learn: forecast or rul (remaining useful life)")
-	f.StringVar(&o.Group, "group", "", "column whose values windows never cross, such as the machine's id")
-	f.StringVar(&o.Time, "time", "", "column that orders the rows of a group")
+	f.StringVar(&o.Group, "group", "", "column whose values windows never cross, such as the machine's id (default: each of several files)")
+	f.StringVar(&o.Time, "time", "", "column that orders the rows of a group, or several: date,time or year,month,day,hour")
 	f.StringSliceVar(&o.Targets, "target", nil, "columns to predict")
 	f.StringSliceVar(&o.Features, "features", nil, "columns to read (default: every numeric one)")
 	f.StringVar(&o.Weight, "weight", "", "column that says how much a window counts in training, by its last row: 0 or more")
@@ -60,6 +61,14 @@ func (t *trainFlags) addData(o *api.TrainOptions, data *string) {
 	f.Float64Var(&o.Validation, "validation", 0, "of rul: fraction of whole groups held out (default 0.15; -1: none)")
 	f.StringVar(&o.Anchor, "anchor", "", "last: subtract the window's last value and add it back")
 	f.IntVar(&o.Season, "season", 0, "rows of one season, for the baseline that repeats it")
+}
+
+func (t *trainFlags) addCleaning(o *api.TrainOptions) {
+	addReadFlags(t.group("How the files are written (default: detected)"), &o.Data)
+	f := t.group("Cleaning, which the report counts")
+	addCleanFlags(f, &o.Data)
+	f.Float64Var(&o.Outliers, "outliers", 0, "robust `deviations` from the median beyond which training values are taken for missing ones, such as 6 (default: none)")
+	f.BoolVar(&o.DropConstant, "drop-constant", false, "leave out features that are constant in the training rows")
 }
 
 func (t *trainFlags) addNetwork(o *api.TrainOptions) {

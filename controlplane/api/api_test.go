@@ -72,7 +72,7 @@ func clients(t *testing.T, a *API) map[string]*Client {
 }
 
 // csvFile is a small data set of eight machines that wear out.
-func csvFile(lines ...string) File {
+func csvFile(lines ...string) []File {
 	var b strings.Builder
 	b.WriteString("unit,cycle,heat\n")
 	for unit := 1; unit <= 8; unit++ {
@@ -81,7 +81,7 @@ func csvFile(lines ...string) File {
 		}
 	}
 	b.WriteString(strings.Join(lines, "\n"))
-	return fileOf("engines.csv", b.String())
+	return []File{fileOf("engines.csv", b.String())}
 }
 
 func fileOf(name, text string) File {
@@ -148,7 +148,7 @@ func TestEveryWayGivesTheSameAnswers(t *testing.T) {
 }
 
 // trainForTest returns the report and how many epochs were told of.
-func (c *Client) trainForTest(ctx context.Context, o TrainOptions, data File) (any, error) {
+func (c *Client) trainForTest(ctx context.Context, o TrainOptions, data []File) (any, error) {
 	epochs := 0
 	report, err := c.Train(ctx, o, data, func(p Progress) {
 		if p.Stage == "epoch" {
@@ -322,7 +322,7 @@ func TestAFileThatCannotBeReadIsTheClientsError(t *testing.T) {
 		data := File{Name: "d.csv", Open: func() (io.ReadCloser, error) {
 			return io.NopCloser(io.MultiReader(strings.NewReader("unit,cycle,heat\n"), failingReader{broken})), nil
 		}}
-		if _, err := c.Train(t.Context(), smallRun, data, nil); !errors.Is(err, broken) {
+		if _, err := c.Train(t.Context(), smallRun, []File{data}, nil); !errors.Is(err, broken) {
 			t.Errorf("Train over %s = %v, want %v", way, err, broken)
 		}
 		if _, err := c.Import(t.Context(), failingReader{broken}); !errors.Is(err, broken) {

@@ -31,7 +31,7 @@ func TestGateRefusesAVersionByName(t *testing.T) {
 	o, data := preciseRun()
 	for _, name := range []string{"wave:v1", "wave:v2"} { // v1 is added in between
 		for way, c := range all {
-			_, err := c.Train(t.Context(), o, data, nil)
+			_, err := c.Train(t.Context(), o, []File{data}, nil)
 			var p *Problem
 			if !errors.As(err, &p) || p.Status != http.StatusUnprocessableEntity || p.Code() != CodeRefused {
 				t.Fatalf("Train over %s = %v, want a problem %s", way, err, CodeRefused)
@@ -48,7 +48,7 @@ func TestGateRefusesAVersionByName(t *testing.T) {
 		if name == "wave:v1" {
 			allowed := o
 			allowed.Int8Bound, allowed.Seed = nil, 3
-			if _, err := all["local"].Train(t.Context(), allowed, data, nil); err != nil {
+			if _, err := all["local"].Train(t.Context(), allowed, []File{data}, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -64,7 +64,7 @@ func TestForceRecordsWho(t *testing.T) {
 	o.Force = true
 	for way, want := range map[string]string{"tcp": "admin token", "socket": me.Username, "local": me.Username} {
 		c := clients(t, newTestAPI(t, nil))[way]
-		raw, err := c.Train(t.Context(), o, data, nil)
+		raw, err := c.Train(t.Context(), o, []File{data}, nil)
 		if err != nil {
 			t.Fatalf("Train over %s: %v", way, err)
 		}

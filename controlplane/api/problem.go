@@ -118,6 +118,9 @@ var problems = []struct {
 	{train.ErrInt8, http.StatusUnprocessableEntity, CodeRefused},
 
 	{dataset.ErrEmpty, http.StatusUnprocessableEntity, CodeBadData},
+	{dataset.ErrOptions, http.StatusUnprocessableEntity, CodeUsage},
+	{dataset.ErrLine, http.StatusUnprocessableEntity, CodeBadData},
+	{dataset.ErrParquet, http.StatusUnprocessableEntity, CodeBadData},
 	{dataset.ErrMalformed, http.StatusUnprocessableEntity, CodeBadData},
 	{dataset.ErrColumn, http.StatusUnprocessableEntity, CodeBadData},
 	{dataset.ErrTarget, http.StatusUnprocessableEntity, CodeBadData},

@@ -30,7 +30,7 @@ func (a *API) registerTraining() {
 	huma.Register(a.huma, huma.Operation{
 		OperationID: "train", Method: http.MethodPost, Path: Base + "/training",
 		Summary: "Train a model and add it as the next version",
-		Description: uploadDescription(a.maxUpload, "options and data (CSV or CSV.gz)") +
+		Description: uploadDescription(a.maxUpload, "options and data (once for each file)") +
 			" The answer is NDJSON: lines {\"progress\": …}, then {\"result\": …}, the report, or {\"error\": …}, a problem document." +
 			" The version is stored once the result is sent. One run at a time; others wait. A client that goes stops its run, which can be resumed.",
 		Tags: []string{"training"}, RequestBody: parts,
@@ -44,7 +44,7 @@ func (a *API) registerTraining() {
 	})
 	describeParts(parts, []string{partOptions, partData}, map[string]*huma.Schema{
 		partOptions: huma.SchemaFromType(schemas, typeOf[TrainOptions]()),
-		partData:    binary("CSV or CSV.gz"),
+		partData:    dataFiles(),
 	})
 	a.registerEvaluation()
 }
@@ -55,7 +55,7 @@ func (a *API) registerEvaluation() {
 	huma.Register(a.huma, huma.Operation{
 		OperationID: "evaluate", Method: http.MethodPost, Path: Base + "/models/{ref}/evaluation",
 		Summary:     "Evaluate a version on data",
-		Description: uploadDescription(a.maxUpload, "options, truth (optional) and data (CSV or CSV.gz)") + " The answer is the report.",
+		Description: uploadDescription(a.maxUpload, "options, truth (optional) and data (once for each file)") + " The answer is the report.",
 		Tags:        []string{"training"}, RequestBody: parts,
 		Responses: map[string]*huma.Response{"200": {
 			Description: "The report",
@@ -68,7 +68,7 @@ func (a *API) registerEvaluation() {
 	describeParts(parts, []string{partOptions, partData}, map[string]*huma.Schema{
 		partOptions: huma.SchemaFromType(schemas, typeOf[EvalOptions]()),
 		partTruth:   binary("CSV or CSV.gz: what was left after the last row of each group"),
-		partData:    binary("CSV or CSV.gz"),
+		partData:    dataFiles(),
 	})
 }
 
@@ -99,7 +99,7 @@ func (a *API) runTraining(hc huma.Context, s *stream) (json.RawMessage, error) {
 	if err := protocol.CheckID(o.Model); err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
-	data, err := p.required(partData)
+	data, err := p.files()
 	if err != nil {
 		return nil, err
 	}
@@ -237,6 +237,7 @@ func (o TrainOptions) options() train.Options {
 		Window: o.Window, Horizon: o.Horizon, Stride: o.Stride, State: o.State, Pad: o.Pad, Anchor: o.Anchor, Cap: o.RULCap,
 		Season: o.Season, Split: o.Split, Validation: o.Validation,
 		Units: o.Units, Epochs: o.Epochs, Batch: o.Batch, LearningRate: o.LearningRate, Settings: o.Settings,
+		Data: o.Data, Outliers: o.Outliers, DropConstant: o.DropConstant,
 		Patience: o.Patience, Seed: o.Seed, HeadOnly: o.HeadOnly, Int8Bound: o.Int8Bound,
 	}
 }
@@ -285,7 +286,7 @@ func (a *API) runEvaluation(hc huma.Context, ref string) (json.RawMessage, error
 	}
 	options := train.EvalOptions{
 		Model: v.Name, Version: v.Ref(), Predictions: o.Predictions,
-		Time: o.Time, Group: o.Group, Cap: o.RULCap, Season: o.Season, Split: o.Split,
+		Time: o.Time, Group: o.Group, Data: o.Data, Cap: o.RULCap, Season: o.Season, Split: o.Split,
 	}
 	if v.Report != nil {
 		r, err := train.ParseReport(v.Report)
@@ -306,7 +307,7 @@ func (a *API) runEvaluation(hc huma.Context, ref string) (json.RawMessage, error
 	if err != nil {
 		return nil, err
 	}
-	data, err := p.required(partData)
+	data, err := p.files()
 	if err != nil {
 		return nil, err
 	}
@@ -322,13 +323,13 @@ type Evaluation struct {
 	Ref string
 	EvalOptions
 	Truth *File // may be nil
-	Data  File
+	Data  []File
 }
 
 // Train trains a model on data and returns the report. progress is called with
 // every step, from this goroutine.
-func (c *Client) Train(ctx context.Context, o TrainOptions, data File, progress func(Progress)) (json.RawMessage, error) {
-	return c.follow(ctx, escape("training"), nil, []part{{name: partOptions, json: o}, {name: partData, file: &data}}, progress)
+func (c *Client) Train(ctx context.Context, o TrainOptions, data []File, progress func(Progress)) (json.RawMessage, error) {
+	return c.follow(ctx, escape("training"), nil, append([]part{{name: partOptions, json: o}}, dataParts(data)...), progress)
 }
 
 // follow sends parts and reads the events that answer them.
@@ -381,7 +382,7 @@ func (c *Client) Evaluate(ctx context.Context, e Evaluation) (json.RawMessage, e
 	if e.Truth != nil {
 		list = append(list, part{name: partTruth, file: e.Truth})
 	}
-	list = append(list, part{name: partData, file: &e.Data})
+	list = append(list, dataParts(e.Data)...)
 	rq, wait := multipartCall(escape("models", e.Ref, "evaluation"), list)
 	var report json.RawMessage
 	err := c.decode(ctx, rq, &report)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
 	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
 	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
 	"github.com/sandpiper-edge/sandpiper/controlplane/train"
@@ -122,11 +123,15 @@ type Progress struct {
 type TrainOptions struct {
 	Model    string   `json:"model" doc:"Name of the model; the run adds its next version"`
 	Task     string   `json:"task" doc:"forecast or rul"`
-	Time     string   `json:"time,omitempty" doc:"Column that orders the rows of a group"`
-	Group    string   `json:"group,omitempty" doc:"Column whose values windows never cross"`
+	Time     string   `json:"time,omitempty" doc:"Column that orders the rows of a group; several with commas between are a date and a time of day, or year, month, day and so on"`
+	Group    string   `json:"group,omitempty" doc:"Column whose values windows never cross; none: where there are several files, each is a group"`
 	Targets  []string `json:"targets,omitempty" doc:"Columns to predict; of rul none, it counts down to the group's end, or the one that holds it"`
 	Features []string `json:"features,omitempty" doc:"Columns to read; none: every numeric one"`
 	Weight   string   `json:"weight,omitempty" doc:"Column that says how much a window counts in training, by its last row; 0 or more"`
+
+	Data         dataset.Options `json:"data,omitzero" doc:"How the files are read and cleaned"`
+	Outliers     float64         `json:"outliers,omitempty" doc:"Training values further from the median than so many robust standard deviations are taken for missing ones; other rows stay as they are"`
+	DropConstant bool            `json:"drop_constant,omitempty" doc:"Leave out features that are constant in the training rows"`
 
 	Window  int     `json:"window,omitempty" doc:"Rows of a window"`
 	Horizon int     `json:"horizon,omitempty" doc:"Rows ahead, of forecast"`
@@ -157,10 +162,11 @@ type TrainOptions struct {
 
 // EvalOptions configures an evaluation. What is zero is as it was in training.
 type EvalOptions struct {
-	Predictions bool    `json:"predictions,omitempty" doc:"Whether the report lists every prediction"`
-	Time        string  `json:"time,omitempty" doc:"Column that orders the rows of a group"`
-	Group       string  `json:"group,omitempty" doc:"Column whose values windows never cross"`
-	RULCap      float64 `json:"rul_cap,omitempty" doc:"Largest remaining life"`
-	Season      int     `json:"season,omitempty" doc:"Rows of one season, for the baseline that repeats it"`
-	Split       string  `json:"split,omitempty" doc:"Of forecast: evaluate the test part of this split"`
+	Predictions bool            `json:"predictions,omitempty" doc:"Whether the report lists every prediction"`
+	Time        string          `json:"time,omitempty" doc:"Column that orders the rows of a group"`
+	Group       string          `json:"group,omitempty" doc:"Column whose values windows never cross"`
+	Data        dataset.Options `json:"data,omitzero" doc:"How the files are read and cleaned"`
+	RULCap      float64         `json:"rul_cap,omitempty" doc:"Largest remaining life"`
+	Season      int             `json:"season,omitempty" doc:"Rows of one season, for the baseline that repeats it"`
+	Split       string          `json:"split,omitempty" doc:"Of forecast: evaluate the test part of this split"`
 }

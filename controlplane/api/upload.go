@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"mime/multipart"
 	"net/http"
 	"reflect"
@@ -15,13 +16,24 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
 )
 
-// A File is a file argument of the client: its name, which only messages use,
-// and how to open it when its turn to be sent comes.
+// A File is a file argument of the client: its name, a path with slashes that a
+// data set makes groups and columns of and that is never opened, and how to open it when its turn to be sent comes.
 type File struct {
 	Name string
 	Open func() (io.ReadCloser, error)
+}
+
+// dataParts are the parts of files of data.
+func dataParts(files []File) []part {
+	list := make([]part, len(files))
+	for i := range files {
+		list[i] = part{name: partData, file: &files[i]}
+	}
+	return list
 }
 
 // A part is one part of a multipart/form-data request that a client sends.
@@ -31,7 +43,8 @@ type part struct {
 	file *File // this
 }
 
-// Names of parts. They come in this order, each at most once.
+// Names of parts. They come in this order, each at most once but data, which comes
+// once for each file.
 const (
 	partOptions = "options"
 	partTruth   = "truth"
@@ -48,6 +61,14 @@ func uploadDescription(maxUpload int64, parts string) string {
 func describeParts(body *huma.RequestBody, required []string, properties map[string]*huma.Schema) {
 	body.Content = map[string]*huma.MediaType{
 		"multipart/form-data": {Schema: &huma.Schema{Type: huma.TypeObject, Properties: properties, Required: required}},
+	}
+}
+
+// dataFiles is the schema of the parts named data.
+func dataFiles() *huma.Schema {
+	return &huma.Schema{
+		Type: huma.TypeArray, Items: binary("CSV, InfluxDB line protocol, either as gzip too, or Parquet"),
+		Description: "Each file a part of this name, whose filename may have folders: where there are several files, each is a group if no column is, and folders named KEY=VALUE are columns",
 	}
 }
 
@@ -93,6 +114,37 @@ func (p *parts) next(name string) (*multipart.Part, error) {
 	part := p.ahead
 	p.ahead = nil
 	return part, nil
+}
+
+// files returns the parts named data, of which there is at least one. They are
+// read as they are asked for.
+func (p *parts) files() (dataset.Files, error) {
+	part, err := p.required(partData)
+	if err != nil {
+		return nil, err
+	}
+	return func(yield func(dataset.File, error) bool) {
+		var err error
+		for part != nil && err == nil {
+			if !yield(dataset.File{Name: fileName(part), Reader: part}, nil) {
+				return
+			}
+			part, err = p.next(partData)
+		}
+		if err != nil {
+			yield(dataset.File{}, err)
+		}
+	}, nil
+}
+
+// fileName is the name of a part with its folders, which Part.FileName leaves out.
+// It is never opened.
+func fileName(part *multipart.Part) string {
+	_, params, err := mime.ParseMediaType(part.Header.Get("Content-Disposition"))
+	if err != nil {
+		return ""
+	}
+	return params["filename"]
 }
 
 // required is next for a part that must be there.

@@ -10,6 +10,8 @@ import (
 var (
 	ErrEmpty      = errors.New("no data")                 // no header, or a header and no rows
 	ErrMalformed  = errors.New("malformed CSV")           // a row that does not fit the header, a cell that is no number
+	ErrLine       = errors.New("malformed line protocol") // a place that does not follow its syntax
+	ErrParquet    = errors.New("malformed Parquet")       // a file that is cut, damaged or of a kind that is not read
 	ErrColumn     = errors.New("no such column")          // a column that was asked for and is not in the header
 	ErrTarget     = errors.New("unusable target")         // a missing or non-finite target value
 	ErrWeight     = errors.New("unusable weight")         // a missing, negative or non-finite weight, or none above 0
@@ -23,7 +25,7 @@ var (
 // A CellError is a cell, a row or a header that cannot be used.
 type CellError struct {
 	Row    int    // data row from 1; 0 for the header
-	Line   int    // line of the file from 1
+	Line   int    // line of the file from 1, 0 where there are none
 	Column string // empty when the row as a whole is wrong
 	Reason string // what is wrong and what to do
 	Err    error  // the sentinel
@@ -31,7 +33,10 @@ type CellError struct {
 
 func (e *CellError) Error() string {
 	where := fmt.Sprintf("row %d (line %d)", e.Row, e.Line)
-	if e.Row == 0 {
+	switch {
+	case e.Line == 0:
+		where = fmt.Sprintf("row %d", e.Row)
+	case e.Row == 0:
 		where = fmt.Sprintf("header (line %d)", e.Line)
 	}
 	if e.Column != "" {

@@ -22,8 +22,10 @@ const (
 // A lineReader gives the lines of a plain or gzip-compressed text, without
 // line ends, blank lines left out.
 type lineReader struct {
-	s    *bufio.Scanner
-	line int // of the line last given, from 1
+	s     *bufio.Scanner
+	line  int    // of the line last given, from 1
+	last  []byte // that line
+	again bool   // it is to be given once more
 }
 
 // newLineReader looks at the first two bytes of r: 1f 8b is gzip (RFC 1952 §2.3.1).
@@ -36,19 +38,44 @@ func newLineReader(r io.Reader) (*lineReader, error) {
 		}
 		r = zr
 	} else if what := foreign(magic); what != "" {
-		return nil, fmt.Errorf("%w: this is %s; give CSV in UTF-8, plain or gzip-compressed", ErrMalformed, what)
+		return nil, fmt.Errorf("%w: this is %s; give CSV in UTF-8, plain or gzip-compressed, line protocol or Parquet", ErrMalformed, what)
 	} else {
 		r = br
 	}
-	s := bufio.NewScanner(r)
+	w := &watched{r: r}
+	s := bufio.NewScanner(w)
 	s.Buffer(make([]byte, 64<<10), MaxLine)
+	s.Split(w.split)
 	return &lineReader{s: s}, nil
+}
+
+// A watched reader remembers how it ended.
+type watched struct {
+	r   io.Reader
+	err error
+}
+
+func (w *watched) Read(b []byte) (int, error) {
+	n, err := w.r.Read(b)
+	w.err = err
+	return n, err
+}
+
+// split is bufio.ScanLines, but for a line that broke off: it says why, not what
+// is wrong with half a line.
+func (w *watched) split(data []byte, atEOF bool) (int, []byte, error) {
+	advance, token, err := bufio.ScanLines(data, atEOF)
+	if atEOF && advance > 0 && data[advance-1] != '\n' && w.err != io.EOF { //nolint:errorlint // as io.Reader has it
+		return 0, nil, w.err
+	}
+	return advance, token, err
 }
 
 // foreign names a kind of file that is often mistaken for CSV.
 func foreign(magic []byte) string {
 	for _, k := range []struct{ magic, name string }{
-		{"PAR1", "a Parquet file"},
+		{"PAR1", "a Parquet file where CSV is read"},
+		{"PARE", "an encrypted Parquet file"},
 		{"PK\x03\x04", "a ZIP archive or a spreadsheet"},
 		{"\x28\xb5\x2f\xfd", "a zstd-compressed file"},
 		{"BZh", "a bzip2-compressed file"},
@@ -66,6 +93,10 @@ func foreign(magic []byte) string {
 // next returns the next line that is not blank, valid until the following
 // call, or io.EOF.
 func (l *lineReader) next() ([]byte, error) {
+	if l.again {
+		l.again = false
+		return l.last, nil
+	}
 	for l.s.Scan() {
 		l.line++
 		b := bytes.TrimSuffix(l.s.Bytes(), []byte{'\r'})
@@ -73,6 +104,7 @@ func (l *lineReader) next() ([]byte, error) {
 			b = bytes.TrimPrefix(b, []byte("\xef\xbb\xbf")) // byte order mark
 		}
 		if len(bytes.TrimSpace(b)) > 0 {
+			l.last = b
 			return b, nil
 		}
 	}
@@ -86,6 +118,13 @@ func (l *lineReader) next() ([]byte, error) {
 	default:
 		return nil, fmt.Errorf("after line %d: %w", l.line, err)
 	}
+}
+
+// peek returns the next line, which next will return again.
+func (l *lineReader) peek() ([]byte, error) {
+	b, err := l.next()
+	l.again = err == nil
+	return b, err
 }
 
 // separatorOf returns the separator that occurs most in the header: comma,

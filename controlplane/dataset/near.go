@@ -41,6 +41,15 @@ func suggest(name string, columns []string) string {
 	return "the header has " + strings.Join(shown, ", ") + more
 }
 
+// quoted lists names.
+func quoted(names []string) string {
+	q := make([]string, len(names))
+	for i, n := range names {
+		q[i] = fmt.Sprintf("%.40q", n)
+	}
+	return strings.Join(q, ", ")
+}
+
 // printable is a name from a file as it may go to a terminal: short, and quoted
 // where that makes a difference.
 func printable(name string) string {

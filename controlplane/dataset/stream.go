@@ -2,6 +2,7 @@ package dataset
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/sandpiper-edge/sandpiper/kernel"
 )
@@ -31,22 +32,30 @@ func (t *Table) NewStream(p Part, s Shape, chain int, sc *kernel.Scaler, cap flo
 	if s.Window < 1 || s.Horizon < 0 || s.Window > MaxValues || s.Horizon > MaxValues {
 		return nil, fmt.Errorf("window %d, horizon %d: %w: a window needs at least 1 row", s.Window, s.Horizon, ErrTooFewRows)
 	}
+	if slices.Contains(t.unknown, true) {
+		return nil, fmt.Errorf("%w: a stream model learns from every row, and some have no target; drop these rows, take them as 0, or train a window model", ErrTarget)
+	}
 	w := &Windows{Shape: s, t: t}
 	var begins []bool
 	longest := 0
 	for _, span := range p {
-		g := t.Groups[span.Group]
-		longest = max(longest, span.End-span.Start)
-		first, end := max(g.Start, span.Start-min(s.Horizon, 1)), span.End-s.Horizon
-		if end-first < s.Window {
-			w.Short++
-		}
-		for phase := 0; phase < s.Window && end-phase-first >= s.Window; phase += s.Stride {
-			n := (end - phase - first) / s.Window
-			for k := range n {
-				w.add(end-phase-1-(n-1-k)*s.Window, g.Start)
-				begins = append(begins, k == 0 || chain > 0 && k%chain == phase%chain)
+		found := w.Len()
+		t.segments(t.Groups[span.Group], func(from, end int) {
+			if end = min(end, span.End); end <= span.Start {
+				return
 			}
+			longest = max(longest, end-max(from, span.Start))
+			first, end := max(from, span.Start-min(s.Horizon, 1)), end-s.Horizon
+			for phase := 0; phase < s.Window && end-phase-first >= s.Window; phase += s.Stride {
+				n := (end - phase - first) / s.Window
+				for k := range n {
+					w.add(end-phase-1-(n-1-k)*s.Window, from)
+					begins = append(begins, k == 0 || chain > 0 && k%chain == phase%chain)
+				}
+			}
+		})
+		if w.Len() == found {
+			w.Short++
 		}
 	}
 	if w.Len() == 0 {

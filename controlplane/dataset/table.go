@@ -5,16 +5,25 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 )
 
 // Columns says which columns of a file are used, and for what.
 type Columns struct {
-	Time    string   // ISO 8601, epoch or integer step, ascending within a group; empty: the order of the rows
-	Group   string   // rows of one machine or run; empty: the file is one group
-	Targets []string // numeric; a missing value is an error
+	// Time is ISO 8601, an epoch or an integer step, ascending within a group.
+	// Several columns with commas between are a date and a time of day, or year,
+	// month, day and so on, as numbers. Empty: the order of the rows; of line
+	// protocol its timestamps.
+	Time string
+	// Group is of rows of one machine or run. Empty: each file is a group; of line
+	// protocol each series.
+	Group   string
+	Targets []string // numeric; a missing value is an error unless Options.Missing says otherwise
 	Weight  string   // how much each row counts, 0 or more; empty: all the same
 	// Features are numeric, in the order the model takes them. Empty: every
 	// numeric column except time, group and weight, and except the targets unless
@@ -29,7 +38,7 @@ type Group struct {
 	Start, End int    // rows [Start, End) of the table
 }
 
-// A Table holds the columns of a file that are used, grouped, in raw units. It
+// A Table holds the columns of a data set that are used, grouped, in raw units. It
 // is not changed by anything that reads it.
 type Table struct {
 	Features, Targets []string
@@ -37,18 +46,13 @@ type Table struct {
 	Y                 []float32 // rows × Targets, row-major, finite
 	Weights           []float32 // of the rows, nil without a weight column
 	Groups            []Group   // in order of first appearance; they cover every row
-	Digest            [32]byte  // SHA-256 of the bytes read, compressed as they came
-	Filled            []Filled  // missing feature values that were filled in
+	Digest            [32]byte  // SHA-256 of the bytes read, compressed as they came; of several files that of their list
+	Cleaning          Cleaning  // what was done to the rows
 	Skipped           []string  // columns with text in them, left out of the default features
 
-	times timeColumn
-}
-
-// Filled counts the missing values of one feature: carried forward from the
-// row before, or back from the first value where a group begins without one.
-type Filled struct {
-	Column            string
-	Forward, Backward int
+	times   timeColumn
+	breaks  []int  // rows, ascending, that do not go on where the row before ended
+	unknown []bool // rows whose target nobody measured; nil where there is none
 }
 
 // Rows returns the number of rows.
@@ -79,49 +83,112 @@ func (t *Table) groupOf(row int) int {
 	return i
 }
 
-// Warnings tells in plain words what was done to the data.
-func (t *Table) Warnings() []string {
-	var w []string
-	for _, f := range t.Filled {
-		w = append(w, fmt.Sprintf("column %q: %d missing values filled (%d from the row before, %d from the first value of the group)",
-			f.Column, f.Forward+f.Backward, f.Forward, f.Backward))
-	}
-	for _, c := range t.Skipped {
-		w = append(w, fmt.Sprintf("column %q holds text and is not used as a feature", c))
-	}
-	return w
-}
+// Read reads one file: see ReadFiles.
+func Read(r io.Reader, c Columns) (*Table, error) { return ReadFiles(One(r), c, Options{}) }
 
-// Read reads a CSV file, gzip-compressed or not: a header, then one row a line,
-// fields separated by comma, semicolon or tab, whichever the header uses.
+// ReadFiles reads a data set: CSV or InfluxDB line protocol, gzip-compressed or
+// not, or Parquet, each file told by its first bytes. CSV is a header, then one row
+// a line, fields separated by comma, semicolon or tab, whichever the header uses.
 //
 // Rows of a group need not be neighbours, but must be in time order. The empty
 // cell, NA, N/A, NaN, null, None and ? are missing values: those of features
-// are carried forward (and counted in Filled), those of targets are an error.
-// Errors are *CellError where a row or a column is to blame.
-func Read(r io.Reader, c Columns) (*Table, error) {
-	sum := sha256.New()
-	tee := io.TeeReader(r, sum)
-	lines, err := newLineReader(tee)
+// are carried forward, those of targets are an error, unless the options say
+// otherwise; whatever is done is counted in Cleaning. Errors are *CellError or
+// *SyntaxError where a place in a file is to blame.
+//
+// What is kept of a file is the columns used, 4 bytes a value, whatever its size.
+func ReadFiles(files Files, c Columns, o Options) (*Table, error) {
+	rules, err := o.rules()
 	if err != nil {
 		return nil, err
 	}
-	p, err := newParser(lines, c)
+	b := newBuilder(rules, c)
+	var sums digest
+	for f, err := range files {
+		if err != nil {
+			return nil, err
+		}
+		sum := sha256.New()
+		tee := io.TeeReader(f, sum)
+		if err := b.read(f, tee); err != nil {
+			return nil, f.blame(err)
+		}
+		if _, err := io.Copy(io.Discard, tee); err != nil { // what gzip leaves unread belongs to the digest
+			return nil, f.blame(err)
+		}
+		sums.add(f.Name, sum.Sum(nil))
+	}
+	if sums.files == 0 {
+		return nil, fmt.Errorf("%w: no file", ErrEmpty)
+	}
+	t, err := b.table(sums.files)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.run(); err != nil {
-		return nil, err
-	}
-	if _, err := io.Copy(io.Discard, tee); err != nil { // what gzip leaves unread belongs to the digest
-		return nil, err
-	}
-	t, err := p.table()
-	if err != nil {
-		return nil, err
-	}
-	sum.Sum(t.Digest[:0])
+	t.Digest = sums.sum()
 	return t, nil
+}
+
+// blame says in which file err is.
+func (f File) blame(err error) error {
+	if f.Name == "" || f.Name == "-" {
+		return err
+	}
+	return fmt.Errorf("%s: %w", printable(f.Name), err)
+}
+
+// open finds out what a file is. want are columns that are asked for.
+func open(f File, r io.Reader, rules *rules, want []string) (decoder, error) {
+	keys, values := f.partitions()
+	want = slices.DeleteFunc(slices.Clone(want), func(name string) bool { return slices.Contains(keys, name) })
+	d, err := decode(r, rules, want)
+	if err != nil || len(keys) == 0 {
+		return d, err
+	}
+	p := &partitioned{decoder: d, names: slices.Clone(d.header()), values: values}
+	for _, k := range keys {
+		if slices.Contains(p.names, k) {
+			return nil, fmt.Errorf("%w: %q is both a column and a folder; rename one", ErrColumn, k)
+		}
+		p.names = append(p.names, k)
+	}
+	return p, nil
+}
+
+func decode(r io.Reader, rules *rules, want []string) (decoder, error) {
+	lines, err := newLineReader(r)
+	if err != nil {
+		return nil, err
+	}
+	isLine := rules.Format == FormatLine
+	if rules.Format == "" {
+		first, err := lines.peek()
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		var p point
+		isLine = len(first) > 0 && (first[0] == '#' || p.parse(first) == nil && p.timed)
+	}
+	if isLine {
+		return newLineDecoder(lines, rules, want)
+	}
+	return newCSVDecoder(lines, rules.separator)
+}
+
+// partitioned adds the columns that a file's folders name.
+type partitioned struct {
+	decoder
+	names  []string
+	values []cell
+	cells  []cell
+}
+
+func (p *partitioned) header() []string { return p.names }
+
+func (p *partitioned) next() ([]cell, error) {
+	cells, err := p.decoder.next()
+	p.cells = append(append(p.cells[:0], cells...), p.values...)
+	return p.cells, err
 }
 
 // sampleRows is how many rows decide which columns are numeric.
@@ -129,124 +196,208 @@ const sampleRows = 64
 
 // A use is what a parsed column is for.
 type use struct {
-	column int    // in the file
+	column int    // in the file at hand
 	name   string // for errors
 	target bool
+	conversion
 }
 
-type parser struct {
-	lines  *lineReader
-	sep    byte
-	header []string
-	fields [][]byte
-	row    int // data rows read so far
-	line   int // line of the row at hand
+// A builder gathers the rows of all files.
+type builder struct {
+	*rules
+	columns Columns
 
-	time, group, weight int // columns, -1 without
-	features            []use
-	targets             []use
-	skipped             []string
+	dec    decoder
+	names  []string
+	line   *lineDecoder // dec, where it is one
+	file   string       // group that the file is, if it is one of several
+	files  int
+	inFile int // rows of the file
+	at     int // line of the row at hand
 
-	x, y    []float32
-	weights []float32
-	missing bool
-	times   timeColumn
-	groups  []*groupRows
-	byName  map[string]*groupRows
-	current *groupRows
-	rowOf   []int32 // group of each row
-	mixed   bool    // some group's rows are not neighbours
+	time     []int // columns
+	group    int   // column, -1 without
+	weight   int   // likewise
+	features []use
+	targets  []use
+	skipped  []string
+	first    []string // columns of the first file
+
+	rows     int
+	x, y     []float32
+	weights  []float32
+	missing  bool
+	times    timeColumn
+	scratch  []byte
+	groups   []*groupRows
+	byName   map[groupKey]*groupRows
+	current  *groupRows
+	rowOf    []int32 // group of each row
+	mixed    bool    // some group's rows are not neighbours
+	cleaning Cleaning
 }
+
+type groupKey struct{ file, name string }
 
 type groupRows struct {
-	index, rows, last int // last is the row read last
-	name              string
+	groupKey
+	index, rows, last int // last is the latest row so far
 }
 
-func newParser(lines *lineReader, c Columns) (*parser, error) {
-	head, err := lines.next()
-	if errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%w: the file is empty; its first line must name the columns", ErrEmpty)
-	} else if err != nil {
-		return nil, err
-	}
-	p := &parser{lines: lines, sep: separatorOf(head), byName: map[string]*groupRows{}, line: lines.line}
-	if err := p.readHeader(head); err != nil {
-		return nil, err
-	}
-	if p.time, err = p.find(c.Time, "time"); err != nil {
-		return nil, err
-	}
-	if p.group, err = p.find(c.Group, "group"); err != nil {
-		return nil, err
-	}
-	if p.weight, err = p.find(c.Weight, "weight"); err != nil {
-		return nil, err
-	}
-	if err := p.choose(&p.targets, c.Targets, "target"); err != nil {
-		return nil, err
-	}
-	for i := range p.targets {
-		p.targets[i].target = true
-	}
-	if err := p.choose(&p.features, c.Features, "feature"); err != nil {
-		return nil, err
-	}
-	return p, p.sample(c)
+func newBuilder(r *rules, c Columns) *builder {
+	b := &builder{rules: r, columns: c, byName: map[groupKey]*groupRows{}}
+	b.times = timeColumn{layout: r.layout, given: r.layout != "", unit: r.unit}
+	return b
 }
 
-const openQuote = "a quote is not closed on its line; close it, and take line breaks out of the cell"
-
-func (p *parser) readHeader(head []byte) error {
-	fields, ok := splitFields(nil, head, p.sep)
-	if !ok {
-		return p.bad("", ErrMalformed, openQuote)
+// read reads the rows of a file.
+func (b *builder) read(f File, r io.Reader) error {
+	b.files++
+	b.inFile, b.at, b.file, b.current = 0, 0, f.group(), nil
+	var err error
+	if b.dec, err = open(f, r, b.rules, b.wanted()); err != nil {
+		return err
 	}
-	if len(fields) > MaxColumns {
-		return p.bad("", ErrTooLarge, fmt.Sprintf("%d columns, at most %d are read", len(fields), MaxColumns))
+	b.line, _ = b.dec.(*lineDecoder)
+	if p, ok := b.dec.(*partitioned); ok {
+		b.line, _ = p.decoder.(*lineDecoder)
 	}
-	numbers := 0
-	for _, f := range fields {
-		if _, err := strconv.ParseFloat(string(f), 64); err == nil {
-			numbers++
+	if err := b.bind(); err != nil {
+		return err
+	}
+	for {
+		cells, err := b.dec.next()
+		if errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return err
+		}
+		if err := b.add(cells, b.place()); err != nil {
+			return err
 		}
 	}
-	if numbers == len(fields) { // before names are compared: a row of data may repeat a value
-		return p.bad("", ErrMalformed, "only numbers; the first line must name the columns")
-	}
-	seen := make(map[string]bool, len(fields))
-	for _, f := range fields {
-		name := string(f)
-		if name != "" && seen[name] {
-			return p.bad(name, ErrMalformed, "the header names this column twice; rename one")
-		}
-		seen[name] = true
-		p.header = append(p.header, name)
+	if b.line != nil && len(b.line.late) > 0 {
+		b.cleaning.note("%s first come after the first %d points and are not used: name them to use them", quoted(b.line.late), sampleRows)
 	}
 	return nil
 }
 
-// find returns the index of a column, -1 for the empty name.
-func (p *parser) find(name, what string) (int, error) {
-	if name == "" {
-		return -1, nil
+// wanted are the columns that are asked for by name.
+func (b *builder) wanted() []string {
+	c := b.columns
+	w := slices.Concat(timeNames(c.Time, nil), []string{c.Group, c.Weight}, c.Targets, c.Features)
+	for _, u := range b.features {
+		w = append(w, u.name)
 	}
-	if i := slices.Index(p.header, name); i >= 0 {
-		return i, nil
-	}
-	return 0, fmt.Errorf("%s: %w: %q; %s", what, ErrColumn, name, suggest(name, p.header))
+	return w
 }
 
-func (p *parser) choose(dst *[]use, names []string, what string) error {
-	for _, n := range names {
-		if n == "" {
-			return fmt.Errorf("%s: %w: an empty name", what, ErrColumn)
-		}
-		i, err := p.find(n, what)
+// timeNames are the columns that make the time.
+func timeNames(s string, header []string) []string {
+	if s == "" {
+		return nil
+	}
+	if slices.Contains(header, s) { // a name with a comma in it
+		return []string{s}
+	}
+	names := strings.Split(s, ",")
+	for i, n := range names {
+		names[i] = strings.TrimSpace(n)
+	}
+	return names
+}
+
+// bind finds the columns of the file at hand.
+func (b *builder) bind() (err error) {
+	b.names = b.dec.header()
+	b.time = b.time[:0]
+	wanted := timeNames(b.columns.Time, b.names)
+	if wanted == nil && b.line != nil {
+		wanted = []string{timeName}
+	}
+	for _, name := range wanted {
+		i, err := b.find(name, "time")
 		if err != nil {
 			return err
 		}
-		if i == p.group {
+		b.time = append(b.time, i)
+	}
+	b.group = -1
+	if b.columns.Group != "" {
+		if b.group, err = b.find(b.columns.Group, "group"); err != nil {
+			return err
+		}
+	}
+	b.weight = -1
+	if b.columns.Weight != "" {
+		if b.weight, err = b.find(b.columns.Weight, "weight"); err != nil {
+			return err
+		}
+	}
+	b.targets = b.targets[:0]
+	if err := b.choose(&b.targets, b.columns.Targets, "target"); err != nil {
+		return err
+	}
+	if b.files > 1 {
+		return b.rebind()
+	}
+	b.first = slices.Clone(b.names)
+	for _, list := range []struct {
+		what  string
+		names []string
+	}{{"text", b.Text}, {"convert", slices.Sorted(maps.Keys(b.convert))}} {
+		for _, name := range list.names {
+			if _, err := b.find(name, list.what); err != nil {
+				return err
+			}
+		}
+	}
+	if err := b.choose(&b.features, b.columns.Features, "feature"); err != nil {
+		return err
+	}
+	return b.sample()
+}
+
+// rebind finds the features of the first file in a later one.
+func (b *builder) rebind() error {
+	var names []string
+	for _, u := range b.features {
+		names = append(names, u.name)
+	}
+	var extra []string
+	for _, name := range b.names {
+		if !slices.Contains(b.first, name) {
+			extra = append(extra, name)
+		}
+	}
+	if len(b.columns.Features) == 0 && len(extra) > 0 {
+		b.cleaning.note("columns that the first file lacks are not used: %s", quoted(extra[:min(len(extra), 8)]))
+	}
+	b.features = b.features[:0]
+	if err := b.choose(&b.features, names, "feature"); err != nil {
+		return fmt.Errorf("%w (the first file has it)", err)
+	}
+	return nil
+}
+
+// find returns the index of a column.
+func (b *builder) find(name, what string) (int, error) {
+	if i := slices.Index(b.names, name); i >= 0 && name != "" {
+		return i, nil
+	}
+	if name == "" {
+		return 0, fmt.Errorf("%s: %w: an empty name", what, ErrColumn)
+	}
+	return 0, fmt.Errorf("%s: %w: %q; %s", what, ErrColumn, name, suggest(name, b.names))
+}
+
+func (b *builder) choose(dst *[]use, names []string, what string) error {
+	for _, n := range names {
+		i, err := b.find(n, what)
+		if err != nil {
+			return err
+		}
+		if i == b.group {
 			return fmt.Errorf("%s: %w: %q is the group column; a group's name says nothing about its rows", what, ErrColumn, n)
 		}
 		for _, u := range *dst {
@@ -254,316 +405,344 @@ func (p *parser) choose(dst *[]use, names []string, what string) error {
 				return fmt.Errorf("%s: %w: %q is named twice", what, ErrColumn, n)
 			}
 		}
-		*dst = append(*dst, use{column: i, name: n})
+		*dst = append(*dst, b.use(i, what == "target"))
 	}
 	return nil
+}
+
+func (b *builder) use(column int, target bool) use {
+	u := use{column: column, name: b.names[column], target: target, conversion: conversion{factor: 1}}
+	if c, ok := b.convert[u.name]; ok {
+		u.conversion = c
+	}
+	return u
 }
 
 // sample reads the first rows, chooses the default features by them, and then
 // parses them like all others.
-func (p *parser) sample(c Columns) error {
+func (b *builder) sample() error {
 	type sampled struct {
-		b    []byte
-		line int
+		cells []cell
+		place place
 	}
 	var rows []sampled
+	var broken error
 	for len(rows) < sampleRows {
-		b, err := p.lines.next()
+		cells, err := b.dec.next()
 		if errors.Is(err, io.EOF) {
 			break
-		} else if err != nil {
-			return err
+		} else if broken = err; err != nil {
+			break // the rows before may be wrong too
 		}
-		rows = append(rows, sampled{slices.Clone(b), p.lines.line})
+		row := sampled{make([]cell, len(cells)), b.place()}
+		row.place.series = slices.Clone(row.place.series)
+		for i, c := range cells {
+			row.cells[i] = c.clone()
+		}
+		rows = append(rows, row)
 	}
-	if len(rows) == 0 {
+	if len(rows) == 0 && broken == nil {
 		return fmt.Errorf("%w: a header and no rows; add rows below it", ErrEmpty)
 	}
-	if len(p.features) == 0 {
-		text := make([]bool, len(p.header))
+	if len(b.features) == 0 && len(rows) > 0 {
+		text := make([]bool, len(b.names))
+		for i, name := range b.names {
+			text[i] = slices.Contains(b.Text, name) || b.line != nil && b.line.tags[name]
+		}
 		for _, r := range rows {
-			fields, _ := splitFields(p.fields, slices.Clone(r.b), p.sep)
-			for i := range min(len(fields), len(text)) {
-				if _, err := strconv.ParseFloat(string(fields[i]), 64); err != nil && !isMissing(fields[i]) && !errors.Is(err, strconv.ErrRange) {
+			for i := range r.cells {
+				if _, ok := b.dialect.value(&r.cells[i]); !ok {
 					text[i] = true
 				}
 			}
 		}
-		p.defaultFeatures(c, text)
-		if len(p.features) == 0 {
+		b.defaultFeatures(text)
+		if len(b.features) == 0 {
 			return fmt.Errorf("%w: no numeric column is left for the features; name them", ErrColumn)
 		}
 	}
 	for _, r := range rows {
-		if err := p.add(r.b, r.line); err != nil {
+		if err := b.add(r.cells, r.place); err != nil {
 			return err
 		}
 	}
-	return nil
+	return broken
 }
 
-func (p *parser) defaultFeatures(c Columns, text []bool) {
-	for i, name := range p.header {
-		isTarget := slices.ContainsFunc(p.targets, func(u use) bool { return u.column == i })
+func (b *builder) defaultFeatures(text []bool) {
+	for i, name := range b.names {
+		isTarget := slices.ContainsFunc(b.targets, func(u use) bool { return u.column == i })
 		switch {
-		case name == "", i == p.time, i == p.group, i == p.weight, isTarget && !c.TargetsAsFeatures:
+		case name == "", slices.Contains(b.time, i), i == b.group, i == b.weight, isTarget && !b.columns.TargetsAsFeatures:
 		case text[i]:
-			p.skipped = append(p.skipped, name)
+			b.skipped = append(b.skipped, name)
 		default:
-			p.features = append(p.features, use{column: i, name: name})
+			b.features = append(b.features, b.use(i, false))
 		}
 	}
 }
 
-func (p *parser) run() error {
-	for {
-		b, err := p.lines.next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		if err := p.add(b, p.lines.line); err != nil {
-			return err
-		}
+// A place is where a row comes from.
+type place struct {
+	line   int
+	series []byte // of line protocol; valid until the next row
+}
+
+// place is that of the row read last.
+func (b *builder) place() place {
+	p := place{line: b.dec.line()}
+	if b.line != nil {
+		p.series = b.line.series()
 	}
+	return p
 }
 
 // add parses one row.
-func (p *parser) add(b []byte, line int) error {
-	p.row++
-	p.line = line
-	var ok bool
-	if p.fields, ok = splitFields(p.fields, b, p.sep); !ok {
-		return p.bad("", ErrMalformed, openQuote)
-	}
-	if len(p.fields) != len(p.header) {
-		column := ""
-		if len(p.fields) < len(p.header) {
-			column = p.header[len(p.fields)] // the first one without a cell
-		}
-		return p.bad(column, ErrMalformed, fmt.Sprintf("%d fields, the header has %d; complete or remove the row", len(p.fields), len(p.header)))
-	}
+func (b *builder) add(cells []cell, from place) error {
+	b.inFile++
+	b.at = from.line
 	const others = 4 // time, an int64, group, an int32, and weight
-	if p.row > MaxValues/(len(p.features)+len(p.targets)+others) {
-		return p.bad("", ErrTooLarge, fmt.Sprintf("more than %d values; use fewer features or a part of the file", MaxValues))
+	if b.rows >= MaxValues/(len(b.features)+len(b.targets)+others) {
+		return b.bad("", ErrTooLarge, fmt.Sprintf("more than %d values; use fewer features or a part of the data", MaxValues))
 	}
-	if err := p.addGroup(); err != nil {
+	if err := b.addGroup(cells, from.series); err != nil {
 		return err
 	}
-	if err := p.addTime(); err != nil {
+	if err := b.addTime(cells); err != nil {
 		return err
 	}
-	for _, u := range p.features {
-		v, err := p.number(u)
+	for i := range b.features {
+		v, err := b.number(&b.features[i], cells)
 		if err != nil {
 			return err
 		}
-		p.x = append(p.x, v)
+		b.x = append(b.x, v)
 	}
-	for _, u := range p.targets {
-		v, err := p.number(u)
+	for i := range b.targets {
+		v, err := b.number(&b.targets[i], cells)
 		if err != nil {
 			return err
 		}
-		p.y = append(p.y, v)
+		b.y = append(b.y, v)
 	}
-	if err := p.addWeight(); err != nil {
+	if err := b.addWeight(cells); err != nil {
 		return err
 	}
-	p.current.last = p.row - 1
+	if len(b.time) == 0 || b.times.compare(b.rows, b.current.last) > 0 {
+		b.current.last = b.rows
+	}
+	b.rows++
 	return nil
 }
 
-func (p *parser) addGroup() error {
-	var name []byte
-	if p.group >= 0 {
-		if name = p.fields[p.group]; len(name) == 0 {
-			return p.bad(p.header[p.group], ErrMalformed, "the group is missing; fill it in or remove the row")
+func (b *builder) addGroup(cells []cell, series []byte) error {
+	name := b.scratch[:0]
+	file := ""
+	switch {
+	case b.group >= 0:
+		c := &cells[b.group]
+		if name = c.appendTo(name); len(name) == 0 {
+			return b.bad(b.names[b.group], ErrMalformed, "the group is missing; fill it in or remove the row")
 		}
+	default:
+		file, name = b.file, append(name, series...)
 	}
-	if p.current == nil || p.current.name != string(name) {
-		g := p.byName[string(name)]
+	b.scratch = name
+	if b.current == nil || b.current.name != string(name) || b.current.file != file {
+		g := b.byName[groupKey{file, string(name)}]
 		if g == nil {
-			if len(name) > MaxName || len(p.groups) == MaxGroups {
-				return p.bad(p.header[p.group], ErrTooLarge, fmt.Sprintf("group %.40q: at most %d groups with names of %d bytes; is this the group column?", name, MaxGroups, MaxName))
+			column := ""
+			if b.group >= 0 {
+				column = b.names[b.group]
 			}
-			g = &groupRows{index: len(p.groups), name: string(name)}
-			p.byName[g.name] = g
-			p.groups = append(p.groups, g)
+			switch {
+			case len(file)+len(name) > MaxName || len(b.groups) == MaxGroups:
+				return b.bad(column, ErrTooLarge, fmt.Sprintf("group %.40q: at most %d groups with names of %d bytes; is this the group column?", name, MaxGroups, MaxName))
+			case !utf8.Valid(name):
+				return b.bad(column, ErrMalformed, fmt.Sprintf("%.40q is not UTF-8; save the file as UTF-8, or convert it with iconv", name))
+			}
+			g = &groupRows{index: len(b.groups), groupKey: groupKey{file, string(name)}}
+			b.byName[g.groupKey] = g
+			b.groups = append(b.groups, g)
 		} else {
-			p.mixed = true
+			b.mixed = true
 		}
-		p.current = g
+		b.current = g
 	}
-	p.current.rows++
-	p.rowOf = append(p.rowOf, int32(p.current.index))
+	if b.current.rows++; b.current.rows == 1 {
+		b.current.last = b.rows
+	}
+	b.rowOf = append(b.rowOf, int32(b.current.index))
 	return nil
 }
 
-func (p *parser) addTime() error {
-	if p.time < 0 {
+func (b *builder) addTime(cells []cell) error {
+	if len(b.time) == 0 {
 		return nil
 	}
-	b := p.fields[p.time]
-	if !p.times.append(b) {
-		if p.row == 1 {
-			return p.bad(p.header[p.time], ErrMalformed, fmt.Sprintf("%q is not a time; use ISO 8601 (2006-01-02 15:04:05), an epoch or an integer step", b))
+	name := b.names[b.time[0]]
+	if !b.times.compose(cells, b.time) {
+		written := b.written(cells)
+		if len(b.times.at) == 0 {
+			return b.bad(name, ErrMalformed, fmt.Sprintf("%.60q is not a time; use ISO 8601 (2006-01-02 15:04:05), an epoch or an integer step, or give its time format", written))
 		}
-		return p.bad(p.header[p.time], ErrMalformed, fmt.Sprintf("%q is not a time like those above, %q; write all in one form", b, p.times.format(0)))
+		return b.bad(name, ErrMalformed, fmt.Sprintf("%.60q is not a time like those above, %q; write all in one form", written, b.times.format(0)))
 	}
-	if p.current.rows > 1 && !p.times.after(p.row-1, p.current.last) {
-		in := ""
-		if p.current.name != "" {
-			in = fmt.Sprintf(" in group %q", p.current.name)
-		}
-		return p.bad(p.header[p.time], ErrOrder, fmt.Sprintf("%q does not come after %q%s; sort the rows and remove duplicates", b, p.times.format(p.current.last), in))
+	if b.current.rows == 1 {
+		return nil
 	}
+	order := b.times.compare(b.rows, b.current.last)
+	if order < 0 {
+		b.cleaning.OutOfOrder++
+	}
+	if order > 0 || order < 0 && b.sorts() || order == 0 && b.merges() {
+		return nil
+	}
+	in := ""
+	if b.current.name != "" {
+		in = fmt.Sprintf(" in group %q", b.current.name)
+	}
+	return b.bad(name, ErrOrder, fmt.Sprintf("%q does not come after %q%s; sort the rows and remove duplicates, or have it done with the options order and duplicates", b.written(cells), b.times.format(b.current.last), in))
+}
+
+func (b *builder) addWeight(cells []cell) error {
+	if b.weight < 0 {
+		return nil
+	}
+	c := &cells[b.weight]
+	v, ok := b.dialect.value(c)
+	if f := float32(v); !ok || !(f >= 0) || math.IsInf(float64(f), 0) {
+		return b.bad(b.names[b.weight], ErrWeight, fmt.Sprintf("%.60q; write a number of 0 or more", c.appendTo(nil)))
+	}
+	b.weights = append(b.weights, float32(v))
 	return nil
 }
 
-func (p *parser) addWeight() error {
-	if p.weight < 0 {
-		return nil
+// written is the time of a row as the file has it.
+func (b *builder) written(cells []cell) (s []byte) {
+	for k, i := range b.time {
+		if k > 0 {
+			s = append(s, ' ')
+		}
+		s = cells[i].appendTo(s)
 	}
-	b := p.fields[p.weight]
-	v, err := strconv.ParseFloat(string(b), 64)
-	if f := float32(v); err != nil || !(f >= 0) || math.IsInf(float64(f), 0) {
-		return p.bad(p.header[p.weight], ErrWeight, fmt.Sprintf("%q; write a number of 0 or more", b))
-	}
-	p.weights = append(p.weights, float32(v))
-	return nil
+	return s
 }
 
 var nan32 = float32(math.NaN())
 
-// number parses a cell; NaN stands for a missing feature value.
-func (p *parser) number(u use) (float32, error) {
-	b := p.fields[u.column]
-	v, err := strconv.ParseFloat(string(b), 64)
-	f := float32(v)
-	switch {
-	case v != v || (err != nil && isMissing(b)): // ParseFloat takes NaN in any case and sign
-		if u.target {
-			return 0, p.bad(u.name, ErrTarget, fmt.Sprintf("the target is missing (%q); fill it in or remove the row", b))
+// number parses a cell; NaN stands for a missing value.
+func (b *builder) number(u *use, cells []cell) (float32, error) {
+	c := &cells[u.column]
+	v, ok := b.dialect.value(c)
+	if ok && v == v {
+		if f := float32(v*u.factor + u.offset); f-f == 0 {
+			return f, nil
 		}
-		p.missing = true
+	}
+	switch {
+	case ok && v != v: // ParseFloat takes NaN in any case and sign
+		if u.target && b.Missing == "" {
+			return 0, b.bad(u.name, ErrTarget, fmt.Sprintf("the target is missing (%q); fill it in or remove the row, or say with the option missing what to do", c.appendTo(nil)))
+		}
+		b.missing = true
 		return nan32, nil
-	case err != nil && !errors.Is(err, strconv.ErrRange):
+	case !ok:
 		hint := "; correct it, or leave the cell empty"
 		switch {
-		case p.sep == ';' && slices.Contains(b, ','):
-			hint = " with a decimal comma; write decimal points"
+		case c.kind == text && slices.Contains(c.text, ',') && b.dialect.decimal != ',':
+			hint = " with a decimal comma; write decimal points, or say that the decimal point is a comma"
 		case u.target: // needs a value
 			hint = "; correct it, or remove the row"
 		}
-		return 0, p.bad(u.name, ErrMalformed, fmt.Sprintf("%q is not a number%s", b, hint))
-	case math.IsInf(float64(f), 0):
-		sentinel := ErrMalformed
-		if u.target {
-			sentinel = ErrTarget
-		}
-		return 0, p.bad(u.name, sentinel, fmt.Sprintf("%q is not a finite float32; remove it or leave the cell empty", b))
+		return 0, b.bad(u.name, ErrMalformed, fmt.Sprintf("%.60q is not a number%s", c.appendTo(nil), hint))
 	}
-	return f, nil
-}
-
-func isMissing(b []byte) bool {
-	switch string(b) {
-	case "", "NA", "N/A", "n/a", "na", "NaN", "nan", "NAN", "null", "NULL", "None", "none", "?":
-		return true
+	sentinel := ErrMalformed
+	if u.target {
+		sentinel = ErrTarget
 	}
-	return false
+	return 0, b.bad(u.name, sentinel, fmt.Sprintf("%.60q is not a finite float32; remove it or leave the cell empty", c.appendTo(nil)))
 }
 
-func (p *parser) bad(column string, sentinel error, reason string) error {
-	return &CellError{Row: p.row, Line: p.line, Column: column, Reason: reason, Err: sentinel}
+func (b *builder) bad(column string, sentinel error, reason string) error {
+	return &CellError{Row: b.inFile, Line: b.at, Column: column, Reason: reason, Err: sentinel}
 }
 
-// table brings the rows of each group together and fills missing values.
-func (p *parser) table() (*Table, error) {
-	t := &Table{X: p.x, Y: p.y, Weights: p.weights, times: p.times, Skipped: p.skipped}
-	for _, u := range p.features {
+// table brings the rows of each group together and cleans them. files is how many
+// there were: one is no group of its own.
+func (b *builder) table(files int) (*Table, error) {
+	t := &Table{X: b.x, Y: b.y, Weights: b.weights, times: b.times, Skipped: b.skipped, Cleaning: b.cleaning}
+	for _, u := range b.features {
 		t.Features = append(t.Features, u.name)
 	}
-	for _, u := range p.targets {
+	for _, u := range b.targets {
 		t.Targets = append(t.Targets, u.name)
 	}
 	start := 0
-	for _, g := range p.groups {
-		t.Groups = append(t.Groups, Group{Name: g.name, Start: start, End: start + g.rows})
+	for _, g := range b.groups {
+		name := g.name
+		switch {
+		case files == 1 || g.file == "":
+		case name == "":
+			name = g.file
+		default:
+			name = g.file + "/" + name
+		}
+		t.Groups = append(t.Groups, Group{Name: name, Start: start, End: start + g.rows})
 		start += g.rows
 	}
-	if p.mixed {
-		p.gather(t)
+	if b.mixed {
+		b.gather(t)
 	}
-	if p.missing {
-		if err := t.fill(); err != nil {
-			return nil, err
-		}
-	}
-	return t, nil
+	return t, t.clean(b.rules, b.missing)
 }
 
 // gather moves each row to its group, keeping the order within the group.
-func (p *parser) gather(t *Table) {
+func (b *builder) gather(t *Table) {
 	next := make([]int, len(t.Groups))
 	for i, g := range t.Groups {
 		next[i] = g.Start
 	}
-	nx, ny := len(t.Features), len(t.Targets)
-	x, y, at := make([]float32, len(t.X)), make([]float32, len(t.Y)), make([]int64, len(t.times.at))
-	weights := make([]float32, len(t.Weights))
-	for row, g := range p.rowOf {
-		to := next[g]
+	order := make([]int32, len(b.rowOf))
+	for row, g := range b.rowOf {
+		order[next[g]] = int32(row)
 		next[g]++
-		copy(x[to*nx:][:nx], t.X[row*nx:])
-		copy(y[to*ny:][:ny], t.Y[row*ny:])
-		if len(at) > 0 {
-			at[to] = t.times.at[row]
-		}
-		if len(weights) > 0 {
-			weights[to] = t.Weights[row]
-		}
 	}
-	t.X, t.Y, t.times.at = x, y, at
+	t.arrange(order)
+}
+
+// arrange puts row order[i] in place i.
+func (t *Table) arrange(order []int32) {
+	t.X, t.Y = arranged(t.X, len(t.Features), order), arranged(t.Y, len(t.Targets), order)
 	if t.Weights != nil {
-		t.Weights = weights
+		t.Weights = arranged(t.Weights, 1, order)
+	}
+	if t.times.kind != noTime {
+		t.times.at = arranged(t.times.at, 1, order)
 	}
 }
 
-// fill carries the last value of a group forward over missing ones, and its
-// first value back over those before it.
-func (t *Table) fill() error {
-	n := len(t.Features)
-	for f, name := range t.Features {
-		count := Filled{Column: name}
-		for _, g := range t.Groups {
-			first := g.Start
-			for first < g.End && t.X[first*n+f] != t.X[first*n+f] {
-				first++
-			}
-			if first == g.End {
-				in := ""
-				if g.Name != "" {
-					in = fmt.Sprintf(" in group %q", g.Name)
-				}
-				return fmt.Errorf("column %q: %w: every value is missing%s; leave the column or the group out", name, ErrMalformed, in)
-			}
-			for row := g.Start; row < first; row++ {
-				t.X[row*n+f] = t.X[first*n+f]
-				count.Backward++
-			}
-			for row := first + 1; row < g.End; row++ {
-				if v := t.X[row*n+f]; v != v {
-					t.X[row*n+f] = t.X[(row-1)*n+f]
-					count.Forward++
-				}
-			}
-		}
-		if count.Forward+count.Backward > 0 {
-			t.Filled = append(t.Filled, count)
-		}
+// arranged is v, rows of n values, in another order.
+func arranged[T any](v []T, n int, order []int32) []T {
+	out := make([]T, 0, len(v))
+	for _, row := range order {
+		out = append(out, v[int(row)*n:][:n]...)
 	}
-	return nil
+	return out
+}
+
+// move copies row from to row to.
+func (t *Table) move(from, to int) {
+	nx, ny := len(t.Features), len(t.Targets)
+	copy(t.X[to*nx:][:nx], t.X[from*nx:])
+	copy(t.Y[to*ny:][:ny], t.Y[from*ny:])
+	if t.Weights != nil {
+		t.Weights[to] = t.Weights[from]
+	}
+	if t.times.kind != noTime {
+		t.times.at[to] = t.times.at[from]
+	}
+	if t.unknown != nil {
+		t.unknown[to] = t.unknown[from]
+	}
 }

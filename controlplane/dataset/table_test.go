@@ -157,10 +157,10 @@ func TestReadFillsMissingFeaturesWithinTheGroup(t *testing.T) {
 	if diff := cmp.Diff([]float32{5, 1, 5, 2, 5, 3, 9, 4, 9, 4}, got.X); diff != "" {
 		t.Errorf("values: %s", diff)
 	}
-	if diff := cmp.Diff([]Filled{{"a", 2, 1}, {"b", 1, 0}}, got.Filled); diff != "" {
+	if diff := cmp.Diff([]Filled{{Column: "a", Forward: 2, Backward: 1}, {Column: "b", Forward: 1}}, got.Cleaning.Filled); diff != "" {
 		t.Errorf("counts: %s", diff)
 	}
-	if w := got.Warnings(); len(w) != 2 || !strings.Contains(w[0], `"a": 3 missing`) {
+	if w := got.Warnings(); len(w) != 3 || !strings.Contains(w[0], `"a": 3 missing`) {
 		t.Errorf("Warnings() = %q", w)
 	}
 }

@@ -16,29 +16,25 @@ func ReadTruth(r io.Reader, group string) (map[string]float32, error) {
 	if err != nil {
 		return nil, fmt.Errorf("truth: %w", err)
 	}
-	head, err := lines.next()
-	if errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("truth: %w: the file is empty; it holds a group and a value a row", ErrEmpty)
-	} else if err != nil {
+	d, err := newCSVDecoder(lines, 0)
+	if err != nil {
 		return nil, fmt.Errorf("truth: %w", err)
 	}
-	p := &parser{lines: lines, sep: separatorOf(head), line: 1}
-	if err := p.readHeader(head); err != nil {
-		return nil, fmt.Errorf("truth: %w", err)
-	}
-	g, v, err := truthColumns(p.header, group)
+	g, v, err := truthColumns(d.names, group)
 	if err != nil {
 		return nil, err
 	}
+	p := &builder{rules: &rules{dialect: dialect{decimal: '.'}}, names: d.names}
+	p.targets = []use{p.use(v, true)}
 	out := map[string]float32{}
 	for {
-		b, err := lines.next()
+		cells, err := d.next()
 		if errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			return nil, fmt.Errorf("truth: %w", err)
 		}
-		if err := p.truthRow(b, g, v, out); err != nil {
+		if err := p.truthRow(cells, d.line(), g, out); err != nil {
 			return nil, fmt.Errorf("truth: %w", err)
 		}
 	}
@@ -71,21 +67,17 @@ func truthColumns(header []string, group string) (g, v int, err error) {
 	return 0, 0, fmt.Errorf("truth: %w: none of %s is named rul, truth or value", ErrColumn, strings.Join(header, ", "))
 }
 
-func (p *parser) truthRow(b []byte, g, v int, out map[string]float32) error {
-	p.row++
-	p.line = p.lines.line
-	var ok bool
-	if p.fields, ok = splitFields(p.fields, b, p.sep); !ok || len(p.fields) != len(p.header) {
-		return p.bad("", ErrMalformed, fmt.Sprintf("%d fields, the header has %d", len(p.fields), len(p.header)))
-	}
-	name := string(p.fields[g])
+func (b *builder) truthRow(cells []cell, line, g int, out map[string]float32) error {
+	b.inFile++
+	b.at = line
+	name := string(cells[g].text)
 	if _, twice := out[name]; twice {
-		return p.bad(p.header[g], ErrMalformed, fmt.Sprintf("group %q comes twice", name))
+		return b.bad(b.names[g], ErrMalformed, fmt.Sprintf("group %q comes twice", name))
 	}
 	if len(name) > MaxName || len(out) == MaxGroups {
-		return p.bad(p.header[g], ErrTooLarge, fmt.Sprintf("group %.40q: at most %d groups with names of %d bytes", name, MaxGroups, MaxName))
+		return b.bad(b.names[g], ErrTooLarge, fmt.Sprintf("group %.40q: at most %d groups with names of %d bytes", name, MaxGroups, MaxName))
 	}
-	value, err := p.number(use{column: v, name: p.header[v], target: true})
+	value, err := b.number(&b.targets[0], cells)
 	if err != nil {
 		return err
 	}

@@ -17,15 +17,17 @@ type Shape struct {
 
 // Windows are the windows of a part. The rows that are predicted lie in the
 // part; the rows before them may lie in the part before, as they would be known
-// when the prediction is made. Nothing comes from another group.
+// when the prediction is made. Nothing comes from another group, from the other
+// side of a gap, or has a target that nobody measured.
 type Windows struct {
-	Shape  Shape
-	Short  int // groups of the part that were left out: too short for one window
-	Padded int // groups of the part that were padded
+	Shape   Shape
+	Short   int // groups of the part that were left out: too short for one window
+	Padded  int // groups of the part that were padded
+	Unknown int // windows that were left out for want of a target
 
 	t    *Table
 	last []int32 // last input row of each window
-	from []int32 // first row of its group
+	from []int32 // first row of its group, or after the gap before it
 }
 
 // Windows cuts the part. ErrTooFewRows says what would be needed if there is
@@ -38,19 +40,14 @@ func (t *Table) Windows(p Part, s Shape) (*Windows, error) {
 	w := &Windows{Shape: s, t: t}
 	longest := 0
 	for _, span := range p {
-		g := t.Groups[span.Group]
-		longest = max(longest, span.End-g.Start)
-		first := max(g.Start+s.Window-1, span.Start-min(s.Horizon, 1))
-		end := span.End - s.Horizon // one behind the last input row
-		switch {
-		case first < end:
-			for last := first; last < end; last += s.Stride {
-				w.add(last, g.Start)
+		found := w.Len()
+		t.segments(t.Groups[span.Group], func(start, end int) {
+			if end = min(end, span.End); end > span.Start {
+				longest = max(longest, end-start)
+				w.cut(start, max(start, span.Start), end)
 			}
-		case s.Pad && s.Horizon == 0 && span.Start < span.End:
-			w.Padded++
-			w.add(span.End-1, g.Start)
-		default:
+		})
+		if w.Len() == found {
 			w.Short++
 		}
 	}
@@ -60,19 +57,58 @@ func (t *Table) Windows(p Part, s Shape) (*Windows, error) {
 	return w, nil
 }
 
+// cut adds the windows whose target lies in [start, end), their rows from from on.
+func (w *Windows) cut(from, start, end int) {
+	s := w.Shape
+	first := max(from+s.Window-1, start-min(s.Horizon, 1))
+	last := end - s.Horizon // one behind the last input row
+	if first >= last && s.Pad && s.Horizon == 0 && w.known(end-1) {
+		w.Padded++
+		w.add(end-1, from)
+	}
+	for row := first; row < last; row += s.Stride {
+		if w.known(row) {
+			w.add(row, from)
+		} else {
+			w.Unknown++
+		}
+	}
+}
+
+// known reports whether the whole target of the window whose last row is row was
+// measured.
+func (w *Windows) known(row int) bool {
+	if w.t.unknown == nil {
+		return true
+	}
+	if w.Shape.Horizon > 0 {
+		row++
+	}
+	for i := range max(w.Shape.Horizon, 1) {
+		if w.t.unknown[row+i] {
+			return false
+		}
+	}
+	return true
+}
+
 // LastWindows gives one window a group, the one that ends in its last row:
 // what a machine in the field would send now.
 func (t *Table) LastWindows(s Shape) (*Windows, error) {
 	w := &Windows{Shape: s, t: t}
 	longest := 0
 	for _, g := range t.Groups {
-		longest = max(longest, g.End-g.Start)
+		var from int
+		t.segments(g, func(start, _ int) { from = start })
+		longest = max(longest, g.End-from)
 		switch {
-		case g.End-g.Start >= s.Window:
-			w.add(g.End-1, g.Start)
+		case !w.known(g.End - 1):
+			w.Unknown++
+		case g.End-from >= s.Window:
+			w.add(g.End-1, from)
 		case s.Pad:
 			w.Padded++
-			w.add(g.End-1, g.Start)
+			w.add(g.End-1, from)
 		default:
 			w.Short++
 		}
@@ -131,7 +167,7 @@ func (w *Windows) target(row int, dst []float32) {
 	copy(dst[:w.Outputs()], w.t.Y[row*n:])
 }
 
-// Span returns the first row of the group of window i and the last row of the
+// Span returns the first row of the group of window i, or after its last gap, and the last row of the
 // window, as rows of the table.
 func (w *Windows) Span(i int) (first, last int) { return int(w.from[i]), int(w.last[i]) }
 
@@ -172,7 +208,7 @@ func (t *Table) SetRemaining(truth map[string]float32) error {
 			y[row] = after + float32(g.End-1-row)
 		}
 	}
-	t.Targets, t.Y = []string{"rul"}, y
+	t.Targets, t.Y, t.unknown = []string{"rul"}, y, nil
 	return nil
 }
 
@@ -189,29 +225,35 @@ func (m Moments) Constant() bool {
 	return s == 0 || math.IsInf(float64(1/s), 0)
 }
 
-// moments of column f of the row-major matrix v of n columns, over the rows of p.
-func moments(v []float32, n, f int, p Part) Moments {
+// moments of column f of the row-major matrix v of n columns, over the rows of p
+// that are not to be skipped.
+func moments(v []float32, n, f int, p Part, skip []bool) Moments {
 	m := Moments{Min: float32(math.Inf(1)), Max: float32(math.Inf(-1))}
 	sum, count := 0.0, 0
-	for _, s := range p {
-		for row := s.Start; row < s.End; row++ {
-			x := v[row*n+f]
-			sum += float64(x)
-			m.Min, m.Max = min(m.Min, x), max(m.Max, x)
+	each := func(f func(row int)) {
+		for _, s := range p {
+			for row := s.Start; row < s.End; row++ {
+				if skip == nil || !skip[row] {
+					f(row)
+				}
+			}
 		}
-		count += s.End - s.Start
 	}
+	each(func(row int) {
+		x := v[row*n+f]
+		sum += float64(x)
+		m.Min, m.Max = min(m.Min, x), max(m.Max, x)
+		count++
+	})
 	if count == 0 {
 		return Moments{}
 	}
 	m.Mean = sum / float64(count)
 	ss := 0.0
-	for _, s := range p {
-		for row := s.Start; row < s.End; row++ {
-			d := float64(v[row*n+f]) - m.Mean
-			ss += d * d
-		}
-	}
+	each(func(row int) {
+		d := float64(v[row*n+f]) - m.Mean
+		ss += d * d
+	})
 	m.Std = math.Sqrt(ss / float64(count))
 	if m.Min == m.Max { // the sums may be off by a rounding
 		m.Mean, m.Std = float64(m.Min), 0
@@ -223,7 +265,7 @@ func moments(v []float32, n, f int, p Part) Moments {
 func (t *Table) FeatureMoments(p Part) []Moments {
 	out := make([]Moments, len(t.Features))
 	for f := range out {
-		out[f] = moments(t.X, len(t.Features), f, p)
+		out[f] = moments(t.X, len(t.Features), f, p, nil)
 	}
 	return out
 }
@@ -232,7 +274,7 @@ func (t *Table) FeatureMoments(p Part) []Moments {
 func (t *Table) TargetMoments(p Part) []Moments {
 	out := make([]Moments, len(t.Targets))
 	for f := range out {
-		out[f] = moments(t.Y, len(t.Targets), f, p)
+		out[f] = moments(t.Y, len(t.Targets), f, p, t.unknown)
 	}
 	return out
 }

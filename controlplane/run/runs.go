@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"path/filepath"
 	"sync"
 	"time"
 
+	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
 	"github.com/sandpiper-edge/sandpiper/controlplane/train"
 	"github.com/sandpiper-edge/sandpiper/kernel/bptt"
 )
@@ -154,7 +154,7 @@ type Job struct {
 // Train begins a run, which exists once the data has been read and the options
 // have turned out to fit it, and trains it to its end. Its error says how the
 // run can go on; it matches ErrStopped if ctx ended or Stop was called.
-func (r *Runs) Train(ctx context.Context, j Job, data io.Reader) error {
+func (r *Runs) Train(ctx context.Context, j Job, data dataset.Files) error {
 	x := execution{runs: r, job: j, run: Run{Model: j.Train.Model, Options: j.Options}}
 	return x.train(ctx, data, train.Job{Begin: x.create})
 }
@@ -194,7 +194,7 @@ func (r *Runs) Resumable(ctx context.Context, id string) (Run, error) {
 // Resume trains a run that is Resumable from its latest checkpoint to its end,
 // as if it had never been interrupted. train.ErrOtherData if data is not what
 // it began with.
-func (r *Runs) Resume(ctx context.Context, id string, j Job, data io.Reader) error {
+func (r *Runs) Resume(ctx context.Context, id string, j Job, data dataset.Files) error {
 	one, err := r.Resumable(ctx, id)
 	if err != nil {
 		return err
@@ -218,7 +218,7 @@ type execution struct {
 }
 
 // train trains what is left of the run and keeps how that ended.
-func (x *execution) train(ctx context.Context, data io.Reader, j train.Job) error {
+func (x *execution) train(ctx context.Context, data dataset.Files, j train.Job) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	x.self = &active{stop: stop, done: make(chan struct{})}

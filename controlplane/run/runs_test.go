@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
 	"github.com/sandpiper-edge/sandpiper/controlplane/train"
 	"github.com/sandpiper-edge/sandpiper/kernel/bptt"
 )
@@ -83,11 +84,11 @@ func (w *world) job() Job {
 }
 
 func (w *world) train() error {
-	return w.runs.Train(w.t.Context(), w.job(), strings.NewReader(engines()))
+	return w.runs.Train(w.t.Context(), w.job(), dataset.One(strings.NewReader(engines())))
 }
 
 func (w *world) resume(id string) error {
-	return w.runs.Resume(w.t.Context(), id, w.job(), strings.NewReader(engines()))
+	return w.runs.Resume(w.t.Context(), id, w.job(), dataset.One(strings.NewReader(engines())))
 }
 
 func (w *world) show(id string) Run {
@@ -254,7 +255,7 @@ func stoppedAt(t *testing.T, n int) *world {
 			cancel()
 		}
 	}
-	err := w.runs.Train(ctx, w.job(), strings.NewReader(engines()))
+	err := w.runs.Train(ctx, w.job(), dataset.One(strings.NewReader(engines())))
 	if !errors.Is(err, ErrStopped) || !strings.Contains(err.Error(), "sandpiper run resume pump-1") {
 		t.Fatalf("Train = %v, want ErrStopped and how to go on", err)
 	}
@@ -301,13 +302,13 @@ func TestADamagedCheckpointCostsNoRun(t *testing.T) {
 func TestResumeTakesOnlyWhatTheRunBeganWith(t *testing.T) {
 	w := stoppedAt(t, 2)
 	before := w.show("pump-1")
-	err := w.runs.Resume(t.Context(), "pump-1", w.job(), strings.NewReader(engines()+"9,1,1,1\n"))
+	err := w.runs.Resume(t.Context(), "pump-1", w.job(), dataset.One(strings.NewReader(engines()+"9,1,1,1\n")))
 	if !errors.Is(err, train.ErrOtherData) || !strings.Contains(err.Error(), before.Data) {
 		t.Errorf("other data: %v, want ErrOtherData with the digest", err)
 	}
 	other := w.job()
 	other.Train.LearningRate = 0.5
-	err = w.runs.Resume(t.Context(), "pump-1", other, strings.NewReader(engines()))
+	err = w.runs.Resume(t.Context(), "pump-1", other, dataset.One(strings.NewReader(engines())))
 	if !errors.Is(err, bptt.ErrOtherRun) || !strings.Contains(err.Error(), "LearningRate is 0.5 and was 0.02") {
 		t.Errorf("other options: %v, want ErrOtherRun that names the learning rate", err)
 	}
@@ -328,7 +329,7 @@ func TestWhatAStateForbids(t *testing.T) {
 		}
 		impatient, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := w.runs.Resume(impatient, id, w.job(), strings.NewReader(engines())); !errors.Is(err, ErrState) {
+		if err := w.runs.Resume(impatient, id, w.job(), dataset.One(strings.NewReader(engines()))); !errors.Is(err, ErrState) {
 			t.Errorf("resume of a running run = %v, want ErrState", err)
 		}
 		if err := w.runs.Remove(id); !errors.Is(err, ErrState) {
@@ -366,7 +367,7 @@ func TestResumeWaitsForTheEndOfARunWhoseClientWent(t *testing.T) {
 			synctest.Wait() // it waits for the run, which waits here
 			gone()
 		}
-		if err := w.runs.Train(ctx, w.job(), strings.NewReader(engines())); !errors.Is(err, ErrStopped) {
+		if err := w.runs.Train(ctx, w.job(), dataset.One(strings.NewReader(engines()))); !errors.Is(err, ErrStopped) {
 			t.Errorf("Train = %v, want ErrStopped", err)
 		}
 		if err := <-resumed; err != nil {
@@ -418,7 +419,7 @@ func TestNumbersAreGivenOnce(t *testing.T) {
 	options.Model = "a-b"
 	j := w.job()
 	j.Train = options
-	if err := w.runs.Train(t.Context(), j, strings.NewReader(engines())); err != nil {
+	if err := w.runs.Train(t.Context(), j, dataset.One(strings.NewReader(engines()))); err != nil {
 		t.Fatal(err)
 	}
 	var ids []string
@@ -465,7 +466,7 @@ func TestAFailureIsKept(t *testing.T) {
 	j := w.job()
 	full := errors.New("no room for the version")
 	j.Finish = func(context.Context, Run, *train.Result) (string, error) { return "", full }
-	err := w.runs.Train(t.Context(), j, strings.NewReader(engines()))
+	err := w.runs.Train(t.Context(), j, dataset.One(strings.NewReader(engines())))
 	if !errors.Is(err, full) || !strings.Contains(err.Error(), "sandpiper run resume pump-1") {
 		t.Errorf("Train = %v, want the error and how to go on", err)
 	}
@@ -481,7 +482,7 @@ func TestAFailureIsKept(t *testing.T) {
 
 func TestWhatNeverBeganIsNoRun(t *testing.T) {
 	w := newWorld(t)
-	if err := w.runs.Train(t.Context(), w.job(), strings.NewReader("unit,cycle\n1,x\n")); err == nil {
+	if err := w.runs.Train(t.Context(), w.job(), dataset.One(strings.NewReader("unit,cycle\n1,x\n"))); err == nil {
 		t.Error("Train(bad data) = nil")
 	}
 	if runs, err := w.runs.List("", 9); len(runs) != 0 || err != nil {

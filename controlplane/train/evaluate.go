@@ -29,6 +29,7 @@ type EvalOptions struct {
 
 	// These override Setup where they are not zero.
 	Time, Group string
+	Data        dataset.Options // field by field
 	Cap         float64
 	Season      int
 	// Split evaluates the test part of a forecast's data. Without it: the test
@@ -47,13 +48,13 @@ func (s *Setup) cap() float64 {
 	return math.Inf(1)
 }
 
-// Evaluate predicts the windows of a CSV file with the int8 model and, unless
+// Evaluate predicts the windows of data with the int8 model and, unless
 // w is nil, with the float32 weights it was made from, and compares them with
 // what came. truth, for rul, gives what was left after the last row of each
 // group; each group is then one window, its last. Without truth every group is
 // taken as having run to its end, and every window is evaluated; of the very
 // training file only the groups that were held out.
-func Evaluate(ctx context.Context, m *artifact.Model, w *kernel.Weights, data, truth io.Reader, o EvalOptions) (*Report, error) {
+func Evaluate(ctx context.Context, m *artifact.Model, w *kernel.Weights, data dataset.Files, truth io.Reader, o EvalOptions) (*Report, error) {
 	start := time.Now()
 	setup := Setup{}
 	if o.Setup != nil {
@@ -61,6 +62,7 @@ func Evaluate(ctx context.Context, m *artifact.Model, w *kernel.Weights, data, t
 	}
 	setDefaultIf(&setup.Time, o.Time)
 	setDefaultIf(&setup.Group, o.Group)
+	setup.Read = setup.Read.With(o.Data)
 	setDefaultIf(&setup.Cap, o.Cap)
 	setDefaultIf(&setup.Season, o.Season)
 	e := evaluated{
@@ -133,7 +135,7 @@ func (e *evaluated) targets() (names []string) {
 func (e *evaluated) same() bool { return e.setup.Data == hex.EncodeToString(e.table.Digest[:]) }
 
 // readRUL reads the data with what is left after each group's last row.
-func (e *evaluated) readRUL(data, truth io.Reader) error {
+func (e *evaluated) readRUL(data dataset.Files, truth io.Reader) error {
 	left, err := e.readTruth(truth)
 	if err != nil {
 		return err
@@ -143,7 +145,7 @@ func (e *evaluated) readRUL(data, truth io.Reader) error {
 	if fromColumn {
 		c.Targets = e.targets()
 	}
-	if e.table, err = dataset.Read(data, c); err != nil {
+	if e.table, err = dataset.ReadFiles(data, c, e.setup.Read); err != nil {
 		return err
 	}
 	e.warnings = e.table.Warnings()
@@ -205,15 +207,18 @@ func (e *evaluated) countShort() {
 	if e.windows.Short > 0 {
 		e.warnings = append(e.warnings, fmt.Sprintf("%d groups are too short for a window of %d rows and were left out", e.windows.Short, rows))
 	}
+	if e.windows.Unknown > 0 {
+		e.warnings = append(e.warnings, fmt.Sprintf(unknownTarget, e.windows.Unknown, "evaluation"))
+	}
 	if e.windows.Padded > 0 {
 		e.warnings = append(e.warnings, fmt.Sprintf("%d groups are shorter than the window of %d rows and repeat their first row", e.windows.Padded, rows))
 	}
 }
 
-func (e *evaluated) readForecast(data io.Reader, o EvalOptions) (err error) {
+func (e *evaluated) readForecast(data dataset.Files, o EvalOptions) (err error) {
 	c := e.columns()
 	c.Targets = e.targets()
-	if e.table, err = dataset.Read(data, c); err != nil {
+	if e.table, err = dataset.ReadFiles(data, c, e.setup.Read); err != nil {
 		return err
 	}
 	e.warnings = e.table.Warnings()
@@ -290,7 +295,7 @@ func evaluateWindows(ctx context.Context, e evaluated) (*Report, error) {
 	rep := &Report{
 		Model: e.name, Version: e.version, Task: e.model.Task, Evaluated: e.part, Items: e.windows.Len(), Seed: e.setup.Seed,
 		Warnings: e.warnings, Features: p.Features(), Targets: e.targets(), Window: e.model.Schema.Window, State: e.model.Schema.State,
-		Data: hex.EncodeToString(e.table.Digest[:]), Setup: e.setup,
+		Data: hex.EncodeToString(e.table.Digest[:]), Cleaning: &e.table.Cleaning, Setup: e.setup,
 	}
 	if e.model.Task == Forecast {
 		rep.Horizon = e.model.Schema.Horizon

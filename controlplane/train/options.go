@@ -37,6 +37,13 @@ type Options struct {
 	Features []string // empty: all numeric columns but time, group and weight, with Forecast including the targets
 	Weight   string   // column: how much a window counts in the losses, by its last row; empty: all the same
 
+	Data dataset.Options // how the files are read and cleaned
+	// Outliers takes training values that are further from the median than so many
+	// robust standard deviations for missing ones; 0: none. The rows that the model
+	// is judged by stay as they are.
+	Outliers     float64
+	DropConstant bool // leave out features that are constant in the training rows
+
 	Window  int // rows; 30 for RUL, 96 for Forecast
 	Horizon int // rows ahead, Forecast only; 24
 	Stride  int // rows from one training window to the next; 1
@@ -164,6 +171,7 @@ func (o Options) check() error {
 		{"season", o.Season, o.Season >= 0, "at least 1"},
 		{"patience", o.Patience, o.Patience >= 0, "0 or more"},
 		{"learning rate", o.LearningRate, o.LearningRate >= 0 && o.LearningRate <= 1, "above 0, at most 1"},
+		{"outliers", o.Outliers, o.Outliers == 0 || o.Outliers >= 1 && notNegative(o.Outliers), "1 or more robust standard deviations, such as 6"},
 		{"cap", o.Cap, o.Cap >= 0 && o.Cap < 1<<24, "0 or more, below 2^24"},
 		{"int8 bound", value(o.Int8Bound), o.Int8Bound == nil || notNegative(*o.Int8Bound), "0 or more, such as 0.01 for 1 %"},
 		{"validation", o.Validation, o.Validation == NoValidation || (o.Validation >= 0 && o.Validation < 1), "0 or more, below 1"},

@@ -29,7 +29,9 @@ type Report struct {
 	Window   int      `json:"window"`
 	State    string   `json:"state"` // window, or stream: window rows are the warm-up
 	Horizon  int      `json:"horizon,omitempty"`
-	Data     string   `json:"data"` // SHA-256 of the data file evaluated, hex
+	Data     string   `json:"data"` // SHA-256 of the data file evaluated, hex; of several that of sha256sum's list of them
+	// Cleaning is what was done to the rows.
+	Cleaning *dataset.Cleaning `json:"cleaning,omitempty"`
 
 	// These are of a report that Run made.
 	Training     *Training     `json:"training,omitempty"`
@@ -88,6 +90,8 @@ type Setup struct {
 	Validation float64        `json:"validation,omitempty"`
 	Seed       uint64         `json:"seed"`
 	Data       string         `json:"data"` // SHA-256 of the training file, hex
+	// Read is how the files were read and cleaned; an evaluation does the same.
+	Read dataset.Options `json:"read,omitzero"`
 	// Mean and Std are the mean of the targets and the standard deviation, over
 	// the training rows, in raw units. Forecasts scale errors by Std; the `mean`
 	// baseline of rul predicts Mean.

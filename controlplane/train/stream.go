@@ -64,7 +64,7 @@ func (r *run) prepareStreams(limit float32) (err error) {
 	}
 	shape := r.o.shape()
 	shape.Stride = r.o.Stride
-	if r.streams.train, err = r.table.NewStream(r.parts.Train, shape, chainWindows, r.sc, limit); err != nil {
+	if r.streams.train, err = r.learned.NewStream(r.parts.Train, shape, chainWindows, r.sc, limit); err != nil {
 		return fmt.Errorf("training rows: %w", err)
 	}
 	if r.validation == nil {

@@ -85,7 +85,7 @@ func TestRunRULStream(t *testing.T) {
 
 	// The last rows against a truth file come after all rows of their groups.
 	truth := "unit,rul\nu1,3\nu2,4\nu3,5\nu4,6\nu5,7\nu6,8\nu7,9\nu8,10\nu9,1\nu10,2\nu11,3\nu12,4\n"
-	rep, err := Evaluate(context.Background(), m, res.Weights, strings.NewReader(data), strings.NewReader(truth),
+	rep, err := Evaluate(context.Background(), m, res.Weights, dataset.One(strings.NewReader(data)), strings.NewReader(truth),
 		EvalOptions{Setup: r.Setup, Predictions: true})
 	if err != nil {
 		t.Fatal(err)
@@ -164,7 +164,7 @@ func TestStreamEvaluationNamesTheRowItCannotTake(t *testing.T) {
 	res := run1(t, streamOptions(rulOptions), engines(12, 1))
 	lines := strings.Split(engines(12, 1), "\n")
 	lines[3] = "u1,3,1e30,0,21.61" // before the first window's end
-	_, err := Evaluate(context.Background(), res.Model, nil, strings.NewReader(strings.Join(lines, "\n")), nil, EvalOptions{Setup: res.Report.Setup})
+	_, err := Evaluate(context.Background(), res.Model, nil, dataset.One(strings.NewReader(strings.Join(lines, "\n"))), nil, EvalOptions{Setup: res.Report.Setup})
 	if err == nil || !strings.Contains(err.Error(), `row at 3 of group "u1"`) {
 		t.Errorf("%v, want the row", err)
 	}

@@ -54,6 +54,7 @@ type run struct {
 	o        Options
 	job      *Job
 	table    *dataset.Table
+	learned  *dataset.Table // the table, its training rows without outliers
 	parts    dataset.Parts
 	setup    *Setup
 	sc       *kernel.Scaler
@@ -64,7 +65,7 @@ type run struct {
 	streams           streams
 }
 
-// Run trains a model on the CSV data, quantizes it and evaluates both on the
+// Run trains a model on the data, one file, quantizes it and evaluates both on the
 // held-out rows: the validation groups of a `rul` run, the test part of a
 // forecast. progress may be nil; it is called from this goroutine.
 //
@@ -73,12 +74,12 @@ type run struct {
 // before they are chosen. The same options and bytes give the same model on one
 // kind of CPU.
 func Run(ctx context.Context, o Options, data io.Reader, progress func(Progress)) (*Result, error) {
-	return Job{Options: o, Progress: progress}.Run(ctx, data)
+	return Job{Options: o, Progress: progress}.Run(ctx, dataset.One(data))
 }
 
 // Run is the function of that name, for a job that may be one that goes on.
 // Wherever it was interrupted, its result is that of a job that was not.
-func (j Job) Run(ctx context.Context, data io.Reader) (*Result, error) {
+func (j Job) Run(ctx context.Context, data dataset.Files) (*Result, error) {
 	start := time.Now()
 	o, err := j.withDefaults()
 	if err != nil {
@@ -99,6 +100,7 @@ func (j Job) Run(ctx context.Context, data io.Reader) (*Result, error) {
 			return nil, err
 		}
 	}
+	r.warnings = append(r.learned.Warnings(), r.warnings...)
 	r.report(Progress{Stage: Reading, Warnings: r.warnings})
 	if j.Resume != nil {
 		r.report(Progress{Stage: Resuming, Epoch: len(j.Resume.Epochs())})
@@ -120,7 +122,7 @@ func (j Job) Run(ctx context.Context, data io.Reader) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	rep.Training = training
+	rep.Training, rep.Cleaning = training, &r.learned.Cleaning
 	rep.Quantization = &Quantization{tensors, o.gate().pass(rep.Metrics)}
 	rep.Seconds = time.Since(start).Seconds()
 	return &Result{Model: model, Weights: weights, Report: *rep}, nil
@@ -143,14 +145,46 @@ func (r *run) warn(format string, args ...any) {
 }
 
 // read reads the table and divides its rows.
-func (r *run) read(data io.Reader) (err error) {
-	if r.table, err = dataset.Read(data, r.o.columns()); err != nil {
+func (r *run) read(data dataset.Files) error {
+	if err := r.divide(data); err != nil {
 		return err
 	}
-	r.warnings = append(r.warnings, r.table.Warnings()...)
+	r.learned = r.table
+	if r.o.Outliers > 0 {
+		r.learned = r.table.WithoutOutliers(r.parts.Train, r.o.Outliers)
+	}
+	if r.o.DropConstant {
+		return r.dropConstant()
+	}
+	return nil
+}
+
+// dropConstant leaves out the features that the training rows say nothing about.
+func (r *run) dropConstant() error {
+	_, constant := dataset.NewScaler(r.learned.FeatureMoments(r.parts.Train))
+	switch {
+	case len(constant) == 0:
+		return nil
+	case len(constant) == len(r.table.Features):
+		return fmt.Errorf("%w: every feature is constant in the training rows; there is nothing to learn from", ErrOptions)
+	}
+	same := r.learned == r.table
+	r.table = r.table.Without(constant)
+	if same {
+		r.learned = r.table
+	} else {
+		r.learned = r.learned.Without(constant)
+	}
+	return nil
+}
+
+func (r *run) divide(data dataset.Files) (err error) {
+	if r.table, err = dataset.ReadFiles(data, r.o.columns(), r.o.Data); err != nil {
+		return err
+	}
 	r.setup = &Setup{
 		Time: r.o.Time, Group: r.o.Group, Column: r.o.Task == RUL && len(r.o.Targets) == 1,
-		Pad: r.o.Pad, Cap: r.o.Cap, Anchor: r.o.Anchor, Seed: r.o.Seed, Data: hex.EncodeToString(r.table.Digest[:]),
+		Pad: r.o.Pad, Cap: r.o.Cap, Anchor: r.o.Anchor, Seed: r.o.Seed, Data: hex.EncodeToString(r.table.Digest[:]), Read: r.o.Data,
 	}
 	if err := r.checkLimits(); err != nil {
 		return err
@@ -180,6 +214,15 @@ func (r *run) checkLimits() error {
 	if r.o.Window > protocol.MaxWindowValues/len(features) {
 		return fmt.Errorf("%w: a window of %d rows of %d features, at most %d values; use a smaller window or fewer features",
 			ErrOptions, r.o.Window, len(features), protocol.MaxWindowValues)
+	}
+	units, err := r.o.Data.Units()
+	if err != nil {
+		return err
+	}
+	for column := range units {
+		if !slices.Contains(slices.Concat(features, r.table.Targets), column) {
+			return fmt.Errorf("%w: a unit for %q, which is neither feature nor target", ErrOptions, column)
+		}
 	}
 	for _, name := range slices.Concat(features, r.table.Targets) {
 		if len(name) > protocol.MaxName {
@@ -211,7 +254,7 @@ func (o Options) shape() dataset.Shape {
 func (r *run) prepare() (err error) {
 	shape := r.o.shape()
 	shape.Stride = r.o.Stride
-	if r.train, err = r.table.Windows(r.parts.Train, shape); err != nil {
+	if r.train, err = r.learned.Windows(r.parts.Train, shape); err != nil {
 		return fmt.Errorf("training rows: %w", err)
 	}
 	r.countShort("training", r.train)
@@ -224,7 +267,7 @@ func (r *run) prepare() (err error) {
 		}
 		r.countShort("validation", r.validation)
 	}
-	moments := r.table.FeatureMoments(r.parts.Train)
+	moments := r.learned.FeatureMoments(r.parts.Train)
 	var constant []int
 	r.sc, constant = dataset.NewScaler(moments)
 	for _, i := range constant {
@@ -251,6 +294,9 @@ func (r *run) prepare() (err error) {
 	return r.prepareStreams(limit)
 }
 
+// unknownTarget is said of windows that nobody could tell right from wrong.
+const unknownTarget = "%d %s windows were left out: what they would have to predict was not measured"
+
 func (r *run) countShort(part string, w *dataset.Windows) {
 	if w.Short > 0 {
 		hint := ""
@@ -258,6 +304,9 @@ func (r *run) countShort(part string, w *dataset.Windows) {
 			hint = "; padding keeps them"
 		}
 		r.warn("%d %s groups are too short for a window of %d rows and were left out%s", w.Short, part, r.o.Window+r.o.Horizon, hint)
+	}
+	if w.Unknown > 0 {
+		r.warn(unknownTarget, w.Unknown, part)
 	}
 	if w.Padded > 0 {
 		r.warn("%d %s groups are shorter than the window of %d rows and repeat their first row", w.Padded, part, r.o.Window)
@@ -269,7 +318,7 @@ func (r *run) scaleOutputs() error {
 	if r.o.Task == RUL {
 		r.rulMoments()
 	} else {
-		for _, m := range r.table.TargetMoments(r.parts.Train) {
+		for _, m := range r.learned.TargetMoments(r.parts.Train) {
 			std := m.Std
 			if m.Constant() {
 				std = 0
@@ -429,11 +478,12 @@ func (r *run) schema() artifact.Schema {
 	if s.State == Stream {
 		s.Warmup = r.o.Window
 	}
+	units, _ := r.o.Data.Units() // checkLimits had no objection
 	for _, n := range r.table.Features {
-		s.Features = append(s.Features, artifact.Column{Name: n})
+		s.Features = append(s.Features, artifact.Column{Name: n, Unit: units[n]})
 	}
 	for _, n := range r.table.Targets {
-		s.Targets = append(s.Targets, artifact.Column{Name: n})
+		s.Targets = append(s.Targets, artifact.Column{Name: n, Unit: units[n]})
 	}
 	return s
 }

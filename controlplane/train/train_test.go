@@ -261,7 +261,7 @@ func TestEvaluateRULAgainstTruth(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := EvalOptions{Model: "turbofan", Version: "turbofan:v1", Setup: stored.Setup, Predictions: true}
-	r, err := Evaluate(context.Background(), res.Model, res.Weights, strings.NewReader(cut.String()), strings.NewReader(truth.String()), o)
+	r, err := Evaluate(context.Background(), res.Model, res.Weights, dataset.One(strings.NewReader(cut.String())), strings.NewReader(truth.String()), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,7 +284,7 @@ func TestEvaluateRULAgainstTruth(t *testing.T) {
 
 	// After an import there are no float32 weights and no setup.
 	o = EvalOptions{Model: "turbofan", Group: "unit", Time: "cycle", Cap: 12, Predictions: true}
-	i, err := Evaluate(context.Background(), res.Model, nil, strings.NewReader(cut.String()), strings.NewReader(truth.String()), o)
+	i, err := Evaluate(context.Background(), res.Model, nil, dataset.One(strings.NewReader(cut.String())), strings.NewReader(truth.String()), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,10 +299,10 @@ func TestEvaluateRULAgainstTruth(t *testing.T) {
 		t.Errorf("JSON %s", out)
 	}
 
-	if _, err := Evaluate(context.Background(), res.Model, nil, strings.NewReader(cut.String()), strings.NewReader("unit,rul\nu1,3\n"), o); !errors.Is(err, dataset.ErrTruth) {
+	if _, err := Evaluate(context.Background(), res.Model, nil, dataset.One(strings.NewReader(cut.String())), strings.NewReader("unit,rul\nu1,3\n"), o); !errors.Is(err, dataset.ErrTruth) {
 		t.Errorf("truth of one group: %v", err)
 	}
-	if _, err := Evaluate(context.Background(), res.Model, nil, strings.NewReader("unit,cycle,a,b\nu1,1,2,3\n"), nil, o); !errors.Is(err, dataset.ErrColumn) {
+	if _, err := Evaluate(context.Background(), res.Model, nil, dataset.One(strings.NewReader("unit,cycle,a,b\nu1,1,2,3\n")), nil, o); !errors.Is(err, dataset.ErrColumn) {
 		t.Errorf("data without a feature: %v", err)
 	}
 }
@@ -315,7 +315,7 @@ func TestEvaluateNamesTheWindowItCannotPredict(t *testing.T) {
 	const row = 1 + 24*10 + 5 // behind the header
 	lines[row] = "2020-01-11 05:00:00,0,1e30"
 	o := EvalOptions{Time: "date"} // every row
-	_, err := Evaluate(context.Background(), res.Model, res.Weights, strings.NewReader(strings.Join(lines, "\n")), nil, o)
+	_, err := Evaluate(context.Background(), res.Model, res.Weights, dataset.One(strings.NewReader(strings.Join(lines, "\n"))), nil, o)
 	if !errors.Is(err, kernel.ErrRange) || !strings.Contains(err.Error(), "window ending at 2020-01-11 05:00:00") {
 		t.Errorf("Evaluate = %v, want an error that names the first window with the value", err)
 	}
@@ -331,7 +331,7 @@ func TestEvaluateTheTrainingFileUsesHeldOutRows(t *testing.T) {
 		"forecast": {forecastOptions, hours(640), "test"},
 	} {
 		res := run1(t, test.o, test.data)
-		r, err := Evaluate(context.Background(), res.Model, res.Weights, strings.NewReader(test.data), nil, EvalOptions{Setup: res.Report.Setup})
+		r, err := Evaluate(context.Background(), res.Model, res.Weights, dataset.One(strings.NewReader(test.data)), nil, EvalOptions{Setup: res.Report.Setup})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -341,7 +341,7 @@ func TestEvaluateTheTrainingFileUsesHeldOutRows(t *testing.T) {
 		if diff := cmp.Diff([]any{res.Report.Metrics, res.Report.Baselines}, []any{r.Metrics, r.Baselines}); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
-		other, err := Evaluate(context.Background(), res.Model, nil, strings.NewReader(test.data+"\n"), nil, EvalOptions{Setup: res.Report.Setup})
+		other, err := Evaluate(context.Background(), res.Model, nil, dataset.One(strings.NewReader(test.data+"\n")), nil, EvalOptions{Setup: res.Report.Setup})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -386,7 +386,7 @@ func TestEvaluateChoosesRows(t *testing.T) {
 			if test.truth != "" {
 				truth = strings.NewReader(test.truth)
 			}
-			r, err := Evaluate(context.Background(), test.model.Model, nil, strings.NewReader(test.data), truth, test.o)
+			r, err := Evaluate(context.Background(), test.model.Model, nil, dataset.One(strings.NewReader(test.data)), truth, test.o)
 			if !errors.Is(err, test.err) {
 				t.Fatalf("Evaluate = %v, want %v", err, test.err)
 			}
@@ -400,11 +400,11 @@ func TestEvaluateChoosesRows(t *testing.T) {
 // A model that comes without its training report still scales its errors.
 func TestEvaluateForecastWithoutSetup(t *testing.T) {
 	res := run1(t, forecastOptions, hours(640))
-	with, err := Evaluate(context.Background(), res.Model, nil, strings.NewReader(hours(300)), nil, EvalOptions{Setup: res.Report.Setup})
+	with, err := Evaluate(context.Background(), res.Model, nil, dataset.One(strings.NewReader(hours(300))), nil, EvalOptions{Setup: res.Report.Setup})
 	if err != nil {
 		t.Fatal(err)
 	}
-	without, err := Evaluate(context.Background(), res.Model, nil, strings.NewReader(hours(300)), nil, EvalOptions{Time: "date"})
+	without, err := Evaluate(context.Background(), res.Model, nil, dataset.One(strings.NewReader(hours(300))), nil, EvalOptions{Time: "date"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -437,7 +437,7 @@ func TestTargetColumnOfRUL(t *testing.T) {
 			t.Fatalf("truth %v is not of the column", p.Truth)
 		}
 	}
-	r, err := Evaluate(context.Background(), res.Model, nil, strings.NewReader(data), nil, EvalOptions{Setup: res.Report.Setup})
+	r, err := Evaluate(context.Background(), res.Model, nil, dataset.One(strings.NewReader(data)), nil, EvalOptions{Setup: res.Report.Setup})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -467,7 +467,7 @@ func TestShortGroupsAreReportedOrPadded(t *testing.T) {
 	}
 	res := run1(t, o, data)
 	short := strings.NewReader("unit,cycle,a,b,c\nshort,1,90,0,21.61\nshort,2,91,0,21.61\n")
-	if r, err := Evaluate(context.Background(), res.Model, nil, short, nil, EvalOptions{Setup: padded.Setup}); err != nil || r.Items != 1 {
+	if r, err := Evaluate(context.Background(), res.Model, nil, dataset.One(short), nil, EvalOptions{Setup: padded.Setup}); err != nil || r.Items != 1 {
 		t.Errorf("Evaluate of one short group: %v, want one padded window", err)
 	}
 	if padded.Training.Windows != left.Training.Windows+1 || !strings.Contains(strings.Join(padded.Warnings, "\n"), "repeat their first row") {
