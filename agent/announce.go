@@ -20,7 +20,8 @@ const maxNotices = 32
 // connected subscribes and announces the device, on every new connection.
 func (a *Agent) connected(ctx context.Context) error {
 	f, d := a.cfg.Fleet, a.cfg.Device
-	filters := []string{protocol.WantTopic(f, d), protocol.AckTopic(f, d), protocol.PredictTopic(f, d, "+", "+", "+")}
+	a.usage.hold()
+	filters := []string{protocol.WantTopic(f, d), protocol.AckTopic(f, d), protocol.PredictTopic(f, d, "+", "+", "+"), protocol.StateTopic(f)}
 	if a.cfg.Simple {
 		filters = append(filters, protocol.SimplePredictTopic(f, d, "+"))
 	}
@@ -41,6 +42,7 @@ func (a *Agent) connected(ctx context.Context) error {
 		return err
 	}
 	a.notices.again()
+	a.usage.again()
 	a.announce()
 	a.probe(ctx)
 	return nil
@@ -75,6 +77,8 @@ func (a *Agent) received(m link.Message) {
 		if m.Retained { // else it was just published
 			a.mail.deliver(m)
 		}
+	case protocol.TopicState:
+		a.controlPlane(m)
 	case protocol.TopicWant, protocol.TopicAck:
 		select {
 		case a.control <- m:
@@ -82,6 +86,18 @@ func (a *Agent) received(m link.Message) {
 			a.cfg.Log.Warn("control message dropped, the agent is behind", "topic", m.Topic)
 		}
 	}
+}
+
+// controlPlane hears from the control plane. One that came back while this
+// connection stood, on a broker of its own, has missed what was sent meanwhile.
+func (a *Agent) controlPlane(m link.Message) {
+	var s protocol.State
+	if m.Retained || s.UnmarshalBinary(m.Payload) != nil || !s.Online {
+		return // retained: it was there before this connection was
+	}
+	a.notices.sendAgain()
+	a.usage.again()
+	a.announce()
 }
 
 // receive handles want and ack, in the loop.
@@ -132,6 +148,12 @@ func (a *Agent) acknowledge(payload []byte) {
 	var ack protocol.Ack
 	if err := ack.UnmarshalBinary(payload); err != nil {
 		a.cfg.Log.Warn("ack refused", "err", err)
+		return
+	}
+	if ack.Usage {
+		if b := a.usage.acknowledge(ack); b != nil {
+			a.storeUsage(b)
+		}
 		return
 	}
 	if a.notices.acknowledge(ack) {
@@ -209,6 +231,13 @@ func (n *notices) again() {
 	n.sent, n.have = make(map[uint64]bool), nil
 }
 
+// sendAgain makes every event unsent.
+func (n *notices) sendAgain() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.sent = make(map[uint64]bool)
+}
+
 // acknowledge reports whether ack was for an event in memory.
 func (n *notices) acknowledge(ack protocol.Ack) bool {
 	n.mu.Lock()
@@ -227,6 +256,9 @@ func (n *notices) acknowledge(ack protocol.Ack) bool {
 func (n *notices) unsent(events []protocol.Event) []protocol.Event {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.sent == nil {
+		return nil // the connection is not announced yet
+	}
 	var out []protocol.Event
 	for _, e := range append(events, n.kept...) {
 		if !n.sent[e.Seq] {
@@ -327,16 +359,15 @@ func (a *Agent) publishEvents(ctx context.Context) error {
 }
 
 func (a *Agent) publishUsage(ctx context.Context) error {
-	records, reported := a.usage.toReport()
-	if len(records) == 0 || !a.link.Up() {
+	if !a.link.Up() {
 		return nil
 	}
-	for _, b := range records {
-		if err := a.link.Publish(ctx, link.Message{Topic: protocol.UsageTopic(a.cfg.Fleet, a.cfg.Device), Payload: b}); err != nil {
+	for _, r := range a.usage.unsent() {
+		if err := a.link.Publish(ctx, link.Message{Topic: protocol.UsageTopic(a.cfg.Fleet, a.cfg.Device), Payload: r.data}); err != nil {
 			return err
 		}
+		a.usage.markSent(r)
 	}
-	reported()
 	return nil
 }
 

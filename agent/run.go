@@ -114,10 +114,7 @@ func (a *Agent) start(ctx context.Context, g *errgroup.Group) {
 	boot := max(a.state.Boot, counters.Boot) + 1
 	a.state = a.state.notBefore(counters.Epoch, counters.Rev)
 	a.boot.Store(boot)
-	if previous, err := a.cache.Usage(); err == nil {
-		a.usage.previous(previous)
-	}
-	a.usage.boot = boot
+	a.restoreUsage(boot)
 	for _, f := range a.files.Findings() {
 		a.notices.add(a.notice("storage", "", protocol.Digest{}, f))
 	}

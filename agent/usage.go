@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"encoding/binary"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -24,18 +26,38 @@ const otherUser = "other"
 
 type usageKey struct{ model, user string }
 
+// Bounds of what is kept of starts before this one; the oldest gives way, and
+// the control plane is told. Starts that answered nobody keep nothing.
+const (
+	maxEarlier      = 64
+	maxEarlierBytes = 256 << 10
+)
+
 // usage counts requests by model and user since the start. It is written to
-// flash and reported once a minute when it has changed, not per request.
+// flash and reported once a minute when it has changed, not per request. What
+// was counted is kept, over restarts too, until the control plane has
+// acknowledged it as stored.
 type usage struct {
 	mu      sync.Mutex // guards what follows
 	boot    uint64
+	seq     uint64 // of the last record
 	counts  map[usageKey]protocol.UsageCount
 	dirty   bool
-	last    []byte // of the start before this one, until it was reported
-	pending []byte // to be reported
+	current []byte            // the last record of this start; nil before the first
+	acked   uint64            // seq of the newest record of this start that was acknowledged
+	earlier []usageRecord     // of starts before, not acknowledged; oldest first
+	sent    map[uint64]uint64 // by boot the seq that this connection carried; nil before it was announced
 }
 
-func newUsage() *usage { return &usage{counts: make(map[usageKey]protocol.UsageCount)} }
+// A usageRecord is a start's last record, encoded.
+type usageRecord struct {
+	boot, seq uint64
+	data      []byte
+}
+
+func newUsage() *usage {
+	return &usage{counts: make(map[usageKey]protocol.UsageCount)}
+}
 
 // count adds one request. Models and users that are no ids are not counted:
 // they came from no topic.
@@ -80,15 +102,53 @@ func (u *usage) predictions(model string) uint64 {
 	return n
 }
 
-// previous keeps what the start before this one counted, to be reported again:
-// its last minute may not have been.
-func (u *usage) previous(record []byte) {
+// restore takes over what the starts before this one had stored. It returns
+// the boots whose records were given up for lack of room.
+func (u *usage) restore(boot uint64, stored []byte) (lost []uint64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.last = record
+	u.boot = boot
+	total := 0
+	for _, data := range splitRecords(stored) {
+		var m protocol.Usage
+		if m.UnmarshalBinary(data) == nil && m.Boot < boot {
+			u.earlier = append(u.earlier, usageRecord{m.Boot, m.Seq, data})
+			total += len(data)
+		}
+	}
+	for len(u.earlier) > maxEarlier || total > maxEarlierBytes {
+		lost = append(lost, u.earlier[0].boot)
+		total -= len(u.earlier[0].data)
+		u.earlier = u.earlier[1:]
+	}
+	return lost
 }
 
-// record returns the counters encoded, nil if they have not changed since the
+// stored is what restore reads: each record behind its length.
+func (u *usage) stored() []byte {
+	var b []byte
+	for _, r := range append(u.earlier[:len(u.earlier):len(u.earlier)], usageRecord{data: u.current}) {
+		if len(r.data) > 0 {
+			b = append(binary.BigEndian.AppendUint32(b, uint32(len(r.data))), r.data...)
+		}
+	}
+	return b
+}
+
+// splitRecords stops at what is no record: it was written by another version.
+func splitRecords(b []byte) (records [][]byte) {
+	for len(b) >= 4 {
+		n := binary.BigEndian.Uint32(b)
+		if uint64(n) > uint64(len(b)-4) {
+			break
+		}
+		records = append(records, b[4:4+n])
+		b = b[4+n:]
+	}
+	return records
+}
+
+// record returns what is to be stored, nil if nothing was counted since the
 // last call.
 func (u *usage) record(now time.Time) ([]byte, error) {
 	u.mu.Lock()
@@ -96,7 +156,7 @@ func (u *usage) record(now time.Time) ([]byte, error) {
 	if !u.dirty {
 		return nil, nil
 	}
-	m := protocol.Usage{Format: protocol.Format, Boot: u.boot, T: max(0, now.UnixMilli())}
+	m := protocol.Usage{Format: protocol.Format, Boot: u.boot, Seq: u.seq + 1, T: max(0, now.UnixMilli())}
 	m.Counts = slices.SortedFunc(maps.Values(u.counts), func(x, y protocol.UsageCount) int {
 		if c := strings.Compare(x.Model, y.Model); c != 0 {
 			return c
@@ -108,28 +168,67 @@ func (u *usage) record(now time.Time) ([]byte, error) {
 		return nil, err
 	}
 	u.dirty = false
-	u.pending = b
-	return b, nil
+	u.seq, u.current = m.Seq, b
+	return u.stored(), nil
 }
 
-// toReport returns the records to publish; reported gives them back as done.
-func (u *usage) toReport() (records [][]byte, reported func()) {
+// unsent returns the records that are not acknowledged and that this
+// connection has not carried.
+func (u *usage) unsent() (out []usageRecord) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	last, pending := u.last, u.pending
-	for _, b := range [][]byte{last, pending} {
-		if b != nil {
-			records = append(records, b)
+	if u.sent == nil {
+		return nil
+	}
+	all := u.earlier[:len(u.earlier):len(u.earlier)]
+	if u.seq > u.acked {
+		all = append(all, usageRecord{u.boot, u.seq, u.current})
+	}
+	for _, r := range all {
+		if at, sent := u.sent[r.boot]; !sent || at < r.seq {
+			out = append(out, r)
 		}
 	}
-	return records, func() {
-		u.mu.Lock()
-		defer u.mu.Unlock()
-		u.last = nil
-		if len(u.pending) > 0 && len(pending) > 0 && &u.pending[0] == &pending[0] {
-			u.pending = nil
-		}
+	return out
+}
+
+func (u *usage) markSent(r usageRecord) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.sent != nil {
+		u.sent[r.boot] = r.seq
 	}
+}
+
+// again makes everything unsent: somebody new listens.
+func (u *usage) again() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.sent = make(map[uint64]uint64)
+}
+
+// hold keeps everything until again: a new connection is being announced.
+func (u *usage) hold() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.sent = nil
+}
+
+// acknowledge forgets what the control plane has stored. It returns what is to
+// be stored in place of that, nil if nothing changed.
+func (u *usage) acknowledge(ack protocol.Ack) []byte {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if ack.Boot == u.boot {
+		u.acked = max(u.acked, min(ack.Seq, u.seq))
+		return nil
+	}
+	n := len(u.earlier)
+	u.earlier = slices.DeleteFunc(slices.Clone(u.earlier), func(r usageRecord) bool { return r.boot == ack.Boot && r.seq <= ack.Seq })
+	if len(u.earlier) == n {
+		return nil
+	}
+	return append([]byte{}, u.stored()...) // not nil, even when nothing is left
 }
 
 // flushUsage writes and reports the counters, if they have changed.
@@ -141,8 +240,23 @@ func (a *Agent) flushUsage() {
 	if b == nil {
 		return
 	}
+	a.storeUsage(b)
+	a.announce()
+}
+
+func (a *Agent) storeUsage(b []byte) {
 	if err := a.cache.SetUsage(b); err != nil {
 		a.setStorage(clip("write counters: " + err.Error()))
 	}
-	a.announce()
+}
+
+// restoreUsage takes over the counters of starts before this one.
+func (a *Agent) restoreUsage(boot uint64) {
+	stored, err := a.cache.Usage()
+	if err != nil {
+		a.cfg.Log.Error("read counters", "err", err)
+	}
+	for _, lost := range a.usage.restore(boot, stored) {
+		a.notices.add(a.notice("usage_lost", "", protocol.Digest{}, fmt.Sprintf("counters of start %d gave way to later ones", lost)))
+	}
 }

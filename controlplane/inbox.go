@@ -46,7 +46,7 @@ func (c *ControlPlane) asked(_ context.Context, m broker.Message) {
 }
 
 // An inbox holds reports until they are stored, in the order in which they
-// came, but of a device's state (have, up, birth, met) only the latest.
+// came, but of a device's state (have, up, birth) only the latest.
 type inbox struct {
 	wake chan struct{} // capacity 1
 
@@ -83,7 +83,7 @@ func (b *inbox) put(r rollout.Report) bool {
 	}
 	b.bytes += len(r.Payload)
 	b.queue = append(b.queue, &r)
-	if r.Kind != protocol.TopicEvent {
+	if r.Kind != protocol.TopicEvent && r.Kind != protocol.TopicUsage { // of usage, there is one report for each start
 		b.latest[key] = &r
 	}
 	select {

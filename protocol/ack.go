@@ -1,10 +1,11 @@
 package protocol
 
-// An Ack tells a device that its event (Boot, Seq) is stored durably, on
-// sp1/F/d/D/ack. Deterministic CBOR.
+// An Ack tells a device that its event (Boot, Seq) is stored durably, or, with
+// Usage set, that usage report, on sp1/F/d/D/ack. Deterministic CBOR.
 type Ack struct {
-	Boot uint64 `cbor:"boot"`
-	Seq  uint64 `cbor:"seq"`
+	Boot  uint64 `cbor:"boot"`
+	Seq   uint64 `cbor:"seq"`
+	Usage bool   `cbor:"usage,omitempty"`
 }
 
 // AppendBinary appends the deterministic CBOR of m.

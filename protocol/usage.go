@@ -4,10 +4,13 @@ import "fmt"
 
 // A Usage reports how often a device predicted, for whom and at what cost, on
 // sp1/F/d/D/met. Counters are cumulative since the start Boot, so a lost
-// message loses nothing. Deterministic CBOR.
+// message loses nothing, and of a start only the report with the highest Seq
+// counts. The device keeps it until the control plane has acknowledged it as
+// stored, by an Ack with Usage set. Deterministic CBOR.
 type Usage struct {
 	Format int          `cbor:"format"`
 	Boot   uint64       `cbor:"boot"`
+	Seq    uint64       `cbor:"seq,omitempty"` // counts reports of this boot, from 1
 	T      int64        `cbor:"t"`
 	Counts []UsageCount `cbor:"counts,omitempty"`
 }
@@ -36,7 +39,7 @@ func (m *Usage) UnmarshalBinary(b []byte) error {
 }
 
 func (m *Usage) check() error {
-	if err := firstError(checkFormat(m.Format), checkUint("boot", m.Boot), checkTime("t", m.T),
+	if err := firstError(checkFormat(m.Format), checkUint("boot", m.Boot), checkUint("seq", m.Seq), checkTime("t", m.T),
 		checkLen("counts", len(m.Counts), MaxCounts)); err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ type Report struct {
 
 // Handle stores reports in the given order, in one transaction, and moves the
 // states of rollouts with them. When it returns nil, all that could be read is
-// on disk, and only then are events acknowledged to their devices. A report
+// on disk, and only then are events and usage acknowledged to their devices. A report
 // that cannot be read, or of an unknown device, is dropped and logged.
 func (r *Rollouts) Handle(ctx context.Context, reports ...Report) error {
 	c := r.change(now())
@@ -48,7 +48,7 @@ func (r *Rollouts) Handle(ctx context.Context, reports ...Report) error {
 	}
 	r.publish(c.wants)
 	for _, a := range acks {
-		// A device whose ack is lost sends the event again.
+		// A device whose ack is lost sends the report again.
 		if err := r.pub.Publish(ctx, protocol.AckTopic(r.fleet, a.Device), a.Payload, false); err != nil {
 			r.log.Debug("ack not sent", "device", a.Device, "err", err)
 		}
@@ -82,11 +82,7 @@ func (c *change) handle(ctx context.Context, tx store.Tx, rep Report) (ack []byt
 	case protocol.TopicEvent:
 		return c.event(ctx, tx, rep)
 	case protocol.TopicUsage:
-		var u protocol.Usage
-		if err := u.UnmarshalBinary(rep.Payload); err != nil {
-			return nil, &badReport{err}
-		}
-		return nil, nil // only a sign of life yet
+		return c.usage(ctx, tx, rep)
 	}
 	return nil, &badReport{fmt.Errorf("not a report: %s", rep.Kind)}
 }
@@ -168,6 +164,17 @@ func (c *change) event(ctx context.Context, tx store.Tx, rep Report) (ack []byte
 		return nil, err
 	}
 	return protocol.Ack{Boot: e.Boot, Seq: e.Seq}.AppendBinary(nil)
+}
+
+func (c *change) usage(ctx context.Context, tx store.Tx, rep Report) (ack []byte, err error) {
+	var u protocol.Usage
+	if err := u.UnmarshalBinary(rep.Payload); err != nil {
+		return nil, &badReport{err}
+	}
+	if err := tx.PutUsage(ctx, rep.Device, u); err != nil {
+		return nil, err
+	}
+	return protocol.Ack{Boot: u.Boot, Seq: u.Seq, Usage: true}.AppendBinary(nil)
 }
 
 func (c *change) log(was, is store.Desired) {

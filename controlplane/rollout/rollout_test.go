@@ -661,6 +661,42 @@ func TestHigherRevThanOursRaisesEpoch(t *testing.T) {
 	}
 }
 
+// TestUsageIsCountedOnce sends reports twice, late and out of order.
+func TestUsageIsCountedOnce(t *testing.T) {
+	r := newRig(t, "d1")
+	report := func(boot, seq, answered uint64) []byte {
+		b, err := protocol.Usage{Format: 1, Boot: boot, Seq: seq, Counts: []protocol.UsageCount{
+			{Model: "m", User: "ann", Answered: answered, Refused: 1, Micros: 10 * answered}, {Model: "m", User: "bob", Busy: answered},
+		}}.AppendBinary(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	for _, b := range [][]byte{report(1, 1, 3), report(1, 2, 5), report(1, 2, 5), report(1, 1, 3), report(2, 1, 2)} {
+		r.handle("d1", protocol.TopicUsage, b)
+	}
+	var got []protocol.UsageCount
+	err := r.store.View(t.Context(), func(tx store.Tx) (err error) {
+		got, err = tx.Usage(t.Context(), "d1")
+		return err
+	})
+	want := []protocol.UsageCount{{Model: "m", User: "ann", Answered: 7, Refused: 2, Micros: 70}, {Model: "m", User: "bob", Busy: 7}}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("usage (-want +got), %v:\n%s", err, diff)
+	}
+	var ack protocol.Ack
+	last := r.broker.sent[len(r.broker.sent)-1]
+	if err := ack.UnmarshalBinary(last.payload); err != nil || ack != (protocol.Ack{Boot: 2, Seq: 1, Usage: true}) || len(r.broker.sent) != 5 {
+		t.Errorf("%d acks, the last %+v, %v", len(r.broker.sent), ack, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // the store fails
+	if err := r.Handle(ctx, Report{"d1", protocol.TopicUsage, report(3, 1, 1)}); err == nil || len(r.broker.sent) != 5 {
+		t.Errorf("Handle on a failing store = %v with %d acks, want an error and none", err, len(r.broker.sent)-5)
+	}
+}
+
 func TestEventIsAcknowledgedOnceStored(t *testing.T) {
 	r := newRig(t, "d1")
 	e := protocol.Event{Boot: 2, Seq: 9, T: 1000, Kind: "activated", Model: "m", Digest: protocol.Digest{1}, Detail: "v1"}
