@@ -103,11 +103,21 @@ func encode(stream []byte, c Codec) ([]byte, error) {
 	return out, nil
 }
 
-// zstdEncoder is made once: it is large, and only those who pack need it.
-var zstdEncoder = sync.OnceValues(func() (*zstd.Encoder, error) {
-	return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderConcurrency(1),
-		zstd.WithWindowSize(blockSize), zstd.WithEncoderCRC(false))
-})
+// encoder is zstd's. It is made once, because it is large, and in a function
+// rather than here: a program that packs nothing, the agent, does not link it.
+var encoder struct {
+	once sync.Once
+	zstd *zstd.Encoder
+	err  error
+}
+
+func zstdEncoder() (*zstd.Encoder, error) {
+	encoder.once.Do(func() {
+		encoder.zstd, encoder.err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderConcurrency(1),
+			zstd.WithWindowSize(blockSize), zstd.WithEncoderCRC(false))
+	})
+	return encoder.zstd, encoder.err
+}
 
 func encodeBlock(block []byte, c Codec) ([]byte, error) {
 	switch c {
