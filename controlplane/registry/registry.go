@@ -154,7 +154,7 @@ func (r *Registry) add(ctx context.Context, name string, m *artifact.Model, w *k
 			row = old
 			return nil
 		case err == nil:
-			return fmt.Errorf("the same model is %s: %w", Ref(old.Name, old.Number), ErrExists)
+			return fmt.Errorf("the same model is %s: %w; use that one, or train with another seed", Ref(old.Name, old.Number), ErrExists)
 		case !errors.Is(err, ErrNotFound):
 			return err
 		}

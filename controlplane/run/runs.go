@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
+	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/controlplane/train"
 	"github.com/sandpiper-edge/sandpiper/kernel/bptt"
 )
@@ -228,7 +229,10 @@ func (x *execution) train(ctx context.Context, data dataset.Files, j train.Job) 
 	}
 	result, err := j.Run(ctx, data)
 	if err == nil {
-		x.run.Version, err = x.job.Finish(ctx, x.run, result)
+		var version string
+		if version, err = x.job.Finish(ctx, x.run, result); err == nil {
+			x.run.Version = version
+		}
 	}
 	if !x.begun {
 		return err
@@ -307,10 +311,19 @@ func (x *execution) end(ctx context.Context, err error) error {
 		}
 		return nil
 	}
-	if !errors.Is(err, bptt.ErrDiverged) { // it would again
-		err = fmt.Errorf("%w; go on with `sandpiper run resume %s --data FILE`", err, x.run.ID)
+	return x.advise(err)
+}
+
+// advise adds how the run can go on to err, which ended it.
+func (x *execution) advise(err error) error {
+	how := ""
+	switch {
+	case errors.Is(err, bptt.ErrDiverged), errors.Is(err, store.ErrExists): // it would end so again
+		return err
+	case errors.Is(err, train.ErrInt8): // likewise, but for
+		how = " --force"
 	}
-	return err
+	return fmt.Errorf("%w; go on with `sandpiper run resume %s --data FILE%s`", err, x.run.ID, how)
 }
 
 // reason says why a run was stopped.

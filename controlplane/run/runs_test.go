@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
+	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/controlplane/train"
 	"github.com/sandpiper-edge/sandpiper/kernel/bptt"
 )
@@ -478,6 +479,33 @@ func TestAFailureIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.sameAs(uninterrupted(t), "only the version was missing")
+}
+
+// A run that would end the same again is not told to go on.
+func TestAdviceIsWorthFollowing(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		err  error
+		want string
+	}{
+		{"no room", store.ErrFull, "`sandpiper run resume pump-1 --data FILE`"},
+		{"int8", train.ErrInt8, "`sandpiper run resume pump-1 --data FILE --force`"},
+		{"the model is there already", store.ErrExists, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t)
+			j := w.job()
+			j.Finish = func(context.Context, Run, *train.Result) (string, error) { return ":v0", test.err }
+			err := w.runs.Train(t.Context(), j, dataset.One(strings.NewReader(engines())))
+			_, got, _ := strings.Cut(fmt.Sprint(err), "go on with ")
+			if !errors.Is(err, test.err) || got != test.want {
+				t.Errorf("Train = %v, want it to end with %q", err, test.want)
+			}
+			if r := w.show("pump-1"); r.Version != "" {
+				t.Errorf("a run that failed has made version %q", r.Version)
+			}
+		})
+	}
 }
 
 func TestWhatNeverBeganIsNoRun(t *testing.T) {
