@@ -321,7 +321,7 @@ func Check(b []byte) error {
 }
 
 func (r *Reader) check() error {
-	switch c := r.Peek(); c {
+	switch r.Peek() {
 	case '{':
 		seen := map[string]bool{}
 		return r.Object(func(key string) error {
@@ -338,6 +338,24 @@ func (r *Reader) check() error {
 		})
 	case '[':
 		return r.Array(r.check)
+	}
+	return r.scalar()
+}
+
+// Skip reads one value, whatever its keys are.
+func (r *Reader) Skip() error {
+	switch r.Peek() {
+	case '{':
+		return r.Object(func(string) error { return r.Skip() })
+	case '[':
+		return r.Array(r.Skip)
+	}
+	return r.scalar()
+}
+
+// scalar reads a string, a number or a word.
+func (r *Reader) scalar() error {
+	switch c := r.Peek(); c {
 	case '"':
 		_, err := r.String()
 		return err
