@@ -31,7 +31,9 @@ type Predictor struct {
 	model  *kernel.Model
 	scaler kernel.Scaler
 	schema artifact.Schema
-	digest [32]byte // of the artifact; zero after OpenFloat32
+	task   string
+	feed   *artifact.Pipeline // nil: none
+	digest [32]byte           // of the artifact; zero after OpenFloat32
 	golden artifact.Golden
 	inputs [][]float32 // of the golden vectors
 	space  sync.Pool   // *space
@@ -63,6 +65,7 @@ func Open(m *artifact.Model) (*Predictor, error) {
 		return nil, err
 	}
 	p.digest, p.golden, p.inputs = digest, m.Golden, m.GoldenInputs()
+	p.task, p.feed = m.Task, m.Pipeline
 	p.golden.Outputs = append([]float32(nil), m.Golden.Outputs...)
 	return p, nil
 }
@@ -131,6 +134,16 @@ func (p *Predictor) Outputs() int { return p.schema.Outputs() }
 
 // Stateful reports whether this is a stream model, which NewStream can serve.
 func (p *Predictor) Stateful() bool { return p.schema.State == artifact.StateStream }
+
+// Task is what the model was made for; "" after OpenFloat32.
+func (p *Predictor) Task() string { return p.task }
+
+// Pipeline says how a device feeds the model by itself; nil: it does not. It
+// is shared and must not be changed.
+func (p *Predictor) Pipeline() *artifact.Pipeline { return p.feed }
+
+// OutStd are the training standard deviations of the outputs, as a copy.
+func (p *Predictor) OutStd() []float32 { return append([]float32(nil), p.scaler.OutStd...) }
 
 // Int8 reports whether the model is int8.
 func (p *Predictor) Int8() bool { return p.model.Int8() }

@@ -48,6 +48,7 @@ type Model struct {
 	Tensors   []Tensor
 	Golden    Golden
 	Threshold *Threshold // of anomaly detectors
+	Pipeline  *Pipeline  // how a device feeds it by itself; nil: on request only
 }
 
 // A Graph is the layers from input to output.
@@ -174,6 +175,7 @@ type manifest struct {
 	Tensors   []wireTensor   `cbor:"tensors"`
 	Golden    wireGolden     `cbor:"golden"`
 	Threshold *wireThreshold `cbor:"threshold,omitempty"`
+	Pipeline  *Pipeline      `cbor:"pipeline,omitempty"`
 }
 
 type wireScaler struct {
@@ -206,8 +208,9 @@ type wireThreshold struct {
 func (m *Model) manifest() *manifest {
 	w := &manifest{
 		Format: Format, Task: m.Task, Graph: m.Graph, Schema: m.Schema,
-		Scaler: wireScaler{m.Scaler.Mean, m.Scaler.Std, m.Scaler.Inv, m.Scaler.OutMean, m.Scaler.OutStd, m.Scaler.Anchor},
-		Golden: wireGolden{m.Golden.Seed, m.Golden.Steps, m.Golden.Outputs, m.Golden.Tolerance},
+		Scaler:   wireScaler{m.Scaler.Mean, m.Scaler.Std, m.Scaler.Inv, m.Scaler.OutMean, m.Scaler.OutStd, m.Scaler.Anchor},
+		Golden:   wireGolden{m.Golden.Seed, m.Golden.Steps, m.Golden.Outputs, m.Golden.Tolerance},
+		Pipeline: m.Pipeline,
 	}
 	for _, t := range m.Tensors {
 		w.Tensors = append(w.Tensors, wireTensor{t.Name, t.Type, t.Shape})
@@ -222,8 +225,9 @@ func (m *Model) manifest() *manifest {
 func (w *manifest) model() *Model {
 	m := &Model{
 		Task: w.Task, Graph: w.Graph, Schema: w.Schema,
-		Scaler: Scaler{w.Scaler.Mean, w.Scaler.Std, w.Scaler.Inv, w.Scaler.OutMean, w.Scaler.OutStd, w.Scaler.Anchor},
-		Golden: Golden{w.Golden.Seed, w.Golden.Steps, w.Golden.Outputs, w.Golden.Tolerance},
+		Scaler:   Scaler{w.Scaler.Mean, w.Scaler.Std, w.Scaler.Inv, w.Scaler.OutMean, w.Scaler.OutStd, w.Scaler.Anchor},
+		Golden:   Golden{w.Golden.Seed, w.Golden.Steps, w.Golden.Outputs, w.Golden.Tolerance},
+		Pipeline: w.Pipeline,
 	}
 	for _, t := range w.Tensors {
 		m.Tensors = append(m.Tensors, Tensor{Name: t.Name, Type: t.Type, Shape: t.Shape})
@@ -323,6 +327,11 @@ func (m *Model) validateShape() error {
 		}
 		if !finite(t.Value) {
 			return fmt.Errorf("threshold: %w", ErrNonFinite)
+		}
+	}
+	if p := m.Pipeline; p != nil {
+		if err := p.Check(m.Schema); err != nil {
+			return err
 		}
 	}
 	return m.validateTensors()
