@@ -154,6 +154,7 @@ type Agent struct {
 	localHave  []byte            // the report they were told last; owned by publishChanges
 	batches    bool              // requests that wait for one model are computed together
 	usage      *usage            // counters
+	pipelines  *pipelines        // predictions that nobody asks for
 	notices    *notices          // events that the disk could not take
 	closed     sync.Once
 	closeErr   error
@@ -192,6 +193,8 @@ func New(c Config) (*Agent, error) {
 	if a.local, err = a.newLocal(); err != nil {
 		return nil, fmt.Errorf("agent: local listener: %w", err)
 	}
+	a.pipelines = newPipelines(a)
+	a.models.changed = make(chan struct{}, 1)
 	if a.link, err = link.New(a.linkConfig()); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}

@@ -44,6 +44,8 @@ func (a *Agent) connected(ctx context.Context) error {
 	a.notices.again()
 	a.usage.again()
 	a.announce()
+	a.pipelines.connected.Add(1)
+	a.models.poke()
 	a.probe(ctx)
 	return nil
 }
@@ -62,7 +64,7 @@ func (a *Agent) publishBirth(ctx context.Context) error {
 func (a *Agent) received(m link.Message) {
 	t, err := protocol.ParseTopic(m.Topic)
 	if err != nil {
-		a.cfg.Log.Debug("message on a foreign topic", "topic", m.Topic, "err", err)
+		a.pipelines.offer(m) // a foreign topic that a pipeline reads
 		return
 	}
 	if t.Fleet != a.cfg.Fleet || t.Device != "" && t.Device != a.cfg.Device {
@@ -71,6 +73,8 @@ func (a *Agent) received(m link.Message) {
 	switch t.Kind {
 	case protocol.TopicPredict, protocol.TopicSimplePredict:
 		a.service.offer(request{topic: t, payload: m.Payload, qos: m.QoS, arrived: time.Now()})
+	case protocol.TopicSample:
+		a.pipelines.offer(m)
 	case protocol.TopicDescriptor, protocol.TopicChunk, protocol.TopicBlock, protocol.TopicBlockDescriptor, protocol.TopicProbe:
 		a.mail.deliver(m)
 	case protocol.TopicUp:

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sandpiper-edge/sandpiper/agent/broker"
+	"github.com/sandpiper-edge/sandpiper/agent/link"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 	"github.com/sandpiper-edge/sandpiper/protocol/packet"
 )
@@ -48,7 +49,10 @@ var reservedUsers = []string{"cp", localUser, otherUser, protocol.Anonymous}
 // named.
 func (a *Agent) mayPublish(user, topic string) bool {
 	t, err := protocol.ParseTopic(topic)
-	if err != nil || t.Fleet != a.cfg.Fleet || t.Device != a.cfg.Device {
+	if err != nil {
+		return a.pipelines.reads(topic)
+	}
+	if t.Fleet != a.cfg.Fleet || t.Device != a.cfg.Device {
 		return false
 	}
 	switch t.Kind {
@@ -72,6 +76,9 @@ func (a *Agent) maySubscribe(user, filter string) bool {
 	if strings.HasPrefix(filter, "sp1/"+f+"/r/"+user+"/") {
 		return true
 	}
+	if first, _, _ := strings.Cut(filter, "/"); !slices.Contains([]string{"sp1", "+", "#", ""}, first) {
+		return true // what feeds pipelines, and what they say
+	}
 	readable := []string{
 		protocol.UpTopic(f, d), protocol.HaveTopic(f, d), protocol.BirthTopic(f, d),
 		protocol.SimpleOutputTopic(f, d, "+"), protocol.SampleTopic(f, d, "+"),
@@ -82,7 +89,8 @@ func (a *Agent) maySubscribe(user, filter string) bool {
 // receivedLocal routes a message of a local client; it only enqueues.
 func (a *Agent) receivedLocal(m packet.Message) {
 	t, err := protocol.ParseTopic(m.Topic)
-	if err != nil {
+	if err != nil || t.Kind == protocol.TopicSample {
+		a.pipelines.offer(link.Message{Topic: m.Topic, Payload: m.Payload})
 		return
 	}
 	switch t.Kind {

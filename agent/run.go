@@ -46,6 +46,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.local != nil {
 		g.Go(func() error { return a.runLocal(inner) })
 	}
+	a.pipelines.start(inner, g)
 	if a.cfg.Socket != "" {
 		g.Go(func() error { return a.serveSocket(ctx, inner) })
 	}
@@ -62,6 +63,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	err := g.Wait()
 	a.stopTrials()
 	a.flushUsage()
+	a.pipelines.save(time.Now())
 	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
 		err = nil
 	}

@@ -33,7 +33,8 @@ func newServed(name string, h held, p *predictor.Predictor) *served {
 // models is what answers, by model. A swap is the store of one pointer, made by
 // the owner of the decisions; readers take no lock.
 type models struct {
-	all atomic.Pointer[map[string]*served]
+	all     atomic.Pointer[map[string]*served]
+	changed chan struct{} // capacity 1: what answers is another, or there is a new connection
 }
 
 func (m *models) get(name string) *served {
@@ -55,6 +56,14 @@ func (m *models) put(name string, s *served) {
 		next[name] = s
 	}
 	m.all.Store(&next)
+	m.poke()
+}
+
+func (m *models) poke() {
+	select {
+	case m.changed <- struct{}{}:
+	default:
+	}
 }
 
 // serve makes e.held the version that answers. One whose slot is damaged is

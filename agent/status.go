@@ -37,6 +37,7 @@ type ModelStatus struct {
 	Floor       uint64            `json:"floor,omitempty"`
 	Failed      *protocol.Failure `json:"failed,omitempty"`
 	Predictions uint64            `json:"predictions"` // answered since the start
+	Pipeline    *PipelineStatus   `json:"pipeline,omitempty"`
 }
 
 // ProtocolName is the protocol that this agent speaks.
@@ -63,6 +64,11 @@ func (a *Agent) Status() Status {
 		}
 		if v := a.models.get(name); v != nil {
 			m.Serving = v.label
+		}
+		if all := a.pipelines.status.Load(); all != nil {
+			if p, ok := (*all)[name]; ok {
+				m.Pipeline = &p
+			}
 		}
 		out.Models[name] = m
 	}

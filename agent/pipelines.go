@@ -1,0 +1,385 @@
+package agent
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sandpiper-edge/sandpiper/agent/link"
+	"github.com/sandpiper-edge/sandpiper/agent/pipeline"
+	"github.com/sandpiper-edge/sandpiper/agent/store"
+	"github.com/sandpiper-edge/sandpiper/protocol"
+	"github.com/sandpiper-edge/sandpiper/protocol/packet"
+)
+
+const (
+	// pipelineUser is who a pipeline's predictions are counted for.
+	pipelineUser = "pipeline"
+	// valuesWaiting bounds the messages that wait for the pipelines; one more is
+	// dropped and counted, the next value comes soon.
+	valuesWaiting = 1024
+	// outputsWaiting bounds the predictions that wait for the connection; one
+	// more is dropped.
+	outputsWaiting = 256
+	// savePerMinute is how many bytes of stream states are written a minute on
+	// average: 24 MB a day. Few streams are saved each minute, 1,000 less often.
+	savePerMinute = 16 << 10
+)
+
+// pipelines feed the models that say how, one goroutine for all of them.
+type pipelines struct {
+	agent     *Agent
+	inbox     chan link.Message
+	outbox    chan link.Message
+	connected atomic.Uint64 // counts connections: subscriptions end with each
+	dropped   atomic.Uint64 // messages that found the inbox full
+	status    atomic.Pointer[map[string]PipelineStatus]
+	filters   atomic.Pointer[[]string] // foreign topics that are read
+
+	// Owned by run, and by Run when that has ended.
+	began     time.Time
+	feeds     map[string]*running
+	saved     map[string][]byte // what the start before this one left
+	nextSave  time.Time
+	carried   []string // filters of the connection that carriedBy counts
+	carriedBy uint64
+	refused   string // the filters that the broker refused, in words
+}
+
+// A running is one model's pipeline.
+type running struct {
+	*served
+	feed    *pipeline.Feed
+	next    time.Duration // of the next row, since pipelines.began
+	problem string        // the last payload or prediction that was of no use
+}
+
+// A PipelineStatus is what a pipeline says about itself.
+type PipelineStatus struct {
+	Streams int    `json:"streams"`
+	Refused string `json:"refused,omitempty"` // subscriptions that the broker refuses
+	Problem string `json:"problem,omitempty"` // the last value that could not be used
+	Dropped uint64 `json:"dropped,omitempty"` // messages of all pipelines that came too fast
+}
+
+func newPipelines(a *Agent) *pipelines {
+	return &pipelines{
+		agent: a, inbox: make(chan link.Message, valuesWaiting), outbox: make(chan link.Message, outputsWaiting),
+		feeds: make(map[string]*running),
+	}
+}
+
+// offer takes a message that may have a value; it does not block.
+func (p *pipelines) offer(m link.Message) {
+	select {
+	case p.inbox <- m:
+	default:
+		p.dropped.Add(1)
+	}
+}
+
+func (p *pipelines) start(ctx context.Context, g *errgroup.Group) {
+	p.began = time.Now()
+	p.nextSave = p.began.Add(flushPeriod)
+	b, err := p.agent.files.Streams()
+	if err == nil {
+		p.saved, err = splitSaved(b)
+	}
+	if err != nil {
+		p.agent.cfg.Log.Warn("states of streams are lost; they warm up again", "err", err)
+	}
+	g.Go(func() error { return p.run(ctx) })
+	g.Go(func() error { return p.send(ctx) })
+}
+
+func (p *pipelines) now() time.Duration { return time.Since(p.began) }
+
+// run owns the feeds.
+func (p *pipelines) run(ctx context.Context) error {
+	p.follow(ctx)
+	for {
+		var tick <-chan time.Time
+		var timer *time.Timer
+		if next, ok := p.next(); ok {
+			timer = time.NewTimer(next - p.now())
+			tick = timer.C
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case m := <-p.inbox:
+			p.receive(m)
+		case <-p.agent.models.changed:
+			p.follow(ctx)
+		case <-tick:
+			p.tick()
+		}
+		if timer != nil {
+			timer.Stop()
+		}
+		p.report()
+		if now := time.Now(); len(p.feeds) > 0 && now.After(p.nextSave) {
+			p.save(now)
+		}
+	}
+}
+
+// next is when the next row is due.
+func (p *pipelines) next() (next time.Duration, any bool) {
+	for _, r := range p.feeds {
+		if !any || r.next < next {
+			next, any = r.next, true
+		}
+	}
+	return next, any
+}
+
+// follow makes the feeds those of the versions that answer, and subscribes.
+func (p *pipelines) follow(ctx context.Context) {
+	var all map[string]*served
+	if m := p.agent.models.all.Load(); m != nil {
+		all = *m
+	}
+	for name := range p.feeds {
+		if s := all[name]; s == nil || s.predictor.Pipeline() == nil {
+			delete(p.feeds, name)
+		}
+	}
+	for name, s := range all {
+		if s.predictor.Pipeline() == nil {
+			continue
+		}
+		r := p.feeds[name]
+		switch {
+		case r != nil && r.served == s:
+		case r != nil && r.feed.Swap(s.predictor):
+			r.served, r.problem = s, ""
+		default:
+			p.feeds[name] = p.begin(s)
+		}
+	}
+	p.subscribe(ctx)
+}
+
+// begin makes the feed of s, with the streams that were saved of it.
+func (p *pipelines) begin(s *served) *running {
+	r := &running{served: s, feed: pipeline.New(s.predictor, p.agent.cfg.Device)}
+	r.next = p.now() + r.feed.Period()
+	if b := p.saved[s.name]; b != nil {
+		delete(p.saved, s.name)
+		if err := r.feed.Restore(b, s.Digest, p.now(), time.Now()); err != nil {
+			p.agent.cfg.Log.Info("states of streams not taken over; they warm up", "model", s.name, "err", err)
+		}
+	}
+	return r
+}
+
+// subscribe asks the broker for what the feeds read, once a connection.
+func (p *pipelines) subscribe(ctx context.Context) {
+	a := p.agent
+	var filters []string
+	for _, name := range sortedKeys(p.feeds) {
+		topics, samples := p.feeds[name].feed.Topics()
+		if samples {
+			topics = append(topics, protocol.SampleTopic(a.cfg.Fleet, a.cfg.Device, "+"))
+		}
+		for _, t := range topics {
+			if !slices.Contains(filters, t) {
+				filters = append(filters, t)
+			}
+		}
+	}
+	p.filters.Store(&filters)
+	count := p.connected.Load()
+	if count == p.carriedBy && slices.Equal(filters, p.carried) || !a.link.Up() {
+		return
+	}
+	if count == p.carriedBy {
+		a.link.Forget(slices.DeleteFunc(slices.Clone(p.carried), func(f string) bool { return slices.Contains(filters, f) })...)
+	}
+	err := a.link.Subscribe(ctx, 0, filters...)
+	if err != nil && !errors.Is(err, link.ErrRefused) {
+		return // the next connection asks again
+	}
+	p.carried, p.carriedBy = filters, count
+	refused := ""
+	if err != nil {
+		refused = clip(err.Error())
+	}
+	if refused != "" && refused != p.refused {
+		a.cfg.Log.Error("a pipeline gets no values", "err", err)
+		a.notices.add(a.notice("pipeline", "", protocol.Digest{}, refused))
+		a.announce()
+	}
+	p.refused = refused
+}
+
+// receive takes the values of one message.
+func (p *pipelines) receive(m link.Message) {
+	t, err := protocol.ParseTopic(m.Topic)
+	if err == nil && t.Kind != protocol.TopicSample {
+		return
+	}
+	var sample protocol.Sample
+	var sampleErr error
+	if err == nil {
+		sampleErr = sample.UnmarshalBinary(m.Payload)
+	}
+	for _, r := range p.feeds {
+		problem := sampleErr
+		switch {
+		case err != nil:
+			_, problem = r.feed.Receive(m.Topic, m.Payload, p.now())
+		case sampleErr == nil:
+			r.feed.Sample(t.Stream, sample, p.now())
+		}
+		if problem != nil {
+			r.problem = clip(fmt.Sprintf("%.80s: %v", m.Topic, problem))
+		}
+	}
+}
+
+// tick makes the rows that are due and publishes what is told.
+func (p *pipelines) tick() {
+	now := p.now()
+	for _, name := range sortedKeys(p.feeds) {
+		r := p.feeds[name]
+		if r.next > now {
+			continue
+		}
+		for r.next <= now { // rows that were missed are gaps
+			r.next += r.feed.Period()
+		}
+		wall := time.Now().UnixMilli()
+		for _, result := range r.feed.Tick(now) {
+			p.settle(r, result, wall)
+		}
+	}
+}
+
+// settle counts and publishes one result.
+func (p *pipelines) settle(r *running, result pipeline.Result, wall int64) {
+	a, y := p.agent, result.Y[0]
+	err := result.Err[0]
+	if y != nil {
+		if a.cfg.Tamper != nil {
+			a.cfg.Tamper(r.name, r.Digest, y)
+		}
+		err = finite(y)
+	}
+	if err != nil {
+		r.problem = clip(fmt.Sprintf("stream %s: %s", result.Stream, err))
+		a.usage.count(r.name, pipelineUser, refused, 0)
+		if errors.Is(err, errOutput) {
+			_ = a.predictError(r.served, err) // it ends a trial, and logs
+		}
+		return
+	}
+	if y == nil {
+		return
+	}
+	a.usage.count(r.name, pipelineUser, answered, 0)
+	if !result.Tell {
+		return
+	}
+	m := protocol.Output{Stream: result.Stream, T: max(0, wall), Version: r.label, Y: y}
+	if r.feed.HasAlarm() {
+		m.Alarm = &result.Alarm
+	}
+	b, err := m.AppendJSON(nil)
+	if err != nil {
+		r.problem = clip(err.Error())
+		return
+	}
+	topic := r.feed.OutputTopic(a.cfg.Device, result.Stream)
+	if topic == "" {
+		topic = protocol.SimpleOutputTopic(a.cfg.Fleet, a.cfg.Device, r.name)
+	}
+	select {
+	case p.outbox <- link.Message{Topic: topic, Payload: b}:
+	default: // the connection takes nothing
+	}
+}
+
+// reads reports whether a pipeline reads topic, which is not one of sp1.
+func (p *pipelines) reads(topic string) bool {
+	filters := p.filters.Load()
+	return filters != nil && slices.ContainsFunc(*filters, func(f string) bool { return packet.Match(f, topic) })
+}
+
+// send publishes outputs, to the clients beside the device too. What cannot be
+// sent now is not kept: it would be late.
+func (p *pipelines) send(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case m := <-p.outbox:
+			if local := p.agent.local; local != nil {
+				local.Publish(packet.Message{Topic: m.Topic, Payload: m.Payload})
+			}
+			if _, err := p.agent.link.Send(m); err != nil {
+				p.agent.cfg.Log.Debug("output not sent", "topic", m.Topic, "err", err)
+			}
+		}
+	}
+}
+
+// report makes the status anew.
+func (p *pipelines) report() {
+	all := make(map[string]PipelineStatus, len(p.feeds))
+	for name, r := range p.feeds {
+		all[name] = PipelineStatus{Streams: r.feed.Streams(), Refused: p.refused, Problem: r.problem, Dropped: p.dropped.Load()}
+	}
+	p.status.Store(&all)
+}
+
+// save writes the states of all streams.
+func (p *pipelines) save(now time.Time) {
+	var b []byte
+	for _, name := range sortedKeys(p.feeds) {
+		r := p.feeds[name]
+		part, err := r.feed.AppendBinary(nil, r.Digest, p.now(), now)
+		if err != nil {
+			p.agent.cfg.Log.Warn("streams not saved", "model", name, "err", err)
+			continue
+		}
+		if len(b)+len(part)+64 > store.MaxStreams {
+			break // what is left out warms up again
+		}
+		b = append(append(b, byte(len(name))), name...)
+		b = append(binary.LittleEndian.AppendUint32(b, uint32(len(part))), part...)
+	}
+	p.nextSave = now.Add(max(flushPeriod, time.Duration(len(b)/savePerMinute)*time.Minute))
+	if len(p.feeds) == 0 {
+		return
+	}
+	if err := p.agent.files.SaveStreams(b); err != nil && !errors.Is(err, store.ErrReadOnly) {
+		p.agent.cfg.Log.Warn("streams not saved; after a restart they warm up", "err", err)
+	}
+}
+
+// splitSaved takes apart what save wrote: for each model the length of its name
+// in one byte, the name, the length of its part in four, little-endian, and the
+// part.
+func splitSaved(b []byte) (map[string][]byte, error) {
+	out := make(map[string][]byte)
+	for len(b) > 0 {
+		n := 1 + int(b[0])
+		if len(b) < n+4 {
+			return nil, errors.New("streams: ends early")
+		}
+		name, size := string(b[1:n]), binary.LittleEndian.Uint32(b[n:])
+		if b = b[n+4:]; uint64(size) > uint64(len(b)) {
+			return nil, errors.New("streams: ends early")
+		}
+		out[name], b = b[:size], b[size:]
+	}
+	return out, nil
+}
