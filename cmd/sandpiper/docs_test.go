@@ -30,7 +30,7 @@ func TestDocs(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for page, least := range map[string]int{"README.md": 8, "docs/operating.md": 8, "docs/recipes/keras.md": 8} { // commands
+	for page, least := range map[string]int{"README.md": 8, "docs/operating.md": 8, "docs/recipes/keras.md": 8, "docs/pipelines.md": 10} { // commands
 		t.Run(filepath.Base(page), func(t *testing.T) {
 			t.Parallel()
 			text, err := os.ReadFile(filepath.Join(root, page))
@@ -71,6 +71,8 @@ type pageReader struct {
 	dir string // where it types them
 	env []string
 	ran int
+
+	local string // port of the agent's own listener
 }
 
 func newReader(t *testing.T, root, bin string) *pageReader {
@@ -97,6 +99,14 @@ func (r *pageReader) run(line string) {
 			return
 		}
 		line = r.asAnn(line)
+	case strings.Contains(line, "mosquitto_pub"):
+		if _, err := exec.LookPath("mosquitto_pub"); err != nil {
+			r.t.Logf("not run, mosquitto_pub is not installed: %s", line)
+			return
+		}
+		line = r.besideDevice(line)
+	case strings.HasPrefix(line, "printf '[local]"):
+		line = strings.Replace(line, "1883", r.port(), 1)
 	case strings.HasPrefix(line, "sandpiper serve"):
 		// The documented ports may be taken here.
 		line = strings.Replace(line, "serve", "serve --broker-listen 127.0.0.1:0 --http-listen 127.0.0.1:0", 1)
@@ -161,6 +171,28 @@ func (r *pageReader) start(line string) {
 	}); err != nil {
 		r.t.Fatal(err)
 	}
+}
+
+// port is that of the agent's own listener: the documented one may be taken.
+func (r *pageReader) port() string {
+	r.t.Helper()
+	if r.local == "" {
+		address, err := freePort()
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		r.local = address[strings.LastIndexByte(address, ':')+1:]
+	}
+	return r.local
+}
+
+// besideDevice has the clients of line use that port, and fails it when no
+// output came.
+func (r *pageReader) besideDevice(line string) string {
+	for _, tool := range []string{"mosquitto_pub", "mosquitto_sub"} {
+		line = strings.ReplaceAll(line, tool, tool+" -p "+r.port())
+	}
+	return line + ` | grep '"s":"b1".*"version":"boiler:v2","y":\['`
 }
 
 // asAnn fills in what only this run knows: ann's token and the broker's port.

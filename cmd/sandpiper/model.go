@@ -23,7 +23,7 @@ NAME:vN for one version, or NAME:ALIAS.`,
 	}
 	cmd.AddCommand(
 		newModelListCommand(a), newModelShowCommand(a), newModelVerifyCommand(a), newModelTagCommand(a),
-		newModelSignCommand(a), newModelExportCommand(a), newModelImportCommand(a),
+		newModelSignCommand(a), newModelExportCommand(a), newModelImportCommand(a), newModelPipelineCommand(a),
 	)
 	return cmd
 }
@@ -116,6 +116,9 @@ func drawVersion(g *grid, v api.Version, r *train.Report) {
 		g.row("horizon", s.Horizon)
 		g.row("features", joinColumns(s.Features))
 		g.row("targets", joinColumns(s.Targets))
+		if s.Pipeline != nil {
+			drawPipeline(g, s.Pipeline)
+		}
 	}
 	g.row("data", orDash(v.Lineage.Data))
 	g.row("run", orDash(v.Lineage.Run))

@@ -56,6 +56,16 @@ func (a *API) registerModels() {
 	}) (*body[Version], error) {
 		return version(a.cp.Registry.Tag(ctx, in.Ref, in.Alias))
 	})
+	register(a, huma.Operation{
+		OperationID: "feed-model", Method: http.MethodPost, Path: "/models/{ref}/pipeline", DefaultStatus: http.StatusCreated,
+		Summary: "Add a version that is this one, fed by a pipeline", Tags: tags,
+		Errors: []int{http.StatusNotFound, http.StatusConflict},
+	}, func(ctx context.Context, in *struct {
+		Ref  string `path:"ref" doc:"NAME (the latest), NAME:vN or NAME:ALIAS" maxLength:"256"`
+		Body artifact.Pipeline
+	}) (*body[Version], error) {
+		return version(a.cp.Registry.Feed(ctx, in.Ref, &in.Body))
+	})
 	a.registerModelFiles()
 }
 
@@ -156,7 +166,7 @@ func asVersion(v registry.Version) Version {
 
 // schema describes what a model reads.
 func schema(m *artifact.Model) *Schema {
-	s := &Schema{Window: m.Schema.Window, Horizon: m.Schema.Horizon, Stream: m.Schema.State == "stream"}
+	s := &Schema{Window: m.Schema.Window, Horizon: m.Schema.Horizon, Stream: m.Schema.State == "stream", Pipeline: m.Pipeline}
 	for _, c := range m.Schema.Features {
 		s.Features = append(s.Features, Column{c.Name, c.Unit})
 	}
@@ -188,6 +198,13 @@ func (c *Client) Versions(ctx context.Context, name string) ([]Version, error) {
 func (c *Client) Version(ctx context.Context, ref string) (Version, error) {
 	var v Version
 	err := c.json(ctx, http.MethodGet, escape("models", ref), nil, nil, &v)
+	return v, err
+}
+
+// Feed adds a version that is the one of ref, fed by p.
+func (c *Client) Feed(ctx context.Context, ref string, p artifact.Pipeline) (Version, error) {
+	var v Version
+	err := c.json(ctx, http.MethodPost, escape("models", ref, "pipeline"), nil, p, &v)
 	return v, err
 }
 

@@ -96,6 +96,7 @@ var problems = []struct {
 	{artifact.ErrDigest, http.StatusUnprocessableEntity, CodeRefused},
 	{artifact.ErrABI, http.StatusUnprocessableEntity, CodeRefused},
 	{artifact.ErrNonFinite, http.StatusUnprocessableEntity, CodeRefused},
+	{artifact.ErrInvalid, http.StatusUnprocessableEntity, CodeBadData},
 	{artifact.ErrTruncated, http.StatusUnprocessableEntity, CodeBadData},
 	{artifact.ErrTooLarge, http.StatusUnprocessableEntity, CodeBadData},
 	{artifact.ErrCorrupt, http.StatusUnprocessableEntity, CodeBadData},

@@ -6,6 +6,7 @@ import (
 	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
 	"github.com/sandpiper-edge/sandpiper/controlplane/train"
 	"github.com/sandpiper-edge/sandpiper/protocol"
+	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
 )
 
 // Server describes the control plane that answers.
@@ -43,6 +44,8 @@ type Schema struct {
 	Horizon  int      `json:"horizon" doc:"Steps ahead per target"`
 	Stream   bool     `json:"stream" doc:"Whether it keeps its state from one row to the next"`
 	Layers   string   `json:"layers" example:"lstm(128) dense(1)"`
+	// Pipeline is nil for a model that is not fed by itself.
+	Pipeline *artifact.Pipeline `json:"pipeline,omitempty" doc:"How a device feeds the model by itself"`
 }
 
 // A Column is one feature or target.

@@ -156,8 +156,12 @@ func keysOf(t reflect.Type, prefix string) []string {
 	var keys []string
 	for f := range fields(t) {
 		name := prefix + f.Tag.Get("toml")
-		if f.Type.Kind() == reflect.Struct && !reflect.PointerTo(f.Type).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
-			keys = append(keys, keysOf(f.Type, name+".")...)
+		typ := f.Type
+		if k := typ.Kind(); k == reflect.Pointer || k == reflect.Slice {
+			typ = typ.Elem()
+		}
+		if typ.Kind() == reflect.Struct && !reflect.PointerTo(typ).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+			keys = append(keys, keysOf(typ, name+".")...)
 			continue
 		}
 		keys = append(keys, name)
@@ -176,12 +180,13 @@ func fields(t reflect.Type) func(yield func(reflect.StructField) bool) {
 	}
 }
 
-// positions returns the place of every key of a document that parses.
+// positions returns the place of every key of a document that parses. Tables of
+// an array are numbered: input[0].topic.
 func positions(b []byte) map[string]position {
 	keys := map[string]position{}
 	var p unstable.Parser
 	p.Reset(b)
-	prefix := ""
+	prefix, count := "", map[string]int{}
 	for p.NextExpression() {
 		e := p.Expression()
 		name, at, ok := dotted(&p, e.Key())
@@ -189,7 +194,12 @@ func positions(b []byte) map[string]position {
 			continue
 		}
 		switch e.Kind {
-		case unstable.Table, unstable.ArrayTable:
+		case unstable.ArrayTable:
+			numbered := fmt.Sprintf("%s[%d]", name, count[name])
+			count[name]++
+			prefix = numbered + "."
+			keys[numbered] = at
+		case unstable.Table:
 			prefix = name + "."
 			keys[name] = at
 		case unstable.KeyValue:
