@@ -119,7 +119,7 @@ func badData() []badRow {
 		}, "exit 0", []string{`column "fixed" is constant`, "scales to 0"}},
 		{"csv/empty file", train(""), "exit 1", []string{"no data: the file is empty", "its first line must name the columns"}},
 		{"csv/header alone", train(head + "\n"), "exit 1", []string{"no data: a header and no rows; add rows below it"}},
-		{"csv/single row", train(head + "\n1,1,20.5,1,7\n"), "exit 1", []string{"impossible split: 1 of 1 groups for validation leaves none for training", "set validation to 0"}},
+		{"csv/single row", train(head + "\n1,1,20.5,1,7\n"), "exit 1", []string{"impossible split: 1 of 1 groups for validation leaves none for training", "hold out none (validation -1)"}},
 		{"csv/single row of a forecast", func(w *badWorld) answer {
 			return w.cli("train", "fresh", "--data", w.write("bad.csv", []byte("time,temp\n1,20\n")), "--task", "forecast", "--time", "time", "--target", "temp")
 		}, "exit 1", []string{"too few rows: a window of 96 rows and 24 to predict needs 120", "give more rows or a smaller window"}},

@@ -361,6 +361,23 @@ func TestACancelledRunAddsNothing(t *testing.T) {
 	}
 }
 
+// What is wrong with the options is said at once, also while another run trains.
+func TestOptionsAreCheckedBeforeTheirTurn(t *testing.T) {
+	a := newTestAPI(t, nil)
+	a.turn <- struct{}{} // another run's
+	o := smallRun
+	o.Optimizer = "adma"
+	for way, c := range clients(t, a) {
+		ctx, cancel := context.WithCancel(t.Context())
+		_, err := c.Train(ctx, o, csvFile(), func(Progress) { cancel() })
+		cancel()
+		var p *Problem
+		if !errors.As(err, &p) || p.Code() != CodeUsage {
+			t.Errorf("Train over %s = %v, want a problem %s", way, err, CodeUsage)
+		}
+	}
+}
+
 func TestPagesGiveEveryDeviceOnce(t *testing.T) {
 	c := NewLocalClient(newTestAPI(t, nil).Handler())
 	var want []string

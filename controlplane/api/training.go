@@ -118,6 +118,9 @@ func (a *API) carryOut(ctx context.Context, s *stream, o TrainOptions, do func(r
 	}
 	settings := o.options()
 	settings.From = base
+	if err := settings.Check(); err != nil { // now, not after its turn
+		return nil, err
+	}
 	start := time.Now()
 	if err := a.takeTurn(ctx, s); err != nil {
 		return nil, err

@@ -129,7 +129,7 @@ func (t *Table) SplitGroups(validation float64, seed uint64) (Parts, error) {
 		held = max(held, 1)
 	}
 	if held >= n {
-		return Parts{}, fmt.Errorf("%w: %d of %d groups for validation leaves none for training; give the group column, or set validation to 0", ErrSplit, held, n)
+		return Parts{}, fmt.Errorf("%w: %d of %d groups for validation leaves none for training; give the group column, or hold out none (validation -1)", ErrSplit, held, n)
 	}
 	order := rand.New(rand.NewPCG(seed, 0x73706c6974)).Perm(n) // "split"
 	out := order[:held]

@@ -88,6 +88,12 @@ func setDefault[T comparable](p *T, v T) {
 	}
 }
 
+// Check returns the error that Run would return about o before it reads data.
+func (o Options) Check() error {
+	_, err := o.withDefaults()
+	return err
+}
+
 // withDefaults fills in the zero fields and checks what needs no data.
 func (o Options) withDefaults() (Options, error) {
 	bad := func(format string, args ...any) (Options, error) {
@@ -174,7 +180,7 @@ func (o Options) check() error {
 		{"outliers", o.Outliers, o.Outliers == 0 || o.Outliers >= 1 && notNegative(o.Outliers), "1 or more robust standard deviations, such as 6"},
 		{"cap", o.Cap, o.Cap >= 0 && o.Cap < 1<<24, "0 or more, below 2^24"},
 		{"int8 bound", value(o.Int8Bound), o.Int8Bound == nil || notNegative(*o.Int8Bound), "0 or more, such as 0.01 for 1 %"},
-		{"validation", o.Validation, o.Validation == NoValidation || (o.Validation >= 0 && o.Validation < 1), "0 or more, below 1"},
+		{"validation", o.Validation, o.Validation == NoValidation || (o.Validation >= 0 && o.Validation < 1), "above 0 and below 1, or -1 for none"},
 		{"anchor", o.Anchor, o.Anchor == "none" || o.Anchor == "last", "last or none"},
 		{"units", o.Units, len(o.Units) < kernel.MaxLayers && !slices.ContainsFunc(o.Units, func(u int) bool { return u < 1 || u > kernel.MaxUnits }),
 			fmt.Sprintf("1 to %d in each of at most %d layers", kernel.MaxUnits, kernel.MaxLayers-1)},
@@ -182,6 +188,9 @@ func (o Options) check() error {
 		if !c.ok {
 			return fmt.Errorf("%w: %s %v, want %s", ErrOptions, c.name, c.value, c.want)
 		}
+	}
+	if _, err := o.split(); err != nil {
+		return fmt.Errorf("%w: %w", ErrOptions, err)
 	}
 	return nil
 }
