@@ -71,10 +71,10 @@ func exitCode(err error) int {
 	switch {
 	case errors.As(err, &usage), errors.As(err, &file), errors.Is(err, protocol.ErrID):
 		return exitUsage
-	case errors.As(err, &problem):
-		return problemCode(problem)
 	case errors.Is(err, errPartly):
 		return exitPartly
+	case errors.As(err, &problem):
+		return problemCode(problem)
 	case errors.Is(err, errRefused):
 		return exitRefused
 	case errors.Is(err, api.ErrUnreachable):

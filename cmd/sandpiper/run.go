@@ -290,8 +290,12 @@ func newRunRemoveCommand(a *app) *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), func(ctx context.Context, c *api.Client) error {
-				for _, id := range args {
-					if err := c.RemoveRun(ctx, id); err != nil {
+				for i, id := range args {
+					err := c.RemoveRun(ctx, id)
+					if err != nil && i > 0 {
+						return fmt.Errorf("%w: removed %s, and then: %w", errPartly, strings.Join(args[:i], ", "), err)
+					}
+					if err != nil {
 						return err
 					}
 				}
