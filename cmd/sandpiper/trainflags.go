@@ -2,6 +2,9 @@ package main
 
 import (
 	"fmt"
+	"math"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -146,6 +149,31 @@ func (t *trainFlags) setChanged(o *api.TrainOptions) {
 			o.RestoreBest = &t.restoreBest
 		}
 	}
+}
+
+// zeroIsDefault are the flags whose 0 the options take for one that is not
+// given: another number.
+var zeroIsDefault = []string{
+	"window", "stride", "horizon", "validation", "huber-delta", "lr", "beta1", "beta2", "epsilon", "rho", "global-clipnorm",
+	"reduce-lr-factor", "reduce-lr-min-delta", "epochs", "batch",
+}
+
+// checkNumbers refuses numbers among the flags given that o cannot hold.
+func checkNumbers(flags *pflag.FlagSet, o *api.TrainOptions) (err error) {
+	flags.Visit(func(f *pflag.Flag) {
+		v, parsed := strconv.ParseFloat(f.Value.String(), 64)
+		switch {
+		case err != nil || parsed != nil || f.Value.Type() == "string":
+		case math.IsNaN(v) || math.IsInf(v, 0):
+			err = usagef("--%s %v: want a finite number", f.Name, v)
+		case v != 0 || f.Name == "lr" && o.WarmupTarget != 0: // a warm-up may begin at 0
+		case slices.Contains(zeroIsDefault, f.Name):
+			err = usagef("--%s 0 stands for its default: leave it out, or give another value: %s", f.Name, f.Usage)
+		case f.Name == "weight-decay" && o.Optimizer == bptt.AdamW:
+			err = usagef("--weight-decay 0 stands for its default; %s without decay is --optimizer %s", bptt.AdamW, bptt.Adam)
+		}
+	})
+	return err
 }
 
 // oneOf lists names, the first of which is the default.
