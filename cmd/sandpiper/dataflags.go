@@ -8,12 +8,12 @@ import (
 
 // addDataFlag adds --data.
 func addDataFlag(f *pflag.FlagSet, data *[]string) {
-	f.StringArrayVar(data, "data", nil, "`FILE` (CSV or InfluxDB line protocol, as .gz too), folder of such files, or - for stdin; may be given again")
+	f.StringArrayVar(data, "data", nil, "`FILE` (CSV or InfluxDB line protocol, as .gz too, or Parquet), folder of such files, or - for stdin; may be given again")
 }
 
 // addReadFlags adds flags that say how files are written.
 func addReadFlags(f *pflag.FlagSet, o *dataset.Options) {
-	f.StringVar(&o.Format, "format", "", "of the files: csv or line")
+	f.StringVar(&o.Format, "format", "", "of the files: csv, line or parquet")
 	f.StringVar(&o.Separator, "separator", "", "of CSV: one `character`, or tab")
 	f.StringVar(&o.Decimal, "decimal", "", "decimal `point` of numbers, . or ,")
 	f.StringVar(&o.TimeFormat, "time-format", "", "of the time column: s, ms, us or ns for an epoch, or such as '%d.%m.%Y %H:%M'")

@@ -36,7 +36,7 @@ func (a *app) upload(path string) api.File {
 }
 
 // dataEndings are those of the files that are taken from a folder.
-var dataEndings = []string{".csv", ".tsv", ".txt", ".lp", ".line"}
+var dataEndings = []string{".csv", ".tsv", ".txt", ".lp", ".line", ".parquet"}
 
 // dataFiles turns the arguments that name data into parts of a request, the files
 // of a folder in the order of their names. A file is named by its path below the

@@ -30,7 +30,7 @@ type lineReader struct {
 
 // newLineReader looks at the first two bytes of r: 1f 8b is gzip (RFC 1952 §2.3.1).
 func newLineReader(r io.Reader) (*lineReader, error) {
-	br := bufio.NewReaderSize(r, 64<<10)
+	br := bufio.NewReaderSize(r, 64<<10) // r itself if it is one
 	if magic, _ := br.Peek(4); bytes.HasPrefix(magic, []byte{0x1f, 0x8b}) {
 		zr, err := gzip.NewReader(br)
 		if err != nil {

@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"bufio"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -156,7 +157,12 @@ func open(f File, r io.Reader, rules *rules, want []string) (decoder, error) {
 }
 
 func decode(r io.Reader, rules *rules, want []string) (decoder, error) {
-	lines, err := newLineReader(r)
+	br := bufio.NewReaderSize(r, 64<<10)
+	magic, err := br.Peek(4)
+	if rules.Format == FormatParquet || rules.Format == "" && err == nil && string(magic) == "PAR1" {
+		return newParquetDecoder(br)
+	}
+	lines, err := newLineReader(br)
 	if err != nil {
 		return nil, err
 	}
@@ -258,12 +264,24 @@ func (b *builder) read(f File, r io.Reader) error {
 	if b.dec, err = open(f, r, b.rules, b.wanted()); err != nil {
 		return err
 	}
-	b.line, _ = b.dec.(*lineDecoder)
-	if p, ok := b.dec.(*partitioned); ok {
-		b.line, _ = p.decoder.(*lineDecoder)
+	inner := b.dec
+	if p, ok := inner.(*partitioned); ok {
+		inner = p.decoder
 	}
+	b.line, _ = inner.(*lineDecoder)
+	if c, ok := inner.(io.Closer); ok {
+		return errors.Join(b.readRows(inner), c.Close())
+	}
+	return b.readRows(inner)
+}
+
+// readRows reads the rows of the decoder, in which inner is the one of the format.
+func (b *builder) readRows(inner decoder) error {
 	if err := b.bind(); err != nil {
 		return err
+	}
+	if k, ok := inner.(interface{ keep(columns []int) }); ok {
+		k.keep(b.used())
 	}
 	for {
 		cells, err := b.dec.next()
@@ -280,6 +298,15 @@ func (b *builder) read(f File, r io.Reader) error {
 		b.cleaning.note("%s first come after the first %d points and are not used: name them to use them", quoted(b.line.late), sampleRows)
 	}
 	return nil
+}
+
+// used are the columns that are read.
+func (b *builder) used() []int {
+	list := append(slices.Clone(b.time), b.group, b.weight)
+	for _, u := range slices.Concat(b.features, b.targets) {
+		list = append(list, u.column)
+	}
+	return list
 }
 
 // wanted are the columns that are asked for by name.
