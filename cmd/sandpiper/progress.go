@@ -46,6 +46,9 @@ func (s *progress) done() {
 
 // progressLine is one line of at most 79 columns.
 func progressLine(p api.Progress) string {
+	if p.Stage == api.StageQueued {
+		return "queued: another run trains; `sandpiper run ls` shows how far it is"
+	}
 	if p.Epoch == 0 {
 		return fmt.Sprintf("%s … %.1f s", p.Stage, p.Seconds)
 	}

@@ -272,7 +272,8 @@ func (a *app) leave(ctx context.Context, c *api.Client, id string) {
 	defer cancel()
 	_, err := c.StopRun(ctx, id)
 	if problem := (*api.Problem)(nil); err != nil && !errors.As(err, &problem) {
-		a.notef("run %s may be under way still: %v", id, err)
+		a.notef("run %s may be under way still, which `sandpiper run show %s` tells once the control plane is there; "+
+			"what it has done is kept, and `sandpiper run resume %s --data FILE` goes on", id, id, id)
 		return
 	}
 	a.notef("what run %s has done is kept; go on with `sandpiper run resume %s --data FILE`", id, id)

@@ -112,6 +112,7 @@ func TestProgressFitsOnALine(t *testing.T) {
 		{Stage: "epoch", Epoch: 1000, Epochs: 1000, Loss: 1.2345678e-12, ValLoss: &val, LearningRate: 1e-3, SamplesPerSecond: 123456.7, Seconds: 1e6},
 		{Stage: "epoch", Epoch: 3, Epochs: 100, Loss: 123.456789, ValLoss: &val, SamplesPerSecond: 21234, ETA: 36000},
 		{Stage: "resume", Epoch: 3, Epochs: 20, Seconds: 1.25},
+		{Stage: "queued"},
 		{Stage: "evaluate", Epochs: 20, Seconds: 1.25},
 	} {
 		line := progressLine(p)
@@ -121,6 +122,7 @@ func TestProgressFitsOnALine(t *testing.T) {
 		for _, want := range map[string][]string{
 			"epoch":    {fmt.Sprintf("%d/%d", p.Epoch, p.Epochs), "loss ", "val 1.235e-12", "samples/s", "ETA "},
 			"resume":   {"3/20", "resume", "1.2 s"},
+			"queued":   {"another run trains", "sandpiper run ls"},
 			"evaluate": {"evaluate", "1.2 s"},
 		}[p.Stage] {
 			if !strings.Contains(line, want) {

@@ -21,8 +21,8 @@ import (
 	"github.com/sandpiper-edge/sandpiper/protocol"
 )
 
-// stageQueued is the progress of a run that waits for the one before it.
-const stageQueued = "queued"
+// StageQueued is the progress of a run that waits for the one before it.
+const StageQueued = "queued"
 
 func (a *API) registerTraining() {
 	schemas := a.huma.OpenAPI().Components.Schemas
@@ -168,7 +168,7 @@ func (a *API) takeTurn(ctx context.Context, s *stream) error {
 		return nil
 	default:
 	}
-	s.send(event{Progress: &Progress{Stage: stageQueued}})
+	s.send(event{Progress: &Progress{Stage: StageQueued}})
 	select {
 	case a.turn <- struct{}{}:
 		return nil
