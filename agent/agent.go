@@ -248,6 +248,7 @@ func (a *Agent) Close() error {
 func (a *Agent) publishState() {
 	s := a.state
 	a.snapshot.Store(&s)
+	a.models.poke()
 }
 
 // announce says that there may be something to publish.

@@ -73,7 +73,7 @@ func (a *Agent) received(m link.Message) {
 	switch t.Kind {
 	case protocol.TopicPredict, protocol.TopicSimplePredict:
 		a.service.offer(request{topic: t, payload: m.Payload, qos: m.QoS, arrived: time.Now()})
-	case protocol.TopicSample:
+	case protocol.TopicSample, protocol.TopicTruth:
 		a.pipelines.offer(m)
 	case protocol.TopicDescriptor, protocol.TopicChunk, protocol.TopicBlock, protocol.TopicBlockDescriptor, protocol.TopicProbe:
 		a.mail.deliver(m)

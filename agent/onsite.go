@@ -89,7 +89,7 @@ func (a *Agent) maySubscribe(user, filter string) bool {
 // receivedLocal routes a message of a local client; it only enqueues.
 func (a *Agent) receivedLocal(m packet.Message) {
 	t, err := protocol.ParseTopic(m.Topic)
-	if err != nil || t.Kind == protocol.TopicSample {
+	if err != nil || t.Kind == protocol.TopicSample || t.Kind == protocol.TopicTruth {
 		a.pipelines.offer(link.Message{Topic: m.Topic, Payload: m.Payload})
 		return
 	}

@@ -57,6 +57,8 @@ type running struct {
 	*served
 	feed    *pipeline.Feed
 	next    time.Duration // of the next row, since pipelines.began
+	tick    uint64        // periods so far: the number of the next row
+	judged  *judged       // nil: nothing is compared
 	problem string        // the last payload or prediction that was of no use
 }
 
@@ -164,6 +166,9 @@ func (p *pipelines) follow(ctx context.Context) {
 			p.feeds[name] = p.begin(s)
 		}
 	}
+	for _, r := range p.feeds {
+		p.judge(r)
+	}
 	p.subscribe(ctx)
 }
 
@@ -188,6 +193,9 @@ func (p *pipelines) subscribe(ctx context.Context) {
 		topics, samples := p.feeds[name].feed.Topics()
 		if samples {
 			topics = append(topics, protocol.SampleTopic(a.cfg.Fleet, a.cfg.Device, "+"))
+		}
+		if p.feeds[name].judged != nil {
+			topics = append(topics, protocol.TruthTopic(a.cfg.Fleet, a.cfg.Device, name))
 		}
 		for _, t := range topics {
 			if !slices.Contains(filters, t) {
@@ -223,7 +231,12 @@ func (p *pipelines) subscribe(ctx context.Context) {
 // receive takes the values of one message.
 func (p *pipelines) receive(m link.Message) {
 	t, err := protocol.ParseTopic(m.Topic)
-	if err == nil && t.Kind != protocol.TopicSample {
+	if err == nil && t.Kind == protocol.TopicTruth {
+		if r := p.feeds[t.Model]; r != nil {
+			if err := p.label(r, m.Payload); err != nil {
+				r.problem = clip(fmt.Sprintf("%.80s: %v", m.Topic, err))
+			}
+		}
 		return
 	}
 	var sample protocol.Sample
@@ -255,11 +268,16 @@ func (p *pipelines) tick() {
 		}
 		for r.next <= now { // rows that were missed are gaps
 			r.next += r.feed.Period()
+			r.tick++
 		}
 		wall := time.Now().UnixMilli()
 		for _, result := range r.feed.Tick(now) {
 			p.settle(r, result, wall)
+			if r.judged != nil {
+				r.judged.compare(result, wall, r.tick, r.feed.Arrives(), now)
+			}
 		}
+		p.tellQuality(r, now)
 	}
 }
 
@@ -301,8 +319,13 @@ func (p *pipelines) settle(r *running, result pipeline.Result, wall int64) {
 	if topic == "" {
 		topic = protocol.SimpleOutputTopic(a.cfg.Fleet, a.cfg.Device, r.name)
 	}
+	p.publish(link.Message{Topic: topic, Payload: b})
+}
+
+// publish hands m to send, or drops it.
+func (p *pipelines) publish(m link.Message) {
 	select {
-	case p.outbox <- link.Message{Topic: topic, Payload: b}:
+	case p.outbox <- m:
 	default: // the connection takes nothing
 	}
 }

@@ -98,6 +98,8 @@ type state struct {
 	Rev    uint64             `json:"rev"`  // (Epoch, Rev) of the newest verified want
 	Time   int64              `json:"time"` // trusted time: the largest signed one seen, UTC ms
 	Models map[string]rollout `json:"models"`
+	// Judge is what the newest want says about comparing versions.
+	Judge *protocol.Judge `json:"judge,omitempty"`
 }
 
 // notBefore returns s so that it takes the want of (epoch, rev) or a newer one,

@@ -182,7 +182,7 @@ func offered(s state, w protocol.Want) (state, []effect) {
 	if !w.Newer(s.Epoch, s.Rev) {
 		return s, nil
 	}
-	s.Epoch, s.Rev, s.Time = w.Epoch, w.Rev, max(s.Time, w.Issued)
+	s.Epoch, s.Rev, s.Time, s.Judge = w.Epoch, w.Rev, max(s.Time, w.Issued), w.Judge
 	var all []effect
 	for _, name := range slices.Sorted(maps.Keys(s.Models)) {
 		if _, named := w.Models[name]; named {

@@ -417,5 +417,17 @@ func (f *Feed) OutputTopic(device, stream string) string {
 	return strings.NewReplacer("{device}", device, "{stream}", stream).Replace(f.spec.Output)
 }
 
+// Arrives reports whether every target is among the inputs, and its truth what
+// comes after a forecast.
+func (f *Feed) Arrives() bool {
+	n := 0
+	for _, in := range f.inputs {
+		if in.target >= 0 {
+			n++
+		}
+	}
+	return n == f.targets && f.models[0].Task() == artifact.TaskForecast
+}
+
 // HasAlarm reports whether predictions carry an alarm.
 func (f *Feed) HasAlarm() bool { return f.spec.Alarm != nil }
