@@ -13,7 +13,10 @@ import (
 	"github.com/sandpiper-edge/sandpiper/controlplane/broker/brokertest"
 )
 
-const fleet, password = "proof", "proof"
+// Fleet is the fleet of the brokers that are measured.
+const Fleet = "proof"
+
+const password = "proof"
 
 // Distribute sends 70 KB in retained chunks to n devices on loopback through
 // an embedded broker with default limits: once to themselves, and once beside
@@ -29,7 +32,7 @@ func Distribute(ctx context.Context, n int) (alone, beside brokertest.Result, er
 
 func distribute(ctx context.Context, n int, stuck bool) (res brokertest.Result, err error) {
 	b, err := broker.New(broker.Config{
-		Listen: "127.0.0.1:0", Fleet: fleet,
+		Listen: "127.0.0.1:0", Fleet: Fleet,
 		Auth: func(username, pass, _ string) (broker.Identity, bool) {
 			return broker.Identity{Kind: username[0], ID: username[2:]}, pass == password
 		},
@@ -39,7 +42,7 @@ func distribute(ctx context.Context, n int, stuck bool) (res brokertest.Result, 
 	}
 	connected := make(chan struct{}, 1)
 	s, err := broker.NewSession(broker.SessionConfig{
-		Dial: b.Pipe, Username: "c." + fleet, Password: password,
+		Dial: b.Pipe, Username: "c." + Fleet, Password: password,
 		OnConnect: func(context.Context) error { connected <- struct{}{}; return nil },
 	})
 	if err != nil {
@@ -59,7 +62,7 @@ func distribute(ctx context.Context, n int, stuck bool) (res brokertest.Result, 
 		return res, context.Cause(ctx)
 	}
 	d := brokertest.Distribution{
-		Fleet: fleet, Clients: n, Password: password,
+		Fleet: Fleet, Clients: n, Password: password,
 		Dial: func(ctx context.Context) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "tcp", b.Addr().String())
