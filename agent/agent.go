@@ -46,7 +46,7 @@ type Config struct {
 
 	QuotaBytes int64         // size of the cache file; 0 takes 64 MiB
 	DailyBytes int64         // most that downloads may cost in 24 hours, at least MinDailyBytes; 0: no limit
-	QueueLen   int           // requests that may wait, one more answers busy; 0 takes 64
+	QueueLen   int           // requests that may wait, one more answers busy; 0 takes 256
 	Trial      time.Duration // how long a new version is on trial; 0 takes 10 s
 
 	// Simple answers requests on sp1/F/d/D/p/MODEL, which name nobody, on
@@ -80,7 +80,7 @@ func (c *Config) setDefaults() error {
 		c.Username = "d." + c.Device
 	}
 	if c.QueueLen == 0 {
-		c.QueueLen = 64
+		c.QueueLen = 256
 	}
 	if c.DailyBytes != 0 && c.DailyBytes < MinDailyBytes {
 		return fmt.Errorf("a budget of %d bytes a day; give at least %d, or 0 for none", c.DailyBytes, MinDailyBytes)

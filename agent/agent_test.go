@@ -323,7 +323,7 @@ func TestSwapLosesNoRequest(t *testing.T) {
 				w.rollOut(v[[]string{"pump:v2", "pump:v1"}[i/40%2]])
 			}
 			if i%8 == 7 {
-				settle() // the queue holds 64
+				settle() // the queue is bounded
 			}
 			if i%40 == 39 {
 				pass(trialTime)

@@ -3,8 +3,9 @@ package agent
 import "sync"
 
 // placeBytes is the payload that one place in the queue pays for; a larger
-// request takes more places. 64 places are 1 MiB at most, whoever asks.
-const placeBytes = 16 << 10
+// request takes more places. The 256 that are usual are 1 MiB at most, whoever
+// asks.
+const placeBytes = 4 << 10
 
 func places(r request) int { return 1 + len(r.payload)/placeBytes }
 

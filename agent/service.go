@@ -108,6 +108,7 @@ func (s *service) offer(r request) {
 		out = s.queue.put(r)
 	}
 	for _, r := range out {
+		r.payload = mark(r.payload)
 		select {
 		case s.refused <- r:
 		default:
@@ -115,6 +116,15 @@ func (s *service) offer(r request) {
 		}
 		s.agent.usage.count(r.topic.Model, r.client(), busy, 0)
 	}
+}
+
+// mark returns a few bytes in the encoding of payload: a request that waits to be
+// refused keeps no more.
+func mark(payload []byte) []byte {
+	if protocol.IsJSON(payload) {
+		return []byte("{}")
+	}
+	return []byte{0xa0} // an empty map
 }
 
 func (s *service) start(ctx context.Context, g *errgroup.Group) {

@@ -277,7 +277,7 @@ trial = {{q .String}}
 # [limits]
 # quota_bytes = 67108864   # model cache on disk
 # daily_bytes = 0          # most that downloads cost in 24 hours of running, for metered links; 0: no limit
-# queue_len = 64           # prediction requests that may wait; one more answers busy
+# queue_len = 256          # prediction requests that may wait; one more answers busy
 # trial = "10s"            # how long a new version is on trial before it is kept
 {{end}}`
 
