@@ -217,14 +217,13 @@ func (c *Client) connection(ctx context.Context) (*conn, error) {
 }
 
 // Close ends the connection; requests under way fail with ErrClosed.
-func (c *Client) Close() error {
+func (c *Client) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
 	if c.conn != nil {
 		c.conn.close(ErrClosed)
 	}
-	return nil
 }
 
 // A conn is one connection: a goroutine reads it, another keeps it alive.
