@@ -152,7 +152,7 @@ type TrainOptions struct {
 	Epochs       int     `json:"epochs,omitempty"`
 	Batch        int     `json:"batch,omitempty"`
 	LearningRate float64 `json:"learning_rate,omitempty"`
-	Patience     int     `json:"patience,omitempty" doc:"Epochs without a better validation loss before it stops; 0: never"`
+	Patience     int     `json:"patience,omitempty" doc:"Epochs without a lower monitored loss before it stops; 0: never"`
 	Seed         uint64  `json:"seed,omitempty"`
 	train.Settings
 

@@ -67,7 +67,7 @@ type Options struct {
 	Epochs       int     // 20
 	Batch        int     // windows; 32
 	LearningRate float64 // 0.001, of the optimizer sgd 0.01
-	Patience     int     // epochs without a better validation loss before stopping; 0: never
+	Patience     int     // epochs without a lower loss, of those of Monitor, before stopping; 0: never
 	Seed         uint64  // of the weights, the shuffling and the held-out groups
 	Settings
 

@@ -35,7 +35,7 @@ type Progress struct {
 	Windows       int      // training windows
 	Validation    int      // validation windows
 	Epoch, Epochs int      // Epoch from 1; it may stop before Epochs
-	Loss          float64  // mean squared error of scaled targets
+	Loss          float64  // on scaled targets, with penalties
 	ValLoss       *float64 // nil without validation windows
 	LearningRate  float64  // of the epoch's last update
 	Took          time.Duration
@@ -69,9 +69,9 @@ type run struct {
 // held-out rows: the validation groups of a `rul` run, the test part of a
 // forecast. progress may be nil; it is called from this goroutine.
 //
-// The weights kept are those of the epoch with the lowest validation loss, or
-// of the last epoch without validation rows. The test part is never looked at
-// before they are chosen. The same options and bytes give the same model on one
+// Unless the settings say otherwise, the weights kept are those of the epoch with
+// the lowest validation loss, or of the last epoch without validation rows. The
+// test part is never looked at before they are chosen. The same options and bytes give the same model on one
 // kind of CPU.
 func Run(ctx context.Context, o Options, data io.Reader, progress func(Progress)) (*Result, error) {
 	return Job{Options: o, Progress: progress}.Run(ctx, dataset.One(data))

@@ -2,7 +2,7 @@
 // time (Werbos 1990), with the names, defaults and arithmetic of Keras.
 //
 // A batch is cut into a fixed number of shards of whole windows. Each shard
-// runs forward and backward by itself:
+// runs forward and backward by itself, of an LSTM
 //
 //	Z      = X·W + b             one product over all steps
 //	Z[t]  += h[t−1]·U            one product and one gate loop per step
@@ -10,16 +10,15 @@
 //	dU = h[:T−1]ᵀ·dZ[1:]         one product over all steps
 //	dW = Xᵀ·dZ                   likewise; the first layer needs no dX
 //
-// of an LSTM; a GRU keeps its candidate's recurrent sum apart (gru).
-//
-// and the shards' gradients are added in shard order, so the bits of the result
-// depend on the seed and the configuration and not on the number of cores.
+// and of a GRU likewise, its candidate's recurrent sum being kept apart. The
+// shards' gradients are added in shard order, so the bits of the result depend
+// on the seed and the configuration and not on the number of cores.
 //
 // Where package gemm has assembly the products are its own, on weights packed
-// once a batch, and a layer's three gradients are one product (packedLSTM, packedGRU); with
-// AVX-512 or AVX2 gates and updates are vectors. Otherwise products go through gonum's blas32, so that
-// blas32.Use replaces them. Buffers are made once per Fit: a batch allocates
-// nothing.
+// once a batch (packedLSTM, packedGRU), and an LSTM's three gradients are one
+// product; with AVX-512 or AVX2 gates and updates are vectors. Otherwise
+// products go through gonum's blas32, so that blas32.Use replaces them. Buffers
+// are made once per Fit: a batch allocates nothing.
 package bptt
 
 import (

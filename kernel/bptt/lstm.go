@@ -1,6 +1,6 @@
 package bptt
 
-// A lstm is one LSTM layer of a worker: its activations and their gradients, for
+// An lstm is one LSTM layer of a worker: its activations and their gradients, for
 // the rows windows that a shard has at most.
 //
 // Buffers are indexed by step, window, unit; with n ≤ rows windows at hand a

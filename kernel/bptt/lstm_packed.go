@@ -2,15 +2,15 @@ package bptt
 
 import "github.com/sandpiper-edge/sandpiper/kernel/bptt/gemm"
 
-// packedWeights are a LSTM layer's weights as gemm wants its right operands.
-type packedWeights struct {
+// packedLSTMWeights are an LSTM layer's weights as gemm wants its right operands.
+type packedLSTMWeights struct {
 	forward   *gemm.Packed // [W; U; b]: (in+units+1)×4·units
 	recurrent *gemm.Packed // Uᵀ: 4·units×units
 	input     *gemm.Packed // Wᵀ: 4·units×in, nil in the first layer
 }
 
-func newPackedWeights(in, units int, first bool) *packedWeights {
-	p := &packedWeights{
+func newPackedLSTMWeights(in, units int, first bool) *packedLSTMWeights {
+	p := &packedLSTMWeights{
 		forward:   gemm.NewPacked(in+units+1, gates*units),
 		recurrent: gemm.NewPacked(gates*units, units),
 	}
@@ -20,7 +20,7 @@ func newPackedWeights(in, units int, first bool) *packedWeights {
 	return p
 }
 
-func (p *packedWeights) pack(flat []float32, t tensors, units int, backward bool) {
+func (p *packedLSTMWeights) pack(flat []float32, t tensors, units int, backward bool) {
 	wide := gates * units
 	if !backward {
 		p.forward.Pack(t.whole().of(flat), wide)
@@ -32,12 +32,12 @@ func (p *packedWeights) pack(flat []float32, t tensors, units int, backward bool
 	}
 }
 
-// A packedLSTM is a lstm on package gemm. It keeps x, h of the step before, and
+// A packedLSTM is an lstm on package gemm. It keeps x, h of the step before, and
 // a 1 for the bias side by side, so that both the pre-activations of a step and
 // the gradient of all weights are one product.
 type packedLSTM struct {
 	p         tensors
-	w         *packedWeights
+	w         *packedLSTMWeights
 	in, units int
 	steps     int
 	sequences bool
@@ -54,7 +54,7 @@ type packedLSTM struct {
 	dh, dc    []float32 // as in lstm
 }
 
-func newPackedLSTM(p tensors, w *packedWeights, in, units, steps, rows int, sequences bool) *packedLSTM {
+func newPackedLSTM(p tensors, w *packedLSTMWeights, in, units, steps, rows int, sequences bool) *packedLSTM {
 	state, seen := rows*units, rows*units
 	if sequences {
 		seen *= steps

@@ -62,7 +62,7 @@ func newPacker(g kernel.Graph, layer int) packer {
 	in, units, first := g.In(layer), g.Layers[layer].Units, layer == 0
 	switch g.Layers[layer].Kind {
 	case kernel.LSTM:
-		return newPackedWeights(in, units, first)
+		return newPackedLSTMWeights(in, units, first)
 	case kernel.GRU:
 		return newPackedGRUWeights(in, units, first)
 	}

@@ -92,7 +92,7 @@ func newWorker(cfg *Config, g kernel.Graph, layers []tensors, packed []packer, s
 // newRecurrent makes layer l, on packed weights unless they are nil.
 func newRecurrent(l kernel.Layer, p tensors, packed packer, in, steps, rows int) recurrent {
 	switch w := packed.(type) {
-	case *packedWeights:
+	case *packedLSTMWeights:
 		return newPackedLSTM(p, w, in, l.Units, steps, rows, l.Sequences)
 	case *packedGRUWeights:
 		return newPackedGRU(p, w, in, l.Units, steps, rows, l.Sequences)
