@@ -158,7 +158,8 @@ var zeroIsDefault = []string{
 	"reduce-lr-factor", "reduce-lr-min-delta", "epochs", "batch",
 }
 
-// checkNumbers refuses numbers among the flags given that o cannot hold.
+// checkNumbers refuses numbers among the flags given that o cannot hold, or
+// that nothing would use.
 func checkNumbers(flags *pflag.FlagSet, o *api.TrainOptions) (err error) {
 	flags.Visit(func(f *pflag.Flag) {
 		v, parsed := strconv.ParseFloat(f.Value.String(), 64)
@@ -166,6 +167,8 @@ func checkNumbers(flags *pflag.FlagSet, o *api.TrainOptions) (err error) {
 		case err != nil || parsed != nil || f.Value.Type() == "string":
 		case math.IsNaN(v) || math.IsInf(v, 0):
 			err = usagef("--%s %v: want a finite number", f.Name, v)
+		case f.Name == "lr" && o.Schedule == bptt.StepDecay:
+			err = usagef("--lr has no use with --schedule %s, whose rates are --values", o.Schedule)
 		case v != 0 || f.Name == "lr" && o.WarmupTarget != 0: // a warm-up may begin at 0
 		case slices.Contains(zeroIsDefault, f.Name):
 			err = usagef("--%s 0 stands for its default: leave it out, or give another value: %s", f.Name, f.Usage)
