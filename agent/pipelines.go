@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -47,6 +48,7 @@ type pipelines struct {
 	feeds     map[string]*running
 	saved     map[string][]byte // what the start before this one left
 	nextSave  time.Time
+	savedSum  [32]byte // of what was written last
 	carried   []string // filters of the connection that carriedBy counts
 	carriedBy uint64
 	refused   string // the filters that the broker refused, in words
@@ -380,9 +382,11 @@ func (p *pipelines) save(now time.Time) {
 		b = append(binary.LittleEndian.AppendUint32(b, uint32(len(part))), part...)
 	}
 	p.nextSave = now.Add(max(flushPeriod, time.Duration(len(b)/savePerMinute)*time.Minute))
-	if len(p.feeds) == 0 {
+	sum := sha256.Sum256(b)
+	if len(p.feeds) == 0 || sum == p.savedSum {
 		return
 	}
+	p.savedSum = sum
 	if err := p.agent.files.SaveStreams(b); err != nil && !errors.Is(err, store.ErrReadOnly) {
 		p.agent.cfg.Log.Warn("streams not saved; after a restart they warm up", "err", err)
 	}

@@ -113,6 +113,14 @@ func status(ctx context.Context, o options, stdout io.Writer) error {
 		if m.Waiting != "" {
 			fmt.Fprintf(w, "  fetching %s\twaits: %s\n", m.Candidate.Short(), m.Waiting)
 		}
+		if p := m.Pipeline; p != nil {
+			fmt.Fprintf(w, "  pipeline\t%d streams\n", p.Streams)
+			for _, what := range []string{p.Refused, p.Problem} {
+				if what != "" {
+					fmt.Fprintf(w, "  pipeline\t%s\n", what)
+				}
+			}
+		}
 		if f := m.Failed; f != nil {
 			fmt.Fprintf(w, "  failed\t%s: %s (%s)\n", f.Code, f.Message, f.Digest.Short())
 		}
