@@ -71,7 +71,6 @@ func (r *run) goOn() error {
 		name    string
 		was, is any
 	}{
-		{"task", b.Model.Task, r.o.Task},
 		{"features", names(was.Features), names(is.Features)},
 		{"targets", names(was.Targets), names(is.Targets)},
 		{"window", was.Window, is.Window},
@@ -80,12 +79,19 @@ func (r *run) goOn() error {
 		{"layers", describe(b.Weights.Graph), describe(r.graph())},
 		{"anchor", sc.Anchor, r.sc.Anchor},
 	} {
-		if was, is := fmt.Sprint(c.was), fmt.Sprint(c.is); was != is {
-			return fmt.Errorf("%w: %s: %s has %s, this run %s; train with the same to go on from it, or begin anew",
-				ErrOptions, c.name, b.Ref, was, is)
+		if err := b.differs(c.name, c.was, c.is); err != nil {
+			return err
 		}
 	}
 	r.sc = sc
+	return nil
+}
+
+// differs returns an error if what b has of a name is not what the run has.
+func (b *Base) differs(name string, was, is any) error {
+	if was, is := fmt.Sprint(was), fmt.Sprint(is); was != is {
+		return fmt.Errorf("%w: %s: %s has %s, this run %s; train with the same to go on from it, or begin anew", ErrOptions, name, b.Ref, was, is)
+	}
 	return nil
 }
 

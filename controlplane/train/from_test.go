@@ -99,7 +99,7 @@ func TestGoingOnIsRefusedWhereItDoesNotFit(t *testing.T) {
 		change func(*Options)
 		want   string
 	}{
-		"task":     {func(o *Options) { o.Task, o.Validation = RUL, NoValidation }, "task: m:v1 has forecast, this run rul"},
+		"task":     {func(o *Options) { o.Task = RUL }, "task: m:v1 has forecast, this run rul"},
 		"features": {func(o *Options) { o.Features = []string{"heat", "load"} }, "features: m:v1 has [load heat], this run [heat load]"},
 		"targets":  {func(o *Options) { o.Targets = []string{"heat"} }, "targets: m:v1 has [load], this run [heat]"},
 		"window":   {func(o *Options) { o.Window = 9 }, "window: m:v1 has 8, this run 9"},

@@ -104,6 +104,11 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.Batch, 32)
 	if o.From != nil {
 		o.From.setDefaults(&o)
+		if o.Task == Forecast || o.Task == RUL {
+			if err := o.From.differs("task", o.From.Model.Task, o.Task); err != nil {
+				return o, err
+			}
+		}
 	} else if o.HeadOnly {
 		return bad("the last layer alone learns only on top of a version to go on from")
 	}
