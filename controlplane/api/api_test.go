@@ -21,6 +21,7 @@ import (
 
 	"github.com/sandpiper-edge/sandpiper/controlplane"
 	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
+	"github.com/sandpiper-edge/sandpiper/controlplane/train"
 	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
 )
 
@@ -358,6 +359,23 @@ func TestACancelledRunAddsNothing(t *testing.T) {
 	versions, err := NewLocalClient(a.Handler()).Versions(t.Context(), "")
 	if err != nil || len(versions) != 1 {
 		t.Errorf("%d versions (%v), want the one that was not cancelled", len(versions), err)
+	}
+}
+
+func TestTheSameModelAgainIsNoNewVersion(t *testing.T) {
+	c := NewLocalClient(newTestAPI(t, nil).Handler())
+	for i, want := range []bool{false, true} {
+		raw, err := c.Train(t.Context(), smallRun, csvFile(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := train.ParseReport(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(strings.Join(r.Warnings, "\n"), "no version was added: the model is, bit for bit, wear:v1"); got != want || r.Version != "wear:v1" {
+			t.Errorf("run %d: version %s, warnings %q", i+1, r.Version, r.Warnings)
+		}
 	}
 }
 

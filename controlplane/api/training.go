@@ -199,7 +199,11 @@ func (a *API) addVersion(ctx context.Context, o TrainOptions, base *train.Base, 
 	if base != nil {
 		info.Parent = &base.Digest
 	}
-	return a.cp.Registry.Add(ctx, o.Model, r.Model, r.Weights, info)
+	v, err := a.cp.Registry.Add(ctx, o.Model, r.Model, r.Weights, info)
+	if err == nil && v.Lineage.Run != from.ID {
+		r.Report.Warnings = append(r.Report.Warnings, fmt.Sprintf("no version was added: the model is, bit for bit, %s, which was there", v.Ref()))
+	}
+	return v, err
 }
 
 // refused says which version err keeps out.
