@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"runtime"
@@ -284,8 +285,9 @@ func TestCheckpointThatCannotBeKeptEndsTheRun(t *testing.T) {
 			return nil
 		}}
 		epochs, err := r.Fit(t.Context(), mustInit(g), train, nil)
-		if !errors.Is(err, full) || len(epochs) != n || calls != n {
-			t.Errorf("Fit = %d epochs, %v after %d checkpoints, want %d and the error", len(epochs), err, calls, n)
+		where := fmt.Sprintf("checkpoint after epoch %d", n)
+		if !errors.Is(err, full) || !strings.Contains(err.Error(), where) || len(epochs) != n || calls != n {
+			t.Errorf("Fit = %d epochs, %v after %d checkpoints, want %d and the error, %s", len(epochs), err, calls, n, where)
 		}
 	}
 	// When the context ends both causes are told.

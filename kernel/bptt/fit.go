@@ -150,6 +150,9 @@ func (f *fit) checkpoint() error {
 	}
 	c := &Checkpoint{origin: f.origin, position: f.position, state: f.state()}
 	if err := f.run.OnCheckpoint(c); err != nil {
+		if f.batches == 0 {
+			return fmt.Errorf("checkpoint after epoch %d: %w", len(f.epochs), err)
+		}
 		return fmt.Errorf("checkpoint in epoch %d: %w", len(f.epochs)+1, err)
 	}
 	return nil
