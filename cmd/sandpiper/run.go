@@ -228,7 +228,7 @@ it was begun with, and add its model as the next version: bit for bit the one of
 a run that was never interrupted. FILE must be what it was begun with.`,
 		Args: exactArgs("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.follow(cmd.Context(), data, func(ctx context.Context, c *api.Client, f []api.File, show func(api.Progress)) (json.RawMessage, error) {
+			return a.follow(cmd.Context(), args[0], data, func(ctx context.Context, c *api.Client, f []api.File, show func(api.Progress)) (json.RawMessage, error) {
 				return c.ResumeRun(ctx, args[0], force, f, show)
 			})
 		},
@@ -241,14 +241,15 @@ a run that was never interrupted. FILE must be what it was begun with.`,
 }
 
 // follow trains on a file, as do says, with progress on stderr, and prints the
-// report.
-func (a *app) follow(ctx context.Context, data []string, do func(context.Context, *api.Client, []api.File, func(api.Progress)) (json.RawMessage, error)) error {
+// report. id is that of the run, "" while it has none.
+func (a *app) follow(ctx context.Context, id string, data []string, do func(context.Context, *api.Client, []api.File, func(api.Progress)) (json.RawMessage, error)) error {
 	files, err := a.dataFiles(data)
 	if err != nil {
 		return err
 	}
 	return a.with(ctx, func(ctx context.Context, c *api.Client) error {
 		p := a.newProgress()
+		p.run = id
 		report, err := do(ctx, c, files, p.show)
 		p.done()
 		var problem *api.Problem

@@ -38,7 +38,7 @@ stderr. Each epoch is kept: after an interruption ` + "`sandpiper run resume`" +
 			if err := checkNumbers(cmd.Flags(), &o); err != nil {
 				return err
 			}
-			return a.follow(cmd.Context(), data, func(ctx context.Context, c *api.Client, f []api.File, show func(api.Progress)) (json.RawMessage, error) {
+			return a.follow(cmd.Context(), "", data, func(ctx context.Context, c *api.Client, f []api.File, show func(api.Progress)) (json.RawMessage, error) {
 				return c.Train(ctx, o, f, show)
 			})
 		},
