@@ -99,6 +99,7 @@ func New(cfg Config) *API {
 	a.registerModels()
 	a.registerTraining()
 	a.registerRuns()
+	a.registerData()
 	a.registerDevices()
 	a.registerUsers()
 	a.registerRollouts()

@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane"
+	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
 	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
 	"github.com/sandpiper-edge/sandpiper/controlplane/train"
 	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
@@ -85,6 +86,11 @@ func csvFile(lines ...string) []File {
 	return []File{fileOf("engines.csv", b.String())}
 }
 
+// severalFiles are two in folders; the name of one is not ASCII.
+func severalFiles() []File {
+	return []File{fileOf("year=2024/ä.csv", "t,a\n1,5\n2,\n"), fileOf("year=2025/b.csv", "t,a\n1,7\n")}
+}
+
 func fileOf(name, text string) File {
 	return File{Name: name, Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil }}
 }
@@ -124,6 +130,22 @@ func TestEveryWayGivesTheSameAnswers(t *testing.T) {
 		"evaluation": func(c *Client) (any, error) {
 			report, err := c.Evaluate(ctx, Evaluation{Ref: "wear", EvalOptions: EvalOptions{Predictions: true}, Data: csvFile()})
 			return withoutSeconds(report), err
+		},
+		"description": func(c *Client) (any, error) {
+			return c.DescribeData(ctx, DataOptions{Time: "t"}, severalFiles())
+		},
+		"bad description": func(c *Client) (any, error) { return c.DescribeData(ctx, DataOptions{Time: "at"}, severalFiles()) },
+		"data export": func(c *Client) (any, error) {
+			var b bytes.Buffer
+			warnings, err := c.ExportData(ctx, &b, DataOptions{Time: "t"}, severalFiles())
+			const want = "group,time,a,year\nyear=2024/ä,1,5,2024\nyear=2024/ä,2,5,2024\nyear=2025/b,1,7,2025\n"
+			if b.String() != want || len(warnings) != 2 || !strings.HasPrefix(warnings[0], `column "a": 1 missing values filled`) {
+				t.Errorf("exported %q with warnings %q, want %q", b.String(), warnings, want)
+			}
+			return warnings, err
+		},
+		"bad data export": func(c *Client) (any, error) {
+			return c.ExportData(ctx, io.Discard, DataOptions{Data: dataset.Options{Missing: "guess"}}, severalFiles())
 		},
 		"export": func(c *Client) (any, error) {
 			body, err := c.Export(ctx, "wear:v1")

@@ -11,20 +11,22 @@ import (
 
 // A parquetDecoder reads the rows of a Parquet file.
 type parquetDecoder struct {
-	file  *os.File // the copy that is read; nothing is left of it when it is closed
+	file  *os.File // the copy that is read
+	named bool     // it is still in its folder
 	r     *parquet.Reader
 	cells []cell
 	row   int
 }
 
-// newParquetDecoder copies r to a file without a name in the temporary folder: the
-// description of a Parquet file is at its end.
+// newParquetDecoder copies r to a file in the temporary folder: the description of
+// a Parquet file is at its end.
 func newParquetDecoder(r io.Reader) (*parquetDecoder, error) {
 	f, err := os.CreateTemp("", "sandpiper-*.parquet")
 	if err != nil {
 		return nil, fmt.Errorf("copy of a Parquet file: %w", err)
 	}
-	d := &parquetDecoder{file: f}
+	// Where a file that is open can be removed, a crash leaves nothing behind.
+	d := &parquetDecoder{file: f, named: os.Remove(f.Name()) != nil}
 	if err := d.open(r); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -62,7 +64,11 @@ func (d *parquetDecoder) Close() error {
 	if d.r != nil {
 		d.r.Close()
 	}
-	return errors.Join(d.file.Close(), os.Remove(d.file.Name()))
+	err := d.file.Close()
+	if d.named {
+		err = errors.Join(err, os.Remove(d.file.Name()))
+	}
+	return err
 }
 
 func (d *parquetDecoder) header() []string { return d.r.Columns() }

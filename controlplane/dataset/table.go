@@ -214,6 +214,7 @@ type builder struct {
 	columns Columns
 
 	dec    decoder
+	inner  decoder // dec without the columns of folders
 	names  []string
 	line   *lineDecoder // dec, where it is one
 	file   string       // group that the file is, if it is one of several
@@ -258,35 +259,51 @@ func newBuilder(r *rules, c Columns) *builder {
 
 // read reads the rows of a file.
 func (b *builder) read(f File, r io.Reader) error {
+	if err := b.begin(f, r); err != nil {
+		return err
+	}
+	return errors.Join(b.readRows(), b.close())
+}
+
+// begin opens a file.
+func (b *builder) begin(f File, r io.Reader) (err error) {
 	b.files++
 	b.inFile, b.at, b.file, b.current = 0, 0, f.group(), nil
-	var err error
 	if b.dec, err = open(f, r, b.rules, b.wanted()); err != nil {
 		return err
 	}
-	inner := b.dec
-	if p, ok := inner.(*partitioned); ok {
-		inner = p.decoder
+	b.inner = b.dec
+	if p, ok := b.dec.(*partitioned); ok {
+		b.inner = p.decoder
 	}
-	b.line, _ = inner.(*lineDecoder)
-	if c, ok := inner.(io.Closer); ok {
-		return errors.Join(b.readRows(inner), c.Close())
-	}
-	return b.readRows(inner)
+	b.line, _ = b.inner.(*lineDecoder)
+	b.names = b.dec.header()
+	return nil
 }
 
-// readRows reads the rows of the decoder, in which inner is the one of the format.
-func (b *builder) readRows(inner decoder) error {
+// close ends a file.
+func (b *builder) close() error {
+	if b.line != nil && len(b.line.late) > 0 {
+		b.cleaning.note("%s first come after the first %d points and are not used: name them to use them", quoted(b.line.late), sampleRows)
+	}
+	if c, ok := b.inner.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+// readRows reads the rows of the file.
+func (b *builder) readRows() error {
 	if err := b.bind(); err != nil {
 		return err
 	}
-	if k, ok := inner.(interface{ keep(columns []int) }); ok {
+	if k, ok := b.inner.(interface{ keep(columns []int) }); ok {
 		k.keep(b.used())
 	}
 	for {
 		cells, err := b.dec.next()
 		if errors.Is(err, io.EOF) {
-			break
+			return nil
 		} else if err != nil {
 			return err
 		}
@@ -294,10 +311,6 @@ func (b *builder) readRows(inner decoder) error {
 			return err
 		}
 	}
-	if b.line != nil && len(b.line.late) > 0 {
-		b.cleaning.note("%s first come after the first %d points and are not used: name them to use them", quoted(b.line.late), sampleRows)
-	}
-	return nil
 }
 
 // used are the columns that are read.
@@ -334,9 +347,8 @@ func timeNames(s string, header []string) []string {
 	return names
 }
 
-// bind finds the columns of the file at hand.
-func (b *builder) bind() (err error) {
-	b.names = b.dec.header()
+// bindKeys finds the columns of the file at hand that place a row.
+func (b *builder) bindKeys() (err error) {
 	b.time = b.time[:0]
 	wanted := timeNames(b.columns.Time, b.names)
 	if wanted == nil && b.line != nil {
@@ -360,6 +372,14 @@ func (b *builder) bind() (err error) {
 		if b.weight, err = b.find(b.columns.Weight, "weight"); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// bind finds the columns of the file at hand.
+func (b *builder) bind() error {
+	if err := b.bindKeys(); err != nil {
+		return err
 	}
 	b.targets = b.targets[:0]
 	if err := b.choose(&b.targets, b.columns.Targets, "target"); err != nil {

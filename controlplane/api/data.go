@@ -1,0 +1,140 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
+)
+
+// warningHeader is of an answer in CSV, which has no place for words: one for each
+// thing that was done to the rows, percent-encoded.
+const warningHeader = "Sandpiper-Warning"
+
+// DataOptions say which columns of data are looked at, and how they are read.
+type DataOptions struct {
+	Time     string          `json:"time,omitempty" doc:"Column that orders the rows of a group; of a description none: the first column of timestamps"`
+	Group    string          `json:"group,omitempty" doc:"Column of the group of a row; none: where there are several files, each is a group"`
+	Features []string        `json:"features,omitempty" doc:"Of an export: columns to write; none: every numeric one"`
+	Data     dataset.Options `json:"data,omitzero" doc:"How the files are read and cleaned; a description only reads them"`
+}
+
+func (a *API) registerData() {
+	a.registerDataOperation(huma.Operation{
+		OperationID: "describe-data", Path: Base + "/data/description",
+		Summary: "Describe data: rows, groups, times, and what each column holds",
+		Responses: map[string]*huma.Response{"200": {
+			Description: "The description",
+			Content: map[string]*huma.MediaType{"application/json": {
+				Schema: huma.SchemaFromType(a.huma.OpenAPI().Components.Schemas, typeOf[dataset.Description]()),
+			}},
+		}},
+	}, func(w http.ResponseWriter, files dataset.Files, o DataOptions) error {
+		d, err := dataset.Describe(files, o.columns(), o.Data)
+		if err != nil {
+			return err
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(d) // a client that has gone
+		return nil
+	})
+	a.registerDataOperation(huma.Operation{
+		OperationID: "export-data", Path: Base + "/data/export",
+		Summary: "Clean data as a training would, and write the rows as CSV",
+		Responses: map[string]*huma.Response{"200": {
+			Description: "The group and the time, where there are any, then the features. What was done to the rows is in headers " + warningHeader + ", percent-encoded",
+			Content:     map[string]*huma.MediaType{"text/csv": {Schema: binary("CSV")}},
+		}},
+	}, func(w http.ResponseWriter, files dataset.Files, o DataOptions) error {
+		t, err := dataset.ReadFiles(files, o.columns(), o.Data)
+		if err != nil {
+			return err
+		}
+		w.Header().Set("Content-Type", "text/csv; charset=utf-8")
+		for _, warning := range t.Warnings() {
+			w.Header().Add(warningHeader, url.PathEscape(warning))
+		}
+		_ = t.WriteCSV(w) // a client that has gone
+		return nil
+	})
+}
+
+func (o DataOptions) columns() dataset.Columns {
+	return dataset.Columns{Time: o.Time, Group: o.Group, Features: o.Features}
+}
+
+// registerDataOperation registers an operation on uploaded data.
+func (a *API) registerDataOperation(op huma.Operation, do func(http.ResponseWriter, dataset.Files, DataOptions) error) {
+	parts := &huma.RequestBody{Required: true}
+	op.Method, op.RequestBody, op.Tags = http.MethodPost, parts, []string{"data"}
+	op.Description = uploadDescription(a.maxUpload, "options and data (once for each file)")
+	op.Errors = []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity, http.StatusInternalServerError}
+	huma.Register(a.huma, op, func(context.Context, *struct{}) (*huma.StreamResponse, error) {
+		return &huma.StreamResponse{Body: func(ctx huma.Context) {
+			_, w := humago.Unwrap(ctx)
+			if err := a.onData(ctx, w, do); err != nil {
+				writeProblem(w, a.problem(op.OperationID, err))
+			}
+		}}, nil
+	})
+	describeParts(parts, []string{partOptions, partData}, map[string]*huma.Schema{
+		partOptions: huma.SchemaFromType(a.huma.OpenAPI().Components.Schemas, typeOf[DataOptions]()),
+		partData:    dataFiles(),
+	})
+}
+
+func (a *API) onData(hc huma.Context, w http.ResponseWriter, do func(http.ResponseWriter, dataset.Files, DataOptions) error) error {
+	openUpload(hc)
+	p, err := newParts(hc, a.maxUpload)
+	if err != nil {
+		return err
+	}
+	defer p.drain()
+	var o DataOptions
+	if err := p.options(&o); err != nil {
+		return err
+	}
+	files, err := p.files()
+	if err != nil {
+		return err
+	}
+	return do(w, files, o)
+}
+
+// DescribeData describes files.
+func (c *Client) DescribeData(ctx context.Context, o DataOptions, files []File) (d dataset.Description, err error) {
+	rq, wait := multipartCall(escape("data", "description"), append([]part{{name: partOptions, json: o}}, dataParts(files)...))
+	err = c.decode(ctx, rq, &d)
+	if broken := wait(); broken != nil {
+		return d, broken
+	}
+	return d, err
+}
+
+// ExportData writes the cleaned rows of files to w as CSV and returns what was done
+// to them, in plain words.
+func (c *Client) ExportData(ctx context.Context, w io.Writer, o DataOptions, files []File) (warnings []string, err error) {
+	rq, wait := multipartCall(escape("data", "export"), append([]part{{name: partOptions, json: o}}, dataParts(files)...))
+	rq.accept = "text/csv, application/problem+json"
+	res, err := c.do(ctx, rq)
+	if err != nil {
+		return nil, errors.Join(wait(), err)
+	}
+	defer res.Body.Close()
+	if _, err := io.Copy(w, res.Body); err != nil {
+		return nil, errors.Join(wait(), c.transportError(ctx, err))
+	}
+	for _, v := range res.Header.Values(warningHeader) {
+		if text, err := url.PathUnescape(v); err == nil {
+			warnings = append(warnings, text)
+		}
+	}
+	return warnings, wait()
+}
