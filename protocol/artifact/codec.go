@@ -113,7 +113,7 @@ var encoder struct {
 
 func zstdEncoder() (*zstd.Encoder, error) {
 	encoder.once.Do(func() {
-		encoder.zstd, encoder.err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderConcurrency(1),
+		encoder.zstd, encoder.err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderConcurrency(1),
 			zstd.WithWindowSize(blockSize), zstd.WithEncoderCRC(false))
 	})
 	return encoder.zstd, encoder.err
