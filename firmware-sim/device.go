@@ -41,6 +41,8 @@ type Device struct {
 	dir  string
 	pump *Pump // owned by the sensors' goroutine once Run has begun
 
+	flash flash
+
 	restarts atomic.Uint64
 	samples  atomic.Uint64
 
@@ -63,6 +65,10 @@ func (d *Device) Restarts() uint64 { return d.restarts.Load() }
 
 // Samples returns how many sensor samples were sent.
 func (d *Device) Samples() uint64 { return d.samples.Load() }
+
+// Written returns how many bytes the agent has written to its flash, in whole
+// pages.
+func (d *Device) Written() int64 { return d.flash.Written() }
 
 // Status returns what the agent says about itself; ok is false while its
 // process is dead.
@@ -103,6 +109,14 @@ func (d *Device) processes(ctx context.Context) error {
 
 // process is one life of the agent: until ctx ends, or a simulated crash.
 func (d *Device) process(ctx context.Context) error {
+	ctx, die := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer die()
+	// The flash decides inside a step of the agent, which is not to be waited for.
+	if err := d.flash.boot(func() { watch.Go(func() { d.kill(die) }) }); err != nil {
+		return err
+	}
 	a, err := agent.New(agent.Config{
 		Fleet:      d.sim.Fleet,
 		Device:     d.cfg.ID,
@@ -115,23 +129,21 @@ func (d *Device) process(ctx context.Context) error {
 		Trial:      d.sim.Trial,
 		Dial:       d.dial,
 		Tamper:     d.tamper,
+		Disk:       d.flash.step,
 	})
+	if errors.Is(err, errDead) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	d.setAgent(a)
 	defer d.setAgent(nil)
 
-	ctx, die := context.WithCancel(ctx)
-	defer die()
-	var watch sync.WaitGroup
 	if len(d.cfg.Faults.CrashOn)+len(d.cfg.Faults.NaNOn) > 0 {
 		watch.Go(func() { d.watch(ctx, a, die) })
 	}
-	err = a.Run(ctx)
-	die()
-	watch.Wait()
-	return err
+	return a.Run(ctx)
 }
 
 func (d *Device) setAgent(a *agent.Agent) {
@@ -151,11 +163,7 @@ func (d *Device) watch(ctx context.Context, a *agent.Agent, die func()) {
 	for ; ctx.Err() == nil; sleep(ctx, watchPeriod) {
 		for _, m := range a.Status().Models {
 			if m.Phase == protocol.PhaseTrying && d.cfg.Faults.crashes(m.Serving) {
-				d.mu.Lock()
-				d.dead = true
-				d.mu.Unlock()
-				d.cut()
-				die()
+				d.kill(die)
 				return
 			}
 			d.mu.Lock()
@@ -163,6 +171,16 @@ func (d *Device) watch(ctx context.Context, a *agent.Agent, die func()) {
 			d.mu.Unlock()
 		}
 	}
+}
+
+// kill ends the process: it dials no more, its connection breaks, and then the
+// rest of it ends.
+func (d *Device) kill(die context.CancelFunc) {
+	d.mu.Lock()
+	d.dead = true
+	d.mu.Unlock()
+	d.cut()
+	die()
 }
 
 // tamper is the fault of NaNOn.

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"time"
 
@@ -98,6 +99,7 @@ func New(cfg Config) (*Sim, error) {
 		s.devices = append(s.devices, &Device{
 			cfg: dc, sim: &s.cfg, log: cfg.Log.With("device", dc.ID),
 			dir: folder(cfg.DataDir, dc.ID), pump: NewPump(cfg.Seed, i),
+			flash: flash{rng: rand.New(rand.NewPCG(cfg.Seed, uint64(i)))},
 		})
 	}
 	return s, nil

@@ -46,9 +46,12 @@ func TestMain(m *testing.M) {
 }
 
 // testModel is an untrained LSTM(64) over the pump's sensors.
-func testModel(seed uint64) (*artifact.Model, error) {
+func testModel(seed uint64) (*artifact.Model, error) { return sizedModel(seed, 64) }
+
+// sizedModel is testModel with any number of units.
+func sizedModel(seed uint64, units int) (*artifact.Model, error) {
 	w, err := kernel.NewWeights(kernel.Graph{Features: len(Features), Layers: []kernel.Layer{
-		{Kind: kernel.LSTM, Units: 64}, {Kind: kernel.Dense, Units: 1},
+		{Kind: kernel.LSTM, Units: units}, {Kind: kernel.Dense, Units: 1},
 	}})
 	if err != nil {
 		return nil, err
@@ -87,8 +90,9 @@ type world struct {
 	keys   map[string]ed25519.PrivateKey // by role
 	rev    uint64
 
-	mu   sync.Mutex
-	seen map[string][]string // payloads by topic
+	mu         sync.Mutex          // guards what follows
+	seen       map[string][]string // payloads by topic
+	chunkBytes int64               // of chunks sent to devices
 }
 
 type recorder struct {
@@ -98,12 +102,28 @@ type recorder struct {
 
 func (*recorder) ID() string { return "recorder" }
 func (*recorder) Provides(b byte) bool {
-	return b == mqtt.OnPublished || b == mqtt.OnWillSent || b == mqtt.OnACLCheck || b == mqtt.OnConnectAuthenticate
+	return b == mqtt.OnPublished || b == mqtt.OnWillSent || b == mqtt.OnACLCheck || b == mqtt.OnConnectAuthenticate ||
+		b == mqtt.OnPacketSent
 }
 func (*recorder) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
 func (*recorder) OnACLCheck(*mqtt.Client, string, bool) bool              { return true }
 func (r *recorder) OnPublished(_ *mqtt.Client, pk packets.Packet)         { r.w.record(pk) }
 func (r *recorder) OnWillSent(_ *mqtt.Client, pk packets.Packet)          { r.w.record(pk) }
+
+func (r *recorder) OnPacketSent(_ *mqtt.Client, pk packets.Packet, _ []byte) {
+	if t, err := protocol.ParseTopic(pk.TopicName); err == nil && t.Kind == protocol.TopicChunk {
+		r.w.mu.Lock()
+		defer r.w.mu.Unlock()
+		r.w.chunkBytes += int64(len(pk.Payload))
+	}
+}
+
+// sentChunks returns how many bytes of chunks the broker has sent.
+func (w *world) sentChunks() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.chunkBytes
+}
 
 func (w *world) record(pk packets.Packet) {
 	w.mu.Lock()
@@ -120,10 +140,18 @@ func (w *world) published(topic string) []string {
 
 // within runs f in a bubble with a world and its running simulation.
 func within(t *testing.T, devices []DeviceConfig, f func(w *world, s *Sim)) {
+	t.Helper()
+	simulate(t, Config{Devices: devices}, f)
+}
+
+// simulate is within for what else there is to configure.
+func simulate(t *testing.T, cfg Config, f func(w *world, s *Sim)) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, keys: make(map[string]ed25519.PrivateKey), seen: make(map[string][]string)}
-		w.server = mqtt.New(&mqtt.Options{InlineClient: true, Logger: slog.New(slog.DiscardHandler)})
+		limits := mqtt.NewDefaultServerCapabilities()
+		limits.MaximumMessageExpiryInterval = 0 // or what is retained is gone after a day
+		w.server = mqtt.New(&mqtt.Options{InlineClient: true, Capabilities: limits, Logger: slog.New(slog.DiscardHandler)})
 		if err := w.server.AddHook(&recorder{w: w}, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -132,14 +160,13 @@ func within(t *testing.T, devices []DeviceConfig, f func(w *world, s *Sim)) {
 		}
 		t.Cleanup(func() { w.server.Close() })
 		w.makeRoot()
-		s, err := New(Config{
-			Fleet: testFleet, Seed: 1, Root: w.root, DataDir: dir, Devices: devices, Trial: 5 * time.Second,
-			Dial: func(context.Context) (net.Conn, error) {
-				device, broker := net.Pipe()
-				go w.server.EstablishConnection("test", broker)
-				return device, nil
-			},
-		})
+		cfg.Fleet, cfg.Seed, cfg.Root, cfg.DataDir, cfg.Trial = testFleet, max(cfg.Seed, 1), w.root, dir, 5*time.Second
+		cfg.Dial = func(context.Context) (net.Conn, error) {
+			device, broker := net.Pipe()
+			go w.server.EstablishConnection("test", broker)
+			return device, nil
+		}
+		s, err := New(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -196,6 +223,11 @@ func (w *world) rollOut(n uint64, devices ...string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.rollOutTransfer(n, tr, devices...)
+}
+
+func (w *world) rollOutTransfer(n uint64, tr *artifact.Transfer, devices ...string) {
+	w.t.Helper()
 	release := w.sign(artifact.RoleRelease, artifact.TypeRelease, artifact.Release{
 		Format: artifact.Format, Name: testName, Version: n, Digest: tr.Digest, Fleet: testFleet, ABI: kernel.ABI,
 		MaxTransfer: tr.Size, MaxDecoded: tr.Decoded, Issued: 1,

@@ -51,10 +51,11 @@ func (s *Store) NewPart(k Key, release []byte, d artifact.Descriptor) (*Part, er
 	if p.f, err = s.disk.create(path + newSuffix); err != nil {
 		return nil, mapped(err)
 	}
-	if err := p.begin(head, path); err != nil {
-		return nil, errors.Join(mapped(err), p.f.Close(), s.disk.remove(p.f.Name()))
+	if err := errors.Join(p.begin(head, path), p.f.Close()); err != nil {
+		return nil, errors.Join(mapped(err), s.disk.remove(p.f.Name()))
 	}
-	return p, nil
+	p.f, err = os.OpenFile(path, os.O_RDWR, 0) // by its own name, which steps tell
+	return p, err
 }
 
 // begin sets the length aside and gives the file its name.
