@@ -64,7 +64,9 @@ type Config struct {
 	Dial func(ctx context.Context) (net.Conn, error)
 	// Disk is asked before each step that changes the data folder: a simulated
 	// fault, see store.Config.
-	Disk func(store.Step) error
+	Disk       func(store.Step) error
+	backoffMax time.Duration // of the link; 0 takes its default; for tests
+
 	// Tamper may change an output before it is judged: a simulated fault.
 	Tamper func(model string, version protocol.Digest, y []float32)
 }
@@ -124,12 +126,13 @@ type Agent struct {
 
 	// owner holds one token: who has it decides, and owns the fields below.
 	// Run keeps it while it runs.
-	owner    chan struct{}
-	state    state
-	deferred map[string]delivery    // waiting for a disk that can be written, by model and kind
-	trials   map[string]*time.Timer // clocks of trials, by model
-	fetches  map[string]*fetch      // downloads under way, by model
-	storage  string                 // what is wrong with the disk, in words; "" when nothing is
+	owner      chan struct{}
+	state      state
+	deferred   map[string]delivery    // waiting for a disk that can be written, by model and kind
+	unexported map[string]effect      // copies that the disk did not take, by model
+	trials     map[string]*time.Timer // clocks of trials, by model
+	fetches    map[string]*fetch      // downloads under way, by model
+	storage    string                 // what is wrong with the disk, in words; "" when nothing is
 
 	snapshot atomic.Pointer[state]  // the state last persisted
 	problem  atomic.Pointer[string] // the same as storage
@@ -140,6 +143,7 @@ type Agent struct {
 	deliveries chan delivery     // events for the loop
 	installs   chan delivery     // the same, unbuffered: taken only while the loop runs
 	control    chan link.Message // want and ack, for the loop
+	wall       func() time.Time  // time.Now, but for tests: the device's clock, for people and schedules
 	scrubEvery time.Duration     // scrubPeriod, but for tests
 	scrubbed   chan error        // what a check of the cache found, for the loop
 	changed    chan struct{}     // capacity 1: there is something to announce
@@ -176,11 +180,13 @@ func New(c Config) (*Agent, error) {
 		root:       root,
 		owner:      make(chan struct{}, 1),
 		deferred:   make(map[string]delivery),
+		unexported: make(map[string]effect),
 		trials:     make(map[string]*time.Timer),
 		fetches:    make(map[string]*fetch),
 		deliveries: make(chan delivery, 16),
 		installs:   make(chan delivery),
 		control:    make(chan link.Message, 2*store.MaxEvents),
+		wall:       time.Now,
 		scrubEvery: scrubPeriod,
 		scrubbed:   make(chan error),
 		changed:    make(chan struct{}, 1),
@@ -265,16 +271,17 @@ func (a *Agent) linkConfig() link.Config {
 		return link.Message{Topic: protocol.UpTopic(f, d), Payload: []byte(text), QoS: 1, Retained: true}
 	}
 	return link.Config{
-		URL:       a.cfg.Broker,
-		Dial:      a.cfg.Dial,
-		ClientID:  a.cfg.Username,
-		Username:  a.cfg.Username,
-		Password:  a.cfg.Token,
-		Will:      up(protocol.Offline),
-		Goodbye:   up(protocol.Offline),
-		Connected: a.connected,
-		Received:  a.received,
-		Log:       a.cfg.Log,
+		URL:        a.cfg.Broker,
+		Dial:       a.cfg.Dial,
+		ClientID:   a.cfg.Username,
+		Username:   a.cfg.Username,
+		Password:   a.cfg.Token,
+		Will:       up(protocol.Offline),
+		Goodbye:    up(protocol.Offline),
+		BackoffMax: a.cfg.backoffMax,
+		Connected:  a.connected,
+		Received:   a.received,
+		Log:        a.cfg.Log,
 	}
 }
 

@@ -188,7 +188,7 @@ func (a *Agent) notice(kind, model string, digest protocol.Digest, detail string
 }
 
 // now is the device's clock, for people: nothing is decided from it.
-func (a *Agent) now() int64 { return max(0, time.Now().UnixMilli()) }
+func (a *Agent) now() int64 { return max(0, a.wall().UnixMilli()) }
 
 // A notices keeps in memory the events that the disk did not take, and which
 // of all events were sent on this connection.

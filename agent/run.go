@@ -262,7 +262,8 @@ func (a *Agent) tellDisk(model, problem string) {
 	}
 }
 
-// retryStorage gives the events that wait for the disk another chance.
+// retryStorage gives what waits for the disk another chance: events, and copies
+// of what was confirmed.
 func (a *Agent) retryStorage(ctx context.Context, g *errgroup.Group) {
 	for _, key := range sortedKeys(a.deferred) {
 		d := a.deferred[key]
@@ -271,6 +272,15 @@ func (a *Agent) retryStorage(ctx context.Context, g *errgroup.Group) {
 			return
 		}
 	}
+	if len(a.unexported) == 0 {
+		return
+	}
+	for _, model := range sortedKeys(a.unexported) {
+		if a.export(a.unexported[model]); a.unexported[model].model != "" {
+			return
+		}
+	}
+	a.setStorage("")
 }
 
 // do runs one effect.

@@ -65,7 +65,7 @@ func inWindow(w *protocol.Window, now time.Time) bool {
 
 // clock is the device's, but never before a time that came signed.
 func (a *Agent) clock() time.Time {
-	now := time.Now()
+	now := a.wall()
 	if trusted := time.UnixMilli(a.snapshot.Load().Time); now.Before(trusted) {
 		return trusted
 	}

@@ -160,7 +160,9 @@ func (a *Agent) golden(model string) (verified, error) {
 }
 
 // export writes the confirmed version beside the database, unless it is there.
+// What the disk does not take now is tried again.
 func (a *Agent) export(e effect) {
+	delete(a.unexported, e.model)
 	if e.held.none() || a.exported(e.model, e.held) {
 		return
 	}
@@ -169,6 +171,7 @@ func (a *Agent) export(e effect) {
 		err = a.files.WriteGolden(s)
 	}
 	if err != nil && !errors.Is(err, store.ErrReadOnly) && !errors.Is(err, store.ErrMissing) { // missing: given up meanwhile
+		a.unexported[e.model] = e
 		a.setStorage(clip(err.Error()))
 	}
 }

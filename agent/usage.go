@@ -233,7 +233,7 @@ func (u *usage) acknowledge(ack protocol.Ack) []byte {
 
 // flushUsage writes and reports the counters, if they have changed.
 func (a *Agent) flushUsage() {
-	b, err := a.usage.record(time.Now())
+	b, err := a.usage.record(a.wall())
 	if err != nil {
 		a.cfg.Log.Error("encode usage", "err", err)
 	}

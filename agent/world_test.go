@@ -70,7 +70,7 @@ func (w *world) startBroker() {
 	limits := mqtt.NewDefaultServerCapabilities()
 	limits.MaximumMessageExpiryInterval = 0 // or what is retained is gone after a day
 	limits.MaximumPacketSize = w.maxPacket
-	server := mqtt.New(&mqtt.Options{InlineClient: true, Capabilities: limits, Logger: slog.New(slog.DiscardHandler)})
+	server := mqtt.New(&mqtt.Options{InlineClient: true, Capabilities: limits, SysTopicResendInterval: 1 << 30, Logger: slog.New(slog.DiscardHandler)})
 	server.AddHook(&recorder{w: w}, nil)
 	if err := server.Serve(); err != nil {
 		w.t.Fatal(err)

@@ -151,7 +151,7 @@ func simulate(t *testing.T, cfg Config, f func(w *world, s *Sim)) {
 		w := &world{t: t, keys: make(map[string]ed25519.PrivateKey), seen: make(map[string][]string)}
 		limits := mqtt.NewDefaultServerCapabilities()
 		limits.MaximumMessageExpiryInterval = 0 // or what is retained is gone after a day
-		w.server = mqtt.New(&mqtt.Options{InlineClient: true, Capabilities: limits, Logger: slog.New(slog.DiscardHandler)})
+		w.server = mqtt.New(&mqtt.Options{InlineClient: true, Capabilities: limits, SysTopicResendInterval: 1 << 30, Logger: slog.New(slog.DiscardHandler)})
 		if err := w.server.AddHook(&recorder{w: w}, nil); err != nil {
 			t.Fatal(err)
 		}
