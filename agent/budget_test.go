@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/sandpiper-edge/sandpiper/agent/store"
+	"github.com/sandpiper-edge/sandpiper/protocol"
+	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
 )
 
 func TestBudgetHoldsInAnyDay(t *testing.T) {
@@ -73,6 +75,46 @@ func TestBudgetSurvivesKillsBetweenDownloads(t *testing.T) {
 		if taken > 1<<20 || taken < 128<<10 {
 			t.Errorf("%d bytes by a process that is killed every second, want at most %d", taken, 1<<20)
 		}
+	})
+}
+
+// What was stored as about to be spent must not be spent a day later.
+func TestBudgetOfAnotherTimeIsNotSpent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := store.Open(store.Config{Dir: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		const limit = 1 << 20
+		b := newBudget(limit, s)
+		if err := b.take(1); err != nil { // and a lot with it
+			t.Fatal(err)
+		}
+		sum := 0
+		for _, wait := range []time.Duration{23 * time.Hour, 80 * time.Minute} {
+			time.Sleep(wait)
+			for b.take(4<<10) == nil {
+				sum += 4 << 10
+			}
+		}
+		if sum > limit || sum < limit-8<<10 {
+			t.Errorf("%d bytes within 80 minutes, want nearly %d and no more", sum, limit)
+		}
+	})
+}
+
+// A broker that is silent for hours must not use up the day.
+func TestBudgetIsNotSpentOnSilence(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		v := w.version(1)
+		d := w.start(t.TempDir(), func(c *Config) { c.DailyBytes = MinDailyBytes })
+		w.retain(protocol.DescriptorTopic("f", v.hash()), w.encode(artifact.Announce(v.envelope, v.transfer)))
+		w.ask(w.want(v))
+		pass(2 * time.Hour)
+		w.publish(v)
+		pass(10 * time.Minute)
+		d.expect("idle active pump:v1 serving pump:v1")
 	})
 }
 

@@ -444,20 +444,23 @@ func (d *download) fetch(ctx context.Context, n int) ([]byte, error) {
 	return b, nil
 }
 
-// charged takes size bytes from the day's budget for get, and gives back what
-// did not travel: of an answer that did not come, no more than what the link
-// received meanwhile has been paid for.
+// charged takes size bytes from the day's budget for get. Of an answer that did
+// not come, no more has been paid for than the link received meanwhile beside
+// whole messages; the rest is given back.
 func (d *download) charged(size int64, get func() ([]byte, error)) ([]byte, error) {
 	if err := d.agent.budget.take(size); err != nil {
 		return nil, err
 	}
-	before := d.agent.link.Received()
+	before := d.agent.broken()
 	b, err := get()
 	if err != nil {
-		d.agent.budget.giveBack(size - min(size, int64(d.agent.link.Received()-before)))
+		d.agent.budget.giveBack(size - min(size, max(0, d.agent.broken()-before)))
 	}
 	return b, err
 }
+
+// broken counts the bytes that came in no whole message.
+func (a *Agent) broken() int64 { return int64(a.link.Received()) - int64(a.link.Delivered()) }
 
 // announced estimates the size of the message that announces a transfer: its
 // release, and a digest for each chunk or the payload itself.

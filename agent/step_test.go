@@ -64,6 +64,12 @@ func briefEffects(es []effect) string {
 func TestStep(t *testing.T) {
 	v1 := []event{wantOf(1, 1), on(evReady, 1), on(evLived, 1)}
 	v2 := append(slices.Clone(v1), wantOf(2, 2), on(evReady, 2), on(evLived, 2))
+	again := wantOf(1, 1) // that can be fetched once more
+	again.want.Models["m"] = protocol.ModelWant{Active: protocol.WantedVersion{
+		Digest: dg(1), Transfers: []protocol.TransferRef{{Hash: "h", Kind: protocol.KindFull, Size: 1}},
+	}}
+	held1 := []event{again, on(evReady, 1), on(evLived, 1)}
+	damaged1 := append(slices.Clone(held1), bad(evDamaged, 1, ""))
 	for _, tc := range []struct {
 		name    string
 		before  []event
@@ -113,6 +119,11 @@ func TestStep(t *testing.T) {
 		{"start while trying", v1[:2], event{kind: evStarted}, "trying want 1: 1/0/0", "serve 1, try 1"},
 		{"third start while trying", append(slices.Clone(v1), wantOf(2, 2), on(evReady, 2), event{kind: evStarted}, event{kind: evStarted}), event{kind: evStarted},
 			"idle want 2: 1/0/0 failed 2@2 crash", "report, rolled_back, serve 1, report"},
+		{"active slot damaged", held1, bad(evDamaged, 1, ""), "fetching want 1: 1/0/0", "damaged, obtain 1, report"},
+		{"and fetched again", damaged1, on(evReady, 1), "idle want 1: 1/0/0", "abort, export 1, report"},
+		{"or not to be had", damaged1, bad(evRefused, 1, "not_after"), "idle want 1: 1/0/0", "refused"},
+		{"damaged, and not what is wanted", append(slices.Clone(held1), on(evInstalled, 3), on(evLived, 3)), bad(evDamaged, 3, ""), "idle want 3: 3/1/0", "damaged"},
+		{"damaged during its trial", held1[:2], bad(evDamaged, 1, ""), "trying want 1: 1/0/0", ""},
 		{"foreign model", v2, event{kind: evReady, model: "other", held: hv(9)}, "idle want 2: 2/1/0", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

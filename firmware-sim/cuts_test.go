@@ -228,3 +228,28 @@ func (r *cutRun) answers(must bool) {
 		t.Fatalf("%s answers %v", reply.Version, reply.Y)
 	}
 }
+
+// TestSyncedChunksOutliveAPowerCut: of a download that is nearly done, a power
+// cut costs no more than the chunks under way.
+func TestSyncedChunksOutliveAPowerCut(t *testing.T) {
+	model, err := sizedModel(60, 300)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr, err := artifact.Pack(model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := Link{Down: 40_000}
+	simulate(t, Config{Interval: -1, Devices: []DeviceConfig{{ID: "d", Link: link}}}, func(w *world, s *Sim) {
+		d := s.Devices()[0]
+		w.rollOutTransfer(1, tr, "d")
+		pass(time.Duration(tr.Size) * time.Second * 9 / 10 / time.Duration(link.Down))
+		d.flash.now(power)
+		pass(time.Minute)
+		w.expect(d, testName+":v1", "")
+		if again := w.sentChunks() - int64(tr.Size); again > 2*protocol.ChunkSize || d.Restarts() != 1 {
+			t.Errorf("%d of %d bytes fetched again after %d power cuts, want at most two chunks", again, tr.Size, d.Restarts())
+		}
+	})
+}

@@ -71,10 +71,10 @@ type Config struct {
 
 // A Link is one device's way to its broker.
 type Link struct {
-	cfg      Config
-	received atomic.Uint64
-	client   atomic.Pointer[mqtt.Client] // nil while there is no connection
-	reason   atomic.Pointer[string]      // why there is none, in words
+	cfg                 Config
+	received, delivered atomic.Uint64
+	client              atomic.Pointer[mqtt.Client] // nil while there is no connection
+	reason              atomic.Pointer[string]      // why there is none, in words
 }
 
 // New returns a Link that Run will connect.
@@ -105,6 +105,9 @@ func (l *Link) setReason(s string) { l.reason.Store(&s) }
 // Received counts the bytes that came from the broker, of all connections, above
 // TLS.
 func (l *Link) Received() uint64 { return l.received.Load() }
+
+// Delivered counts those of them that were in messages which came whole.
+func (l *Link) Delivered() uint64 { return l.delivered.Load() }
 
 // Up reports whether there is a connection.
 func (l *Link) Up() bool { return l.client.Load() != nil }
@@ -192,12 +195,18 @@ func (l *Link) options(h *handshake, lost context.CancelCauseFunc) *mqtt.ClientO
 		o.SetBinaryWill(w.Topic, w.Payload, w.QoS, w.Retained)
 	}
 	o.SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) {
+		l.delivered.Add(publishHeader + uint64(len(m.Topic())+len(m.Payload())))
 		l.cfg.Received(Message{Topic: m.Topic(), Payload: m.Payload(), QoS: m.Qos(), Retained: m.Retained()})
 	})
 	o.SetConnectionLostHandler(func(_ mqtt.Client, err error) { lost(fmt.Errorf("connection lost: %w", err)) })
 	o.SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return h.open() })
 	return o
 }
+
+// publishHeader is what a PUBLISH of a chunk has beside topic and payload: 4
+// bytes in front, 2 for the topic's length and 2 of packet identifier (MQTT
+// 3.1.1 §3.3).
+const publishHeader = 8
 
 // A handshake is cut short when its ctx ends. A connection that stands is not:
 // there is a goodbye to send.

@@ -233,7 +233,7 @@ func TestDiskFullAtEachStep(t *testing.T) {
 }
 
 func TestQuotaCountsFiles(t *testing.T) {
-	s, err := Open(Config{Dir: t.TempDir(), Quota: 500_000})
+	s, err := Open(Config{Dir: t.TempDir(), Quota: 700_000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,9 +242,9 @@ func TestQuotaCountsFiles(t *testing.T) {
 	if err := s.Commit(Change{State: []byte("s"), Put: []Slot{slot}}); err != nil {
 		t.Fatal(err)
 	}
-	second := modelSlot(t, 2, 200_000)
+	second := modelSlot(t, 2, 400_000)
 	_, err = s.NewPart(second.Key, second.Release, descriptorOf(t, second))
-	if !errors.Is(err, ErrQuota) || !strings.Contains(err.Error(), "of 500000 bytes") || !strings.Contains(err.Error(), "quota_bytes") {
+	if !errors.Is(err, ErrQuota) || !strings.Contains(err.Error(), "of 700000 bytes") || !strings.Contains(err.Error(), "quota_bytes") {
 		t.Errorf("NewPart = %v, want ErrQuota, how much is in use, and what to do", err)
 	}
 	if err := s.Commit(Change{State: []byte("s"), Put: []Slot{slotOf(3, 120_000), slotOf(4, 120_000)}}); !errors.Is(err, ErrQuota) {
