@@ -110,9 +110,9 @@ func TestAdverseSurroundings(t *testing.T) {
 			return d
 		}, "storage"},
 		{"disk that fails now and then", func(s *surrounding, d *device, v version) *device {
-			n := 0
+			var n atomic.Int64
 			f := func(step store.Step) error {
-				if n++; step.Op != store.OpCommitted && n%3 == 0 {
+				if i := n.Add(1); step.Op != store.OpCommitted && i%3 == 0 {
 					return store.ErrFull
 				}
 				return nil

@@ -2,11 +2,12 @@ package agent
 
 import (
 	"compress/gzip"
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -237,47 +238,46 @@ func TestLargeVersionThatDoesNotFitTheQuota(t *testing.T) {
 // room the update goes through.
 func TestDiskFullAtEachStep(t *testing.T) {
 	for k := 0; ; k += 3 {
-		steps := 0
+		done := false
 		within(t, func(t *testing.T, w *world) {
 			dir, v1, v2 := t.TempDir(), w.version(1), w.big(2)
-			armed, failed := false, false
+			var armed, failed atomic.Bool
+			var steps atomic.Int64
 			d := w.start(dir, func(c *Config) {
 				c.Disk = func(s store.Step) error {
-					if !armed || s.Op == store.OpRemove || s.Op == store.OpCommitted {
+					if !armed.Load() || s.Op == store.OpRemove || s.Op == store.OpCommitted {
 						return nil
 					}
-					if steps++; steps <= k {
+					if steps.Add(1) <= int64(k) {
 						return nil
 					}
-					failed = true
-					return errors.New("no space left on device")
+					failed.Store(true)
+					return syscall.ENOSPC
 				}
 			})
 			w.rollOut(v1)
 			pass(trialTime)
-			armed = true
+			armed.Store(true)
 			w.rollOut(v2)
 			pass(10 * time.Minute)
 			s := d.Status().Models["pump"]
 			if s.Serving != s.Version || s.Serving != "pump:v1" && s.Serving != "pump:v2" {
 				t.Errorf("full at step %d: %s", k, d.pump())
 			}
-			if failed && len(w.told("storage")) > 1 {
+			if failed.Load() && len(w.told("storage")) > 1 {
 				t.Errorf("full at step %d: said so %d times", k, len(w.told("storage")))
 			}
 			bytes := w.sent()
 			if most := int64(v1.transfer.Size + v2.transfer.Size); bytes > most {
 				t.Errorf("full at step %d: %d bytes fetched, want at most %d: a full disk must not cost the link", k, bytes, most)
 			}
-			armed = false
+			armed.Store(false)
 			pass(20 * time.Minute)
 			d.expect("idle active pump:v2 serving pump:v2 previous pump:v1")
 			d.answers(v2)
-			if !failed {
-				steps = -1
-			}
+			done = !failed.Load()
 		})
-		if steps < 0 {
+		if done {
 			if k < 15 {
 				t.Errorf("an update has %d steps; does the disk see them?", k)
 			}
