@@ -64,11 +64,11 @@ type Config struct {
 	Dial func(ctx context.Context) (net.Conn, error)
 	// Disk is asked before each step that changes the data folder: a simulated
 	// fault, see store.Config.
-	Disk       func(store.Step) error
-	backoffMax time.Duration // of the link; 0 takes its default; for tests
-
+	Disk func(store.Step) error
 	// Tamper may change an output before it is judged: a simulated fault.
 	Tamper func(model string, version protocol.Digest, y []float32)
+
+	backoffMax time.Duration // of the link; 0 takes its default; for tests
 }
 
 func (c *Config) setDefaults() error {

@@ -72,7 +72,7 @@ type Config struct {
 // A Link is one device's way to its broker.
 type Link struct {
 	cfg                 Config
-	received, delivered atomic.Uint64
+	received, delivered atomic.Uint64               // bytes
 	client              atomic.Pointer[mqtt.Client] // nil while there is no connection
 	reason              atomic.Pointer[string]      // why there is none, in words
 }

@@ -54,8 +54,10 @@ func (s *Store) NewPart(k Key, release []byte, d artifact.Descriptor) (*Part, er
 	if err := errors.Join(p.begin(head, path), p.f.Close()); err != nil {
 		return nil, errors.Join(mapped(err), s.disk.remove(p.f.Name()))
 	}
-	p.f, err = os.OpenFile(path, os.O_RDWR, 0) // by its own name, which steps tell
-	return p, err
+	if p.f, err = os.OpenFile(path, os.O_RDWR, 0); err != nil { // by its own name, which steps tell
+		return nil, mapped(err)
+	}
+	return p, nil
 }
 
 // begin sets the length aside and gives the file its name.
