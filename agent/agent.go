@@ -54,6 +54,8 @@ type Config struct {
 	Simple bool
 	// Local is the agent's own MQTT listener.
 	Local Local
+	// HomeAssistant shows the device there.
+	HomeAssistant HomeAssistant
 	// Socket is the path of the Unix socket for local clients, usually
 	// SocketName in DataDir; none if empty. Paths are limited to 107 bytes.
 	Socket string
@@ -95,6 +97,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.Fallback != FallbackFull && c.Fallback != FallbackNever {
 		return fmt.Errorf("fallback %q, want %s or %s", c.Fallback, FallbackFull, FallbackNever)
+	}
+	if h := c.HomeAssistant; h.Prefix != "" && !h.Broker && c.Local.Listen == "" && c.Local.Listener == nil {
+		return errors.New("Home Assistant by the local listener, and there is none")
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -155,6 +160,8 @@ type Agent struct {
 	models     models            // what answers
 	service    *service          // prediction requests
 	local      *broker.Broker    // clients beside the device; nil if there shall be none
+	board      board             // what Home Assistant was told
+	turns      turns             // versions that wait for their hour
 	localHave  []byte            // the report they were told last; owned by publishChanges
 	batches    bool              // requests that wait for one model are computed together
 	usage      *usage            // counters

@@ -43,6 +43,9 @@ func (a *Agent) connected(ctx context.Context) error {
 	}
 	a.notices.again()
 	a.usage.again()
+	if err := a.connectHomeAssistant(ctx); err != nil {
+		return err
+	}
 	a.announce()
 	a.pipelines.connected.Add(1)
 	a.models.poke()
@@ -62,6 +65,9 @@ func (a *Agent) publishBirth(ctx context.Context) error {
 // received routes a message; it runs on the goroutine that reads the
 // connection and only enqueues.
 func (a *Agent) received(m link.Message) {
+	if a.cfg.HomeAssistant.Broker && a.fromHomeAssistant(m.Topic, m.Payload) {
+		return
+	}
 	t, err := protocol.ParseTopic(m.Topic)
 	if err != nil {
 		a.pipelines.offer(m) // a foreign topic that a pipeline reads
@@ -302,7 +308,7 @@ func (a *Agent) publishChanges(ctx context.Context) error {
 			return context.Cause(ctx)
 		case <-a.changed:
 		}
-		for _, publish := range []func(context.Context) error{a.publishLocal, a.publishHave, a.publishEvents, a.publishUsage} {
+		for _, publish := range []func(context.Context) error{a.publishLocal, a.publishHave, a.publishEvents, a.publishUsage, a.publishHomeAssistant} {
 			if err := publish(ctx); err != nil && !errors.Is(err, link.ErrDown) && ctx.Err() == nil {
 				a.cfg.Log.Debug("publish", "err", err)
 			}

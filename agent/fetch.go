@@ -84,7 +84,7 @@ func (a *Agent) fetchVersion(ctx context.Context, k slot, w wanted) {
 		e.message = got.String()
 	}
 	if err == nil {
-		err = a.awaitTurn(ctx, w.Schedule)
+		err = a.awaitTurn(ctx, k.Model, v.held.version(k.Model), w.Schedule)
 	}
 	switch {
 	case ctx.Err() != nil:

@@ -50,7 +50,7 @@ var reservedUsers = []string{"cp", localUser, otherUser, protocol.Anonymous}
 func (a *Agent) mayPublish(user, topic string) bool {
 	t, err := protocol.ParseTopic(topic)
 	if err != nil {
-		return a.pipelines.reads(topic)
+		return a.pipelines.reads(topic) || a.homeAssistantSays(topic)
 	}
 	if t.Fleet != a.cfg.Fleet || t.Device != a.cfg.Device {
 		return false
@@ -88,6 +88,9 @@ func (a *Agent) maySubscribe(user, filter string) bool {
 
 // receivedLocal routes a message of a local client; it only enqueues.
 func (a *Agent) receivedLocal(m packet.Message) {
+	if !a.cfg.HomeAssistant.Broker && a.fromHomeAssistant(m.Topic, m.Payload) {
+		return
+	}
 	t, err := protocol.ParseTopic(m.Topic)
 	if err != nil || t.Kind == protocol.TopicSample || t.Kind == protocol.TopicTruth {
 		a.pipelines.offer(link.Message{Topic: m.Topic, Payload: m.Payload})
@@ -108,6 +111,9 @@ func (a *Agent) runLocal(ctx context.Context) error {
 	}
 	a.local.Publish(packet.Message{Topic: protocol.UpTopic(f, d), Payload: []byte(protocol.Online), QoS: 1, Retain: true})
 	a.local.Publish(packet.Message{Topic: protocol.BirthTopic(f, d), Payload: birth, QoS: 1, Retain: true})
+	if !a.cfg.HomeAssistant.Broker {
+		a.board.again()
+	}
 	a.announce()
 	if err := a.local.Run(ctx); err != nil {
 		return err

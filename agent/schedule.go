@@ -72,16 +72,29 @@ func (a *Agent) clock() time.Time {
 	return now
 }
 
-// awaitTurn returns once s allows an activation, with errDeadline once it will
+// awaitTurn returns once s allows an activation of version, or somebody at the
+// device asks for it, with errDeadline once it will
 // not, or when ctx ends.
-func (a *Agent) awaitTurn(ctx context.Context, s schedule) error {
-	for {
-		open, err := s.open(a.clock())
-		if open || err != nil {
-			return err
-		}
-		if !sleep(ctx, scheduleCheck) {
+func (a *Agent) awaitTurn(ctx context.Context, model, version string, s schedule) error {
+	open, err := s.open(a.clock())
+	if open || err != nil {
+		return err
+	}
+	now, done := a.turns.wait(model, version)
+	a.announce()
+	defer a.announce()
+	defer done()
+	tick := time.NewTicker(scheduleCheck)
+	defer tick.Stop()
+	for !open && err == nil {
+		select {
+		case <-ctx.Done():
 			return ctx.Err()
+		case <-now:
+			return nil
+		case <-tick.C:
+			open, err = s.open(a.clock())
 		}
 	}
+	return err
 }

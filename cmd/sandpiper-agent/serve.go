@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -47,9 +48,16 @@ func configure(c config.Agent, stderr io.Writer) (agent.Config, error) {
 		Fleet: c.Fleet, Device: c.Device, Broker: c.Broker, Username: c.Username, Token: c.Token, Root: c.Root,
 		DataDir: c.DataDir, Version: version, Socket: agent.DefaultSocket(c.DataDir),
 		QuotaBytes: c.Limits.QuotaBytes, DailyBytes: c.Limits.DailyBytes, QueueLen: c.Limits.QueueLen, Trial: time.Duration(c.Limits.Trial),
-		Fallback: c.Fallback, Simple: c.Simple, Local: local,
+		Fallback: c.Fallback, Simple: c.Simple, Local: local, HomeAssistant: homeAssistant(c.HomeAssistant),
 		Log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: c.LogLevel})),
 	}, nil
+}
+
+func homeAssistant(c config.AgentHomeAssistant) agent.HomeAssistant {
+	if c.Via == "" {
+		return agent.HomeAssistant{}
+	}
+	return agent.HomeAssistant{Prefix: cmp.Or(c.Prefix, "homeassistant"), Broker: c.Via == "broker"}
 }
 
 // open opens the agent that the configuration describes.

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Agent is agent.toml: all that one device needs to join its fleet. The file
@@ -41,7 +42,9 @@ type Agent struct {
 	// Simple answers requests that name no user, on fixed topics.
 	Simple bool `toml:"simple"`
 
-	Local  AgentLocal  `toml:"local"`
+	Local         AgentLocal         `toml:"local"`
+	HomeAssistant AgentHomeAssistant `toml:"home_assistant"`
+
 	Limits AgentLimits `toml:"limits"`
 }
 
@@ -61,6 +64,27 @@ type AgentLimits struct {
 	DailyBytes int64    `toml:"daily_bytes"` // most that downloads cost in 24 hours, bytes; 0: no limit
 	QueueLen   int      `toml:"queue_len"`   // prediction requests that may wait
 	Trial      Duration `toml:"trial"`       // how long a new version is on trial
+}
+
+// AgentHomeAssistant shows the device in Home Assistant.
+type AgentHomeAssistant struct {
+	Via    string `toml:"via"`    // local, broker, or empty: not at all
+	Prefix string `toml:"prefix"` // of its topics; homeassistant by default
+}
+
+// check reports a setting that leads nowhere.
+func (h AgentHomeAssistant) check(doc *document, local AgentLocal) error {
+	switch {
+	case h.Via != "" && h.Via != "local" && h.Via != "broker":
+		return doc.errorf("home_assistant.via", "%q is neither local nor broker; write \"local\" where it connects to this device, \"broker\" where both connect to a broker of yours", h.Via)
+	case h.Via == "local" && local.Listen == "":
+		return doc.errorf("home_assistant.via", "local, and there is no local listener; set local.listen")
+	case h.Via == "" && h.Prefix != "":
+		return doc.errorf("home_assistant.via", "missing; write \"local\" or \"broker\"")
+	case strings.ContainsAny(h.Prefix, "+#") || strings.HasPrefix(h.Prefix, "sp1") || strings.HasSuffix(h.Prefix, "/"):
+		return doc.errorf("home_assistant.prefix", "%q is no beginning of a topic; leave it out for \"homeassistant\"", h.Prefix)
+	}
+	return nil
 }
 
 // LoadAgent reads agent.toml at path. Mistakes in it are of type *Error; a file
@@ -122,6 +146,9 @@ func (a *Agent) check(doc *document) error {
 		return doc.errorf("fallback", "%q is neither full nor never; write \"full\", or \"never\" where whole versions come from a file only", f)
 	}
 	if err := a.Local.check(doc); err != nil {
+		return err
+	}
+	if err := a.HomeAssistant.check(doc, a.Local); err != nil {
 		return err
 	}
 	switch l := a.Limits; {
@@ -259,6 +286,18 @@ plaintext = true
 # key = "local.key"
 # [local.users]             # none: everybody on this machine
 # ann = "…"                 # from: sandpiper-agent token
+{{end}}{{end}}{{with .HomeAssistant}}{{if .Via}}
+# Sensors and an update button in Home Assistant, by its MQTT discovery.
+[home_assistant]
+via = {{q .Via}}
+{{- with .Prefix}}
+prefix = {{q .}}
+{{- end}}
+{{else}}
+# Sensors and an update button in Home Assistant, by its MQTT discovery: "local"
+# where it connects to this device, "broker" where both connect to one of yours.
+# [home_assistant]
+# via = "local"
 {{end}}{{end}}{{if or .Limits.QuotaBytes .Limits.DailyBytes .Limits.QueueLen .Limits.Trial}}
 [limits]
 {{- with .Limits.QuotaBytes}}

@@ -44,6 +44,7 @@ func TestAgentWritesWhatItReads(t *testing.T) {
 	}
 	for i, limits := range []AgentLimits{want.Limits, {}} {
 		want.Limits, want.Fallback = limits, []string{"never", ""}[i]
+		want.HomeAssistant = []AgentHomeAssistant{{Via: "local", Prefix: "ha"}, {}}[i]
 		want.Local, want.Simple = []AgentLocal{local, {}}[i], i == 0
 		path := filepath.Join(t.TempDir(), "agent.toml")
 		if err := want.Write(path); err != nil {
@@ -150,6 +151,9 @@ func TestErrorsNameTheirPlace(t *testing.T) {
 		{"local user", loadAgent, goodAgent + "[local]\nlisten = \"127.0.0.1:1883\"\n[local.users]\nAnn = \"secret-token\"\n", ":10:1: local.users.Ann: \"Ann\" has 'A'"},
 		{"local key", loadAgent, goodAgent + "[local]\nlisten = \"127.0.0.1:1883\"\ncert = \"c\"\n", ":9:1: local.cert: cert and key go together"},
 		{"local without an address", loadAgent, goodAgent + "[local]\nplaintext = true\n", ": local.listen: missing"},
+		{"home assistant", loadAgent, goodAgent + "[home_assistant]\nvia = \"lokal\"\n", ":8:1: home_assistant.via: \"lokal\" is neither"},
+		{"home assistant nowhere", loadAgent, goodAgent + "[home_assistant]\nvia = \"local\"\n", ":8:1: home_assistant.via: local, and there is no"},
+		{"home assistant's prefix", loadAgent, goodAgent + "[home_assistant]\nvia = \"broker\"\nprefix = \"a/#\"\n", ":9:1: home_assistant.prefix: \"a/#\" is no"},
 		{"quota", loadAgent, goodAgent + "[limits]\nquota_bytes = 100\n", ":8:1: limits.quota_bytes: 100 is too small"},
 	}
 	for _, tt := range tests {

@@ -100,6 +100,18 @@ func (p *Peer) Expect(typ byte) packet.Packet {
 	return got
 }
 
+// Until reads packets until none comes for d, or the connection ends.
+func (p *Peer) Until(d time.Duration) (got []packet.Packet) {
+	for {
+		_ = p.Conn.SetReadDeadline(time.Now().Add(d))
+		next, err := packet.Read(p.r, packet.MaxBody)
+		if err != nil {
+			return got
+		}
+		got = append(got, next)
+	}
+}
+
 // Ended reports whether the other end closes the connection within d, dropping
 // what comes before.
 func (p *Peer) Ended(d time.Duration) bool {
