@@ -99,7 +99,7 @@ func (c *Config) setDefaults() error {
 		return fmt.Errorf("fallback %q, want %s or %s", c.Fallback, FallbackFull, FallbackNever)
 	}
 	if h := c.HomeAssistant; h.Prefix != "" && !h.Broker && c.Local.Listen == "" && c.Local.Listener == nil {
-		return errors.New("Home Assistant by the local listener, and there is none")
+		return errors.New("no local listener, by which Home Assistant shall see the device")
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
