@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,7 +20,7 @@ func newDataCommand(a *app) *cobra.Command {
 		Long: `Look at data before training on it. FILE is CSV or InfluxDB line protocol, as .gz
 too, or Parquet; a folder of such files; or - for stdin.`,
 	}
-	cmd.AddCommand(newDataDescribeCommand(a), newDataExportCommand(a))
+	cmd.AddCommand(newDataDescribeCommand(a), newDataExportCommand(a), newDataRecordCommand(a))
 	return cmd
 }
 
@@ -153,4 +155,61 @@ rows goes to stderr.`,
 	addCleanFlags(f, &o.Data)
 	_ = f.MarkHidden("column-unit") // CSV has no place for it
 	return cmd
+}
+
+func newDataRecordCommand(a *app) *cobra.Command {
+	var topic, out string
+	var d time.Duration
+	cmd := &cobra.Command{
+		Use:   "record --topic TOPIC --for TIME --out FILE",
+		Short: "Record the samples that devices publish, as InfluxDB line protocol",
+		Long: `Record the samples that devices publish, as InfluxDB line protocol: the stream is the
+measurement, the device a tag. TOPIC is sp1/FLEET/d/DEVICE/s/STREAM, with + for any
+device or stream. What was recorded is kept where it ends before its time, on Ctrl-C
+as well. Train on it with --group device, and with --measurement where TOPIC has
+several streams.`,
+		Example: `  sandpiper data record --topic sp1/default/d/+/s/pump --for 24h --out pumps.lp
+  sandpiper train pumps --data pumps.lp --group device --order sort --duplicates last \
+      --resample 1m --task forecast --target flow`,
+		Args: exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			file, err := a.createFile(out, 0o644)
+			if err != nil {
+				return err
+			}
+			defer file.discard()
+			return a.with(cmd.Context(), func(ctx context.Context, c *api.Client) error {
+				count := &counted{w: file}
+				summary, err := c.Record(ctx, count, topic, d)
+				if err != nil && count.n == 0 {
+					return err
+				}
+				if err == nil {
+					a.notef("recorded %s", summary)
+				} else {
+					a.notef("%d samples are kept in %s", count.n, out)
+				}
+				return errors.Join(err, file.commit())
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&topic, "topic", "", "sp1/FLEET/d/DEVICE/s/STREAM, with + for any device or stream")
+	f.DurationVar(&d, "for", 0, "how long, such as 90s or 24h")
+	f.StringVar(&out, "out", "-", "file to write, or - for stdout")
+	for _, name := range []string{"topic", "for"} {
+		_ = cmd.MarkFlagRequired(name)
+	}
+	return cmd
+}
+
+// counted counts what is written to w.
+type counted struct {
+	w io.Writer
+	n int
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	c.n++
+	return c.w.Write(b)
 }

@@ -1,12 +1,16 @@
 package api
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -27,6 +31,7 @@ type DataOptions struct {
 }
 
 func (a *API) registerData() {
+	a.registerRecording()
 	a.registerDataOperation(huma.Operation{
 		OperationID: "describe-data", Path: Base + "/data/description",
 		Summary: "Describe data: rows, groups, times, and what each column holds",
@@ -64,6 +69,66 @@ func (a *API) registerData() {
 		_ = t.WriteCSV(w) // a client that has gone
 		return nil
 	})
+}
+
+type recordInput struct {
+	Topic string `query:"topic" required:"true" doc:"sp1/FLEET/d/DEVICE/s/STREAM, with + for any device or stream" maxLength:"256"`
+	For   string `query:"for" required:"true" doc:"How long, such as 90s or 24h" maxLength:"32"`
+}
+
+// recorded is how the text of a recording ends: a comment of line protocol.
+const recorded = "# recorded "
+
+func (a *API) registerRecording() {
+	huma.Register(a.huma, huma.Operation{
+		OperationID: "record-samples", Method: http.MethodGet, Path: Base + "/data/recording", Tags: []string{"data"},
+		Summary: "Record the samples of a topic as InfluxDB line protocol",
+		Description: "Lines STREAM,device=DEVICE NAME=VALUE,… NANOSECONDS as the samples come. The last line is a comment that begins with \"" +
+			recorded + "\" and counts them; where it is missing, the recording broke off.",
+		Responses: map[string]*huma.Response{"200": {Description: "The samples", Content: map[string]*huma.MediaType{"text/plain": {Schema: &huma.Schema{Type: huma.TypeString}}}}},
+		Errors:    []int{http.StatusUnauthorized, http.StatusUnprocessableEntity, http.StatusServiceUnavailable, http.StatusInternalServerError},
+	}, func(_ context.Context, in *recordInput) (*huma.StreamResponse, error) {
+		if err := a.needBroker("a recording"); err != nil {
+			return nil, err
+		}
+		d, err := time.ParseDuration(in.For)
+		if err != nil || d <= 0 {
+			return nil, newProblem(http.StatusUnprocessableEntity, CodeUsage, fmt.Sprintf("for %q is no time above 0; write 90s, 10m or 24h", in.For))
+		}
+		return &huma.StreamResponse{Body: func(ctx huma.Context) {
+			_, w := humago.Unwrap(ctx)
+			f := &flushed{w: w}
+			until, cancel := context.WithTimeout(ctx.Context(), d)
+			defer cancel()
+			r, err := a.cp.Record(until, in.Topic, f)
+			switch {
+			case err != nil && !f.begun:
+				writeProblem(w, a.problem("record-samples", err))
+			case err == nil:
+				_, _ = fmt.Fprintf(f, "%s%d samples; %d messages were none\n", recorded, r.Samples, r.Unreadable) // a client that has gone
+			default:
+				_ = a.problem("record-samples", err) // into the log; the client sees that the end is missing
+			}
+		}}, nil
+	})
+}
+
+// flushed sends what is written at once.
+type flushed struct {
+	w     http.ResponseWriter
+	begun bool
+}
+
+func (f *flushed) Write(b []byte) (int, error) {
+	if !f.begun {
+		f.begun = true
+		f.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	}
+	n, err := f.w.Write(b)
+	if err == nil {
+		_ = http.NewResponseController(f.w).Flush()
+	}
+	return n, err
 }
 
 func (o DataOptions) columns() dataset.Columns {
@@ -137,4 +202,37 @@ func (c *Client) ExportData(ctx context.Context, w io.Writer, o DataOptions, fil
 		}
 	}
 	return warnings, wait()
+}
+
+// ErrBrokeOff: a recording that ended before its time.
+var ErrBrokeOff = errors.New("the recording broke off")
+
+// Record writes the samples of a topic to w as InfluxDB line protocol, whole lines
+// only, and returns what the control plane says of them at the end, such as "12
+// samples; 0 messages were none". ErrBrokeOff if it does not come to the end.
+func (c *Client) Record(ctx context.Context, w io.Writer, topic string, d time.Duration) (summary string, err error) {
+	res, err := c.do(ctx, call{
+		method: http.MethodGet, path: escape("data", "recording"), accept: "text/plain, application/problem+json",
+		query: url.Values{"topic": {topic}, "for": {d.String()}},
+	})
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	lines := bufio.NewReader(res.Body)
+	for {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			if ctx.Err() != nil {
+				return "", context.Cause(ctx)
+			}
+			return "", fmt.Errorf("%w: %s", ErrBrokeOff, c.where)
+		}
+		if text, ok := strings.CutPrefix(line, recorded); ok {
+			return strings.TrimSpace(text), nil
+		}
+		if _, err := io.WriteString(w, line); err != nil {
+			return "", err
+		}
+	}
 }

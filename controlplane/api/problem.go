@@ -134,6 +134,8 @@ var problems = []struct {
 	{bptt.ErrDiverged, http.StatusUnprocessableEntity, CodeFailed},
 	{bptt.ErrConfig, http.StatusUnprocessableEntity, CodeUsage},
 
+	{controlplane.ErrFilter, http.StatusUnprocessableEntity, CodeUsage},
+	{controlplane.ErrSlow, http.StatusServiceUnavailable, CodeFailed},
 	{controlplane.ErrNoBroker, http.StatusServiceUnavailable, CodeUnreachable},
 	{controlplane.ErrOffline, http.StatusServiceUnavailable, CodeUnreachable},
 	{controlplane.ErrTimeout, http.StatusGatewayTimeout, CodeTimeout},

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -89,6 +90,7 @@ type Session struct {
 	queue  []Message
 	bytes  int // payload bytes in queue
 
+	ended chan struct{} // closed when Run returns
 	wake  chan struct{} // queue is not empty; capacity 1
 	empty chan struct{} // queue became empty; capacity 1
 }
@@ -97,11 +99,12 @@ type subscription struct {
 	filter  string
 	qos     byte
 	handler Handler
+	watch   *struct{ _ byte } // tells it from others, of Watch
 }
 
 // NewSession checks cfg. Nothing starts before Run.
 func NewSession(cfg SessionConfig) (*Session, error) {
-	s := &Session{cfg: cfg, log: cfg.Log, wake: make(chan struct{}, 1), empty: make(chan struct{}, 1)}
+	s := &Session{cfg: cfg, log: cfg.Log, ended: make(chan struct{}), wake: make(chan struct{}, 1), empty: make(chan struct{}, 1)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -140,8 +143,9 @@ func (s *Session) Connected() bool {
 }
 
 // Run keeps the session connected and calls handlers until ctx ends, and then
-// returns nil.
+// returns nil. It is called once.
 func (s *Session) Run(ctx context.Context) error {
+	defer close(s.ended)
 	handled := make(chan struct{})
 	go func() {
 		defer close(handled)
@@ -301,7 +305,10 @@ func (s *Session) Publish(ctx context.Context, topic string, payload []byte, ret
 // registers, and a refusal shows in the log of the connection to come.
 // Overlapping subscriptions each get what the broker sends.
 func (s *Session) Subscribe(ctx context.Context, filter string, qos byte, h Handler) error {
-	sub := subscription{filter, qos, h}
+	return s.add(ctx, subscription{filter: filter, qos: qos, handler: h})
+}
+
+func (s *Session) add(ctx context.Context, sub subscription) error {
 	s.mu.Lock()
 	s.subs = append(s.subs[:len(s.subs):len(s.subs)], sub)
 	client := s.client
@@ -310,6 +317,35 @@ func (s *Session) Subscribe(ctx context.Context, filter string, qos byte, h Hand
 		return nil
 	}
 	return subscribe(ctx, client, []subscription{sub})
+}
+
+// Watch is Subscribe until ctx ends, which is no error, or the session does:
+// ErrNotConnected. h may be called for a moment longer.
+func (s *Session) Watch(ctx context.Context, filter string, qos byte, h Handler) error {
+	sub := subscription{filter: filter, qos: qos, handler: h, watch: new(struct{ _ byte })}
+	defer s.remove(sub)
+	if err := s.add(ctx, sub); err != nil && ctx.Err() == nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-s.ended:
+		return ErrNotConnected
+	}
+}
+
+// remove ends a subscription of Watch. The broker is told if no other one has the
+// filter; where that fails its messages find no handler.
+func (s *Session) remove(sub subscription) {
+	s.mu.Lock()
+	s.subs = slices.DeleteFunc(slices.Clone(s.subs), func(x subscription) bool { return x.watch == sub.watch })
+	shared := slices.ContainsFunc(s.subs, func(x subscription) bool { return x.filter == sub.filter })
+	client := s.client
+	s.mu.Unlock()
+	if client != nil && !shared {
+		client.Unsubscribe(sub.filter).WaitTimeout(goodbye)
+	}
 }
 
 // subscribe sends SUBSCRIBEs of at most protocol.MaxFilters filters and checks
