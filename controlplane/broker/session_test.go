@@ -298,3 +298,42 @@ func TestMatch(t *testing.T) {
 		}
 	}
 }
+
+func TestWatchEndsWithItsContext(t *testing.T) {
+	b := start(t, nil)
+	s, stop := session(t, SessionConfig{Dial: b.Pipe})
+	const filter = "sp1/f/d/+/have"
+	kept := make(chan Message, 10)
+	if err := s.Subscribe(t.Context(), filter, 1, func(_ context.Context, m Message) { kept <- m }); err != nil {
+		t.Fatal(err)
+	}
+	watched := make(chan Message, 10)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 2)
+	watch := func(ctx context.Context) {
+		go func() { ended <- s.Watch(ctx, filter, 1, func(_ context.Context, m Message) { watched <- m }) }()
+	}
+	watch(ctx)
+	dev := connect(t, b, brokertest.Options{ID: "d.a"})
+	for n := 0; len(watched) == 0; n++ { // there is no telling when the subscription holds
+		publishOK(t, dev, "sp1/f/d/a/have", fmt.Sprint(n), true)
+		<-kept
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("Watch = %v", err)
+	}
+	seen := len(watched)
+	publishOK(t, dev, "sp1/f/d/a/have", "last", true)
+	if m := <-kept; string(m.Payload) != "last" {
+		t.Errorf("the other subscription received %+v", m)
+	}
+	if len(watched) != seen {
+		t.Error("a handler was called after its Watch had ended")
+	}
+	watch(t.Context())
+	stop()
+	if err := <-ended; !errors.Is(err, ErrNotConnected) {
+		t.Errorf("Watch of a session that ended = %v, want ErrNotConnected", err)
+	}
+}

@@ -65,6 +65,13 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
+func TestQuantilesLieBetweenValues(t *testing.T) {
+	n := numbersOf([]float32{4, 1, 2})
+	if n.P5 != 1.1 || n.Median != 2 || n.P75 != 3 || n.P95 != 3.8 {
+		t.Errorf("%+v", n)
+	}
+}
+
 func TestDescribeOtherFiles(t *testing.T) {
 	// Columns by name over files; a conversion; no time.
 	got, err := Describe(filesOf("a.csv", "x,y\n1,2\n2,4\n", "b.csv", "y,z\n6,1e99\n"), Columns{}, Options{Convert: []string{"y=x/2"}})

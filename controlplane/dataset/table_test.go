@@ -81,6 +81,8 @@ func TestReadRefusesBadFiles(t *testing.T) {
 		{"spreadsheet", "PK\x03\x04....", all, ErrMalformed, []string{"spreadsheet", "UTF-8"}},
 		{"UTF-16", "\xff\xfeg\x00,\x00", all, ErrMalformed, []string{"UTF-16"}},
 		{"cut gzip", string(zip(t, head+"x,1,2,3,4\n")[:30]), all, ErrMalformed, []string{"cut short"}},
+		// Not what is wrong with the half of a line that is there.
+		{"cut in a line", string(cutZip(t)), Columns{}, ErrMalformed, []string{"cut short"}},
 		{"bad gzip header", "\x1f\x8b\x00\x00", all, ErrMalformed, []string{"gzip"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -95,6 +97,18 @@ func TestReadRefusesBadFiles(t *testing.T) {
 			}
 		})
 	}
+}
+
+// cutZip is a file of which the bytes to the middle of its last line can be read.
+func cutZip(t *testing.T) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, _ = w.Write([]byte("a,b\n1,2\n1,2\n1")) // to memory
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }
 
 func zip(t *testing.T, text string) []byte {
