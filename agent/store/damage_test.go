@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -156,10 +157,9 @@ func TestOpeningTakesNoLongerThanItIsGiven(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, b, _ := filled(t)
 		hang := make(chan struct{})
-		stuck := true
+		var opened atomic.Bool
 		s, err := openWith(Config{Dir: dir, OpenLimit: 30 * time.Second}, func(s *Store, db *bbolt.DB) error {
-			if stuck {
-				stuck = false
+			if !opened.Swap(true) {
 				<-hang // a disk that does not answer
 			}
 			return s.verify(db)
