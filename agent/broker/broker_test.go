@@ -24,7 +24,7 @@ type house struct {
 	*Broker
 	t        *testing.T
 	listener *packettest.Listener
-	logged   bytes.Buffer
+	logged   logbook
 	mu       sync.Mutex
 	received []packet.Message
 }
@@ -154,6 +154,24 @@ func TestMessagesReachSubscribers(t *testing.T) {
 			t.Errorf("what is not allowed was said %d times, want once for each connection and kind: %s", n, &h.logged)
 		}
 	})
+}
+
+// A logbook is written by the broker while a test reads it.
+type logbook struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logbook) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logbook) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func TestUsersNeedTheirToken(t *testing.T) {
