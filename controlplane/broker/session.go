@@ -10,13 +10,13 @@ import (
 	"net"
 	"net/url"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
 
 	"github.com/sandpiper-edge/sandpiper/protocol"
+	"github.com/sandpiper-edge/sandpiper/protocol/packet"
 )
 
 var (
@@ -413,7 +413,7 @@ func (s *Session) dispatch(ctx context.Context) {
 				return
 			}
 			for _, sub := range subs {
-				if Match(sub.filter, m.Topic) {
+				if packet.Match(sub.filter, m.Topic) {
 					sub.handler(ctx, m)
 				}
 			}
@@ -438,31 +438,6 @@ func (s *Session) awaitEmpty(ctx context.Context) {
 		if n == 0 {
 			return
 		}
-	}
-}
-
-// Match reports whether topic matches filter (MQTT 3.1.1 §4.7). Topics that
-// begin with $ match no filter that begins with a wildcard.
-func Match(filter, topic string) bool {
-	if strings.HasPrefix(topic, "$") && !strings.HasPrefix(filter, "$") {
-		return false
-	}
-	for {
-		f, filterRest, filterMore := strings.Cut(filter, "/")
-		if f == "#" {
-			return true
-		}
-		t, topicRest, topicMore := strings.Cut(topic, "/")
-		if f != "+" && f != t {
-			return false
-		}
-		if !topicMore {
-			return !filterMore || filterRest == "#"
-		}
-		if !filterMore {
-			return false
-		}
-		filter, topic = filterRest, topicRest
 	}
 }
 

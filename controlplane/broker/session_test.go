@@ -270,35 +270,6 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-func TestMatch(t *testing.T) {
-	for _, test := range []struct {
-		filter, topic string
-		want          bool
-	}{
-		{"a/b", "a/b", true},
-		{"a/b", "a", false},
-		{"a", "a/b", false},
-		{"a/+", "a/b", true},
-		{"a/+", "a", false},
-		{"a/+", "a/b/c", false},
-		{"+/b", "a/b", true},
-		{"a/#", "a/b/c", true},
-		{"a/#", "a", true},
-		{"a/+/#", "a/b", true},
-		{"a/+/#", "a", false},
-		{"#", "a/b", true},
-		{"+", "a", true},
-		{"a/+/c", "a//c", true},
-		{"#", "$SYS/x", false},
-		{"$SYS/#", "$SYS/x", true},
-		{"a/b/", "a/b", false},
-	} {
-		if got := Match(test.filter, test.topic); got != test.want {
-			t.Errorf("Match(%q, %q) = %v, want %v", test.filter, test.topic, got, test.want)
-		}
-	}
-}
-
 func TestWatchEndsWithItsContext(t *testing.T) {
 	b := start(t, nil)
 	s, stop := session(t, SessionConfig{Dial: b.Pipe})

@@ -191,6 +191,12 @@ func TestMatch(t *testing.T) {
 		filter, topic string
 		want          bool
 	}{
+		{"a/b", "a", false},
+		{"+/b", "a/b", true},
+		{"a/+/#", "a/b", true},
+		{"a/+/#", "a", false},
+		{"+", "a", true},
+		{"a/b/", "a/b", false},
 		{"a/b", "a/b", true}, {"a/b", "a/c", false}, {"a/+", "a/b", true}, {"a/+", "a/b/c", false}, {"a/+", "a", false},
 		{"a/#", "a", true}, {"a/#", "a/b/c", true}, {"#", "a/b", true}, {"#", "$SYS/x", false}, {"+/x", "$SYS/x", false},
 		{"$SYS/#", "$SYS/x", true}, {"+/+", "/a", true}, {"+", "", true}, {"a/+/c", "a//c", true}, {"a", "a/b", false},
