@@ -7,6 +7,10 @@ const (
 	PhaseIdle     = "idle"     // nothing in progress
 	PhaseFetching = "fetching" // a candidate is on its way
 	PhaseTrying   = "trying"   // the new version is active and on trial
+
+	// Phases of a shadow, beside PhaseFetching.
+	PhaseReady  = "ready"  // verified and in its slot, ready to be judged or activated
+	PhaseFailed = "failed" // it did not make it
 )
 
 // A Have is the reported state of a device, on sp1/F/d/D/have, retained,
@@ -30,6 +34,17 @@ type ModelHave struct {
 	Candidate Digest   `json:"candidate,omitzero"`
 	Phase     string   `json:"phase"`
 	Failed    *Failure `json:"failed,omitempty"` // the last version that did not make it
+	// Shadow is the version that is wanted beside Active; nil: none is.
+	Shadow *ShadowHave `json:"shadow,omitempty"`
+}
+
+// A ShadowHave is the state of a version that is wanted beside the active one.
+// It waits in PhaseFetching while the wanted active version is not in place.
+type ShadowHave struct {
+	Version string   `json:"version"` // NAME:vN, or empty while it is not ready
+	Digest  Digest   `json:"digest"`
+	Phase   string   `json:"phase"`
+	Failed  *Failure `json:"failed,omitempty"` // in PhaseFailed: why
 }
 
 // A Failure says why a version is not in use: a short code for programs and
@@ -61,12 +76,22 @@ func (m *Have) check() error {
 			checkLen("version", len(h.Version), MaxName+MaxID)); err != nil {
 			return fmt.Errorf("model %.60q: %w", name, err)
 		}
-		if f := h.Failed; f != nil {
-			if err := firstError(checkUint("rev", f.Rev), checkUint("epoch", f.Epoch), CheckID(f.Code),
-				checkLen("message", len(f.Message), MaxText)); err != nil {
-				return fmt.Errorf("failure of %s: %w", name, err)
+		if err := h.Failed.check(); err != nil {
+			return fmt.Errorf("failure of %s: %w", name, err)
+		}
+		if w := h.Shadow; w != nil {
+			if err := firstError(checkOneOf("phase", w.Phase, PhaseFetching, PhaseReady, PhaseFailed),
+				checkLen("version", len(w.Version), MaxName+MaxID), w.Failed.check()); err != nil {
+				return fmt.Errorf("shadow of %s: %w", name, err)
 			}
 		}
 	}
 	return nil
+}
+
+func (f *Failure) check() error {
+	if f == nil {
+		return nil
+	}
+	return firstError(checkUint("rev", f.Rev), checkUint("epoch", f.Epoch), CheckID(f.Code), checkLen("message", len(f.Message), MaxText))
 }

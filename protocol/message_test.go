@@ -54,6 +54,10 @@ var (
 		{"have", &Have{Format: 1, Boot: 7, Epoch: 1, Rev: 42, T: t0, Models: map[string]ModelHave{
 			"turbofan": {Version: "turbofan:v3", Active: dA, Previous: dB, Phase: PhaseTrying,
 				Failed: &Failure{Digest: dB, Epoch: 1, Rev: 41, Code: "crash", Message: "3 starts on trial"}}}}, true, func() message { return new(Have) }},
+		{"have with shadows", &Have{Format: 1, Boot: 7, Epoch: 1, Rev: 42, T: t0, Models: map[string]ModelHave{
+			"a": {Version: "a:v3", Active: dA, Phase: PhaseIdle, Shadow: &ShadowHave{Version: "a:v4", Digest: dB, Phase: PhaseReady}},
+			"b": {Version: "b:v3", Active: dA, Phase: PhaseIdle, Shadow: &ShadowHave{Digest: dB, Phase: PhaseFailed,
+				Failed: &Failure{Digest: dB, Epoch: 1, Rev: 41, Code: "golden", Message: "vector 3"}}}}}, true, func() message { return new(Have) }},
 		{"birth", &Birth{Format: 1, Boot: 7, Agent: "v1.0.0", Kernel: "generic", OS: "linux", Arch: "arm64",
 			FreeBytes: 1 << 30, Cached: []Digest{dA, dB}, T: t0}, true, func() message { return new(Birth) }},
 		{"birth with findings", &Birth{Format: 1, Boot: 7, Cached: []Digest{}, T: t0,
@@ -62,10 +66,14 @@ var (
 		{"ack", &Ack{Boot: 7, Seq: 1}, false, func() message { return new(Ack) }},
 		{"get", &Get{Hash: testHash, Bitmap: []byte{5}}, false, func() message { return new(Get) }},
 		{"usage", &Usage{Format: 1, Boot: 7, T: t0, Counts: []UsageCount{{Model: "m", User: Anonymous, Answered: 3, Micros: 90}}}, false, func() message { return new(Usage) }},
+		{"usage by version", &Usage{Format: 1, Boot: 7, Seq: 9, T: t0, Versions: []VersionCount{
+			{Model: "m", Version: [8]byte{1}, Answered: 1440, Latency: []uint64{10: 700, 11: 740}, N: 1380, Sum: 52.7, Square: 9.1, NaiveN: 1380, Naive: 71.3},
+			{Model: "m", Version: [8]byte{2}, Refused: 1, Failed: 2}}}, false, func() message { return new(Usage) }},
 		{"quality", &quality0, false, func() message { return new(Quality) }},
 		{"sample", &Sample{T: t0, V: map[string]float32{"flow": 12.5, "pressure": 0.1}}, false, func() message { return new(Sample) }},
 		{"truth by stream", &Truth{Stream: "pump-3", T: t0, Y: []float32{17.25, 0.1}}, false, func() message { return new(Truth) }},
 		{"truth by corr", &Truth{Corr: "42", Y: []float32{17.25}}, false, func() message { return new(Truth) }},
+		{"truth by user and corr", &Truth{User: "ann", Corr: "42", Y: []float32{17.25}}, false, func() message { return new(Truth) }},
 	}
 )
 
@@ -174,6 +182,10 @@ func TestMessagesRefuse(t *testing.T) {
 		{"CBOR sample twice", "a16176a2616101616102", new(Sample), ErrMalformed},
 		{"truth of nothing", `{"y":[1]}`, new(Truth), ErrInvalid},
 		{"truth of both", `{"corr":"1","s":"a","y":[1]}`, new(Truth), ErrInvalid},
+		{"truth of a stream's user", `{"s":"a","user":"ann","y":[1]}`, new(Truth), ErrInvalid},
+		{"truth of a user", `{"user":"ann","y":[1]}`, new(Truth), ErrInvalid},
+		{"truth of nobody's", `{"user":"A","corr":"1","y":[1]}`, new(Truth), ErrID},
+		{"shadow in no phase", `{"format":1,"boot":1,"epoch":0,"rev":0,"t":0,"models":{"m":{"version":"","phase":"idle","shadow":{"version":"","digest":"` + dA.String() + `","phase":"idle"}}}}`, new(Have), ErrInvalid},
 		{"truth without y", `{"corr":"1"}`, new(Truth), ErrInvalid},
 		{"truth y twice", `{"corr":"1","y":[1],"y":[2]}`, new(Truth), ErrMalformed},
 	} {
@@ -228,6 +240,17 @@ func TestEncodersRefuseWhatDecodersWould(t *testing.T) {
 		{"quality NaN", &Quality{Format: 1, SumA: math.NaN()}, ErrInvalid},
 		{"quality infinite", &Quality{Format: 1, MaxA: float32(math.Inf(1))}, ErrInvalid},
 		{"quality order", &Quality{Format: 1, FirstS: 2, LastS: 1}, ErrInvalid},
+		{"quality flags", &Quality{Format: 1, Flags: 2}, ErrInvalid},
+		{"shadow without a code", &Have{Format: 1, Models: map[string]ModelHave{"m": {Phase: PhaseIdle,
+			Shadow: &ShadowHave{Digest: dA, Phase: PhaseFailed, Failed: &Failure{Digest: dA}}}}}, ErrID},
+		{"version counts", &Usage{Format: 1, Versions: make([]VersionCount, MaxVersionCounts+1)}, ErrTooLarge},
+		{"version of no model", &Usage{Format: 1, Versions: []VersionCount{{}}}, ErrID},
+		{"version with a long histogram", &Usage{Format: 1, Versions: []VersionCount{{Model: "m", Latency: make([]uint64, LatencyBuckets+1)}}}, ErrTooLarge},
+		{"version with zeros", &Usage{Format: 1, Versions: []VersionCount{{Model: "m", Latency: []uint64{1, 0}}}}, ErrInvalid},
+		{"version with a large count", &Usage{Format: 1, Versions: []VersionCount{{Model: "m", Latency: []uint64{1 << 53}}}}, ErrInvalid},
+		{"version with a negative sum", &Usage{Format: 1, Versions: []VersionCount{{Model: "m", Sum: -1}}}, ErrInvalid},
+		{"version with an infinite sum", &Usage{Format: 1, Versions: []VersionCount{{Model: "m", Square: math.Inf(1)}}}, ErrInvalid},
+		{"version more often naive than compared", &Usage{Format: 1, Versions: []VersionCount{{Model: "m", N: 1, NaiveN: 2}}}, ErrInvalid},
 		{"event detail", &Event{Kind: "x", Detail: strings.Repeat("x", MaxText+1)}, ErrTooLarge},
 		{"birth with a finding without a code", &Birth{Format: 1, Findings: []Finding{{"", "x"}}}, ErrID},
 		{"birth with too many findings", &Birth{Format: 1, Findings: make([]Finding, MaxFindings+1)}, ErrTooLarge},
@@ -255,9 +278,36 @@ func TestWantOrder(t *testing.T) {
 }
 
 func TestQualityFitsItsSize(t *testing.T) {
-	if b := encode(t, &quality0); len(b) > MaxQuality {
-		t.Errorf("the largest quality report has %d bytes, want at most %d", len(b), MaxQuality)
+	if b := encode(t, &quality0); len(b) != 108 || len(b) > MaxQuality {
+		t.Errorf("the largest quality report has %d bytes, want 108, at most %d", len(b), MaxQuality)
 	}
+	// docs/protocol.md: an array of 19 in the specification's order.
+	q := Quality{Format: 1, Flags: 1, Stage: 2, Boot: 3, A: [8]byte{4}, B: [8]byte{5}, FirstS: 6, LastS: 7, Pairs: 8, Skipped: 9,
+		BadA: 10, BadB: 11, SumA: 12, SumB: 13, SquareA: 14, SquareB: 15, MaxA: 16, MaxB: 17, Disagreement: 18}
+	const want = "93 01 01 02 03 480400000000000000 480500000000000000 06 07 08 09 0a 0b f94a00 f94a80 f94b00 f94b80 f94c00 f94c40 f94c80"
+	if got := hex.EncodeToString(encode(t, &q)); got != strings.ReplaceAll(want, " ", "") {
+		t.Errorf("encoded %s, want %s", got, want)
+	}
+}
+
+// TestUsageFitsAPayload: the largest report that check lets through.
+func TestUsageFitsAPayload(t *testing.T) {
+	u := Usage{Format: 1, Boot: MaxInteger, Seq: MaxInteger, T: MaxInteger}
+	id := func(n int) string {
+		return strings.Repeat("m", MaxID-3) + string([]byte{'a' + byte(n/400), 'a' + byte(n/20%20), 'a' + byte(n%20)})
+	}
+	for n := range MaxCounts {
+		u.Counts = append(u.Counts, UsageCount{Model: id(n), User: id(n), Answered: MaxInteger, Refused: MaxInteger, Busy: MaxInteger, Micros: MaxInteger})
+	}
+	buckets := make([]uint64, LatencyBuckets)
+	for i := range buckets {
+		buckets[i] = MaxInteger
+	}
+	for n := range MaxVersionCounts {
+		u.Versions = append(u.Versions, VersionCount{Model: id(n), Answered: MaxInteger, Refused: MaxInteger, Failed: MaxInteger, Latency: buckets,
+			N: MaxInteger, Sum: math.Pi, Square: math.Pi, NaiveN: MaxInteger, Naive: math.Pi})
+	}
+	t.Logf("%d bytes", len(encode(t, &u)))
 }
 
 func TestGetWants(t *testing.T) {

@@ -9,21 +9,29 @@ import (
 )
 
 // A Truth is what a prediction should have been, on sp1/F/d/D/y/MODEL, named
-// by stream and time of its window's last sample, or by the request's CORR.
+// by stream and time of its window's last sample, or by the CORR of the
+// request and, where two users may have used the same, its USER.
 // JSON or CBOR, told apart by the first byte:
 //
 //	{"s":"pump-3","t":1767225600000,"y":[17.25]}
 //	{"corr":"42","y":[17.25]}
+//	{"user":"ann","corr":"42","y":[17.25]}
 type Truth struct {
 	Stream string
-	T      int64 // UTC ms
+	T      int64  // UTC ms
+	User   string // with Corr only
 	Corr   string
 	Y      []float32 // raw units, as in the reply
 }
 
 func (m *Truth) check() error {
-	if (m.Corr == "") == (m.Stream == "") || m.Corr != "" && m.T != 0 {
-		return fmt.Errorf("%w: a truth names s and t, or corr", ErrInvalid)
+	if (m.Corr == "") == (m.Stream == "") || m.Corr != "" && m.T != 0 || m.Stream != "" && m.User != "" {
+		return fmt.Errorf("%w: a truth names s and t, or corr and perhaps user", ErrInvalid)
+	}
+	if m.User != "" {
+		if err := CheckID(m.User); err != nil {
+			return err
+		}
 	}
 	if len(m.Y) == 0 || len(m.Y) > MaxWindowValues {
 		return fmt.Errorf("%w: y has %d values, want 1 to %d", ErrInvalid, len(m.Y), MaxWindowValues)
@@ -41,9 +49,13 @@ func (m Truth) AppendJSON(b []byte) ([]byte, error) {
 	if err := m.check(); err != nil {
 		return b, fmt.Errorf("encode truth: %w", err)
 	}
-	if m.Corr != "" {
+	switch {
+	case m.User != "":
+		b = json.AppendString(append(b, `{"user":`...), m.User)
+		b = json.AppendString(append(b, `,"corr":`...), m.Corr)
+	case m.Corr != "":
 		b = json.AppendString(append(b, `{"corr":`...), m.Corr)
-	} else {
+	default:
 		b = json.AppendString(append(b, `{"s":`...), m.Stream)
 		b = strconv.AppendInt(append(b, `,"t":`...), m.T, 10)
 	}
@@ -58,6 +70,7 @@ func (m Truth) AppendJSON(b []byte) ([]byte, error) {
 }
 
 type wireTruth struct {
+	User   string          `cbor:"user,omitempty"`
 	Corr   string          `cbor:"corr,omitempty"`
 	Stream string          `cbor:"s,omitempty"`
 	T      int64           `cbor:"t,omitempty"`
@@ -69,7 +82,7 @@ func (m Truth) AppendBinary(b []byte) ([]byte, error) {
 	if err := m.check(); err != nil {
 		return b, fmt.Errorf("encode truth: %w", err)
 	}
-	return cbor.Append(b, wireTruth{Corr: m.Corr, Stream: m.Stream, T: m.T, Y: appendFloats(nil, m.Y)})
+	return cbor.Append(b, wireTruth{User: m.User, Corr: m.Corr, Stream: m.Stream, T: m.T, Y: appendFloats(nil, m.Y)})
 }
 
 // UnmarshalBinary decodes b, JSON or CBOR.
@@ -91,6 +104,9 @@ func (m *Truth) fromJSON(r *json.Reader) error {
 		case "corr":
 			m.Corr, err = r.String()
 			return firstError(err, has.add(fieldDL, key))
+		case "user":
+			m.User, err = r.String()
+			return firstError(err, has.add(fieldShape, key))
 		case "y":
 			if err := has.add(fieldX, key); err != nil {
 				return err
@@ -98,7 +114,7 @@ func (m *Truth) fromJSON(r *json.Reader) error {
 			m.Y, err = jsonFloats(r)
 			return err
 		}
-		return unknownField(key, "s, t, corr or y")
+		return unknownField(key, "s, t, user, corr or y")
 	})
 }
 
@@ -107,7 +123,7 @@ func (m *Truth) fromCBOR(b []byte) (err error) {
 	if err := cbor.Decode(b, &w); err != nil {
 		return err
 	}
-	m.Corr, m.Stream, m.T = w.Corr, w.Stream, w.T
+	m.User, m.Corr, m.Stream, m.T = w.User, w.Corr, w.Stream, w.T
 	m.Y, err = readFloats(w.Y)
 	return err
 }

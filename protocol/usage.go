@@ -13,6 +13,9 @@ type Usage struct {
 	Seq    uint64       `cbor:"seq,omitempty"` // counts reports of this boot, from 1
 	T      int64        `cbor:"t"`
 	Counts []UsageCount `cbor:"counts,omitempty"`
+	// Versions says how each version did, the MaxVersionCounts used last. One
+	// that was passed over and comes back begins anew.
+	Versions []VersionCount `cbor:"versions,omitempty"`
 }
 
 // A UsageCount counts one user's requests to one model. User is `anonymous`
@@ -40,13 +43,18 @@ func (m *Usage) UnmarshalBinary(b []byte) error {
 
 func (m *Usage) check() error {
 	if err := firstError(checkFormat(m.Format), checkUint("boot", m.Boot), checkUint("seq", m.Seq), checkTime("t", m.T),
-		checkLen("counts", len(m.Counts), MaxCounts)); err != nil {
+		checkLen("counts", len(m.Counts), MaxCounts), checkLen("versions", len(m.Versions), MaxVersionCounts)); err != nil {
 		return err
 	}
 	for _, c := range m.Counts {
 		if err := firstError(CheckID(c.Model), CheckID(c.User), checkUint("answered", c.Answered),
 			checkUint("refused", c.Refused), checkUint("busy", c.Busy), checkUint("us", c.Micros)); err != nil {
 			return fmt.Errorf("usage of %.60q by %.60q: %w", c.Model, c.User, err)
+		}
+	}
+	for _, c := range m.Versions {
+		if err := c.check(); err != nil {
+			return fmt.Errorf("version %x of %.60q: %w", c.Version, c.Model, err)
 		}
 	}
 	return nil

@@ -56,8 +56,10 @@ type TransferRef struct {
 	Base *Digest `cbor:"base,omitempty"` // of delta and head
 }
 
-// A Judge asks a device to compare its two versions of Model and to report
-// every EveryS seconds until Until, UTC ms.
+// A Judge asks a device to compare two versions of Model and to report every
+// EveryS seconds (0: 60) until Until, UTC ms: Active and Shadow, where the want
+// has one, and else the version that Active replaced and Active. The sums of a
+// pair go on when the shadow becomes active, as long as Stage is the same.
 type Judge struct {
 	Stage  uint32 `cbor:"stage"`
 	Model  string `cbor:"model"`
