@@ -114,19 +114,23 @@ func parseLabels(pairs []string) (map[string]string, error) {
 }
 
 func newFleetListCommand(a *app) *cobra.Command {
-	var label string
 	cmd := &cobra.Command{
-		Use:   "ls",
+		Use:   "ls [FILTER]",
 		Short: "List devices",
-		Args:  exactArgs(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if label != "" {
-				if _, err := parseLabels([]string{label}); err != nil {
-					return err
-				}
-			}
+		Long: `List devices: all, or those for which FILTER is true.
+
+Fields of a filter are the keys of labels (or label.KEY), id, kernel, os, arch and
+agent; up (online, offline or new); seen and added (30s, 5m, 36h, 7d ago); free
+(10MB); boot; and model.NAME, previous.NAME, shadow.NAME, cached.NAME and
+failed.NAME (v7 or none). Comparisons are = != < <= > >=, ~ and !~ with * and ?, and in (...), joined
+by and, or, not and parentheses.`,
+		Example: `  sandpiper fleet ls 'site=oslo and kernel!=generic and seen<5m and model.pump!=v7'
+  sandpiper fleet ls 'not hw in (rev2, rev3) or free<10MB' -o name`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			where := strings.Join(args, " ")
 			return a.with(cmd.Context(), func(ctx context.Context, c *api.Client) error {
-				devices, err := c.Devices(ctx, label)
+				devices, err := c.Devices(ctx, where)
 				if err != nil {
 					return err
 				}
@@ -134,7 +138,6 @@ func newFleetListCommand(a *app) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&label, "label", "", "only devices with this label, key=value")
 	a.addOutput(cmd)
 	return cmd
 }

@@ -271,7 +271,7 @@ func TestProblems(t *testing.T) {
 		{"bad reference", "GET", Base + "/models/M:v1", "", 422, CodeUsage},
 		{"bad alias", "PUT", Base + "/models/m/aliases/v1", "", 422, CodeUsage},
 		{"no such device", "GET", Base + "/devices/d", "", 404, CodeNotFound},
-		{"bad label", "GET", Base + "/devices?label=x", "", 422, CodeUsage},
+		{"bad filter", "GET", Base + "/devices?filter=x", "", 422, CodeUsage},
 		{"limit", "GET", Base + "/devices?limit=0", "", 422, ""},
 		{"unknown query", "GET", Base + "/devices?limits=1", "", 422, ""},
 		{"bad id", "POST", Base + "/devices", `{"id":"A b"}`, 422, CodeUsage},

@@ -15,7 +15,7 @@ type deviceInput struct {
 
 type devicesInput struct {
 	PageOf
-	Label string `query:"label" doc:"Only devices with this label, key=value" maxLength:"160"`
+	Filter string `query:"filter" doc:"Only devices for which this is true, such as site=oslo and seen<5m" maxLength:"1024"`
 }
 
 func (a *API) registerDevices() {
@@ -38,7 +38,7 @@ func (a *API) registerDevices() {
 }
 
 func (a *API) listDevices(ctx context.Context, in *devicesInput) (*body[Page[fleet.Device]], error) {
-	p, err := a.cp.Fleet.List(ctx, fleet.Query{Label: in.Label, After: in.After, Limit: in.Limit})
+	p, err := a.cp.Fleet.List(ctx, fleet.Query{Filter: in.Filter, After: in.After, Limit: in.Limit})
 	if err != nil {
 		return nil, err
 	}
@@ -56,12 +56,12 @@ func (a *API) addDevice(ctx context.Context, in *struct{ Body NewDevice }) (*bod
 	}, nil)
 }
 
-// Devices lists the devices, only those with label (key=value) unless it is "".
-func (c *Client) Devices(ctx context.Context, label string) ([]fleet.Device, error) {
+// Devices lists the devices, only those that filter selects unless it is "".
+func (c *Client) Devices(ctx context.Context, filter string) ([]fleet.Device, error) {
 	return all(PageOf{Limit: 1000}, func(p PageOf) (Page[fleet.Device], error) {
 		q := p.query()
-		if label != "" {
-			q.Set("label", label)
+		if filter != "" {
+			q.Set("filter", filter)
 		}
 		var page Page[fleet.Device]
 		err := c.json(ctx, http.MethodGet, escape("devices"), q, nil, &page)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sandpiper-edge/sandpiper/controlplane"
 	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
+	"github.com/sandpiper-edge/sandpiper/controlplane/filter"
 	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
 	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
 	"github.com/sandpiper-edge/sandpiper/controlplane/rollout"
@@ -113,6 +114,7 @@ var problems = []struct {
 	{registry.ErrRef, http.StatusUnprocessableEntity, CodeUsage},
 	{registry.ErrAlias, http.StatusUnprocessableEntity, CodeUsage},
 	{fleet.ErrReserved, http.StatusUnprocessableEntity, CodeUsage},
+	{filter.ErrFilter, http.StatusUnprocessableEntity, CodeUsage},
 	{fleet.ErrLabel, http.StatusUnprocessableEntity, CodeUsage},
 	{protocol.ErrID, http.StatusUnprocessableEntity, CodeUsage},
 	{train.ErrOptions, http.StatusUnprocessableEntity, CodeUsage},

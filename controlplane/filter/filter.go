@@ -13,7 +13,7 @@
 //	value   = word | '"' { any character but '"' } '"' .
 //
 // A field is one of Fields, such as kernel or seen, model.NAME (the version that
-// answers), previous.NAME, cached.NAME (any version in the device's store),
+// answers), previous.NAME, shadow.NAME, cached.NAME (any version in the device's store),
 // failed.NAME (the last one that did not make it), or the key of a label, also
 // written label.KEY. "~" compares with a pattern in which "*" is any text and "?"
 // any character. What a device never reported equals nothing and is neither less
@@ -78,7 +78,7 @@ const (
 
 // A Field is what is compared.
 type Field struct {
-	Name string // of Fields, or Label, Model, Previous, Cached, Failed
+	Name string // of Fields, or Label, Model, Previous, Shadow, Cached, Failed
 	Key  string // of a label or model, else ""
 	kind kind
 	pos  int
@@ -90,6 +90,7 @@ const (
 	Model    = "model"    // the version that answers
 	Previous = "previous" // where a rollback goes
 	Cached   = "cached"   // any version in the device's store
+	Shadow   = "shadow"   // the version that runs beside it
 	Failed   = "failed"   // the last version that did not make it
 )
 
@@ -111,7 +112,7 @@ var fields = map[string]kind{
 	"up": presence, "seen": age, "added": age, "free": size, "boot": count,
 }
 
-var families = map[string]kind{Label: text, Model: version, Previous: version, Cached: version, Failed: version}
+var families = map[string]kind{Label: text, Model: version, Previous: version, Shadow: version, Cached: version, Failed: version}
 
 // A Value is what a field is compared with: Text, or Number of bytes, of a
 // version or of whatever is counted, or Age.

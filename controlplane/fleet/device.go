@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sandpiper-edge/sandpiper/controlplane/filter"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 )
@@ -66,7 +67,7 @@ func (f *Fleet) Device(ctx context.Context, id string) (Device, error) {
 		if row, err = tx.Device(ctx, id); !errors.Is(err, ErrNotFound) {
 			return err
 		}
-		ids, err := tx.DeviceIDs(ctx, "", "", "", suggestFrom)
+		ids, err := tx.DeviceIDs(ctx, store.Where{}, "", suggestFrom)
 		if err != nil {
 			return err
 		}
@@ -80,9 +81,9 @@ func (f *Fleet) Device(ctx context.Context, id string) (Device, error) {
 
 // A Query selects devices.
 type Query struct {
-	Label string // key=value; "" for all
-	After string // id after which to start: Next of the page before
-	Limit int    // default 100, at most 1,000
+	Filter string // see package filter; "" for all
+	After  string // id after which to start: Next of the page before
+	Limit  int    // default 100, at most 1,000
 }
 
 // A Page is one part of a list in the order of the ids.
@@ -91,19 +92,26 @@ type Page struct {
 	Next    string   `json:"next,omitempty"` // Query.After of the next page; "" at the end
 }
 
-// List returns a page of the devices that q selects.
+// List returns a page of the devices that q selects, or filter.ErrFilter.
 func (f *Fleet) List(ctx context.Context, q Query) (Page, error) {
-	var key, value string
-	if q.Label != "" {
+	w := store.Where{Now: now()}
+	if q.Filter != "" {
 		var err error
-		if key, value, err = ParseLabel(q.Label); err != nil {
+		if w.Expr, err = filter.Parse(q.Filter); err != nil {
 			return Page{}, err
 		}
 	}
 	limit := pageSize(q.Limit)
 	var rows []store.Device
 	err := f.store.View(ctx, func(tx store.Tx) (err error) {
-		rows, err = tx.Devices(ctx, key, value, q.After, limit+1)
+		keys, err := tx.LabelKeys(ctx)
+		if err != nil {
+			return err
+		}
+		if err := filter.Check(q.Filter, w.Expr, keys); err != nil {
+			return err
+		}
+		rows, err = tx.Devices(ctx, w, q.After, limit+1)
 		return err
 	})
 	if err != nil {

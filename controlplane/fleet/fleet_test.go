@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sandpiper-edge/sandpiper/controlplane/filter"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 )
@@ -146,13 +147,13 @@ func TestAddRefuses(t *testing.T) {
 	}
 }
 
-func TestListInPagesByLabel(t *testing.T) {
+func TestListInPagesByFilter(t *testing.T) {
 	f, _ := newFleet(t)
 	for i := range 7 {
 		add(t, f, fmt.Sprint("pump-", i), map[string]string{"site": []string{"oslo", "bergen"}[i%2]})
 	}
 	var got []string
-	q := Query{Label: "site=oslo", Limit: 3}
+	q := Query{Filter: "site=oslo", Limit: 3}
 	for pages := 0; ; pages++ {
 		p, err := f.List(t.Context(), q)
 		if err != nil || pages > 3 {
@@ -171,9 +172,9 @@ func TestListInPagesByLabel(t *testing.T) {
 	if d := cmp.Diff([]string{"pump-0", "pump-2", "pump-4", "pump-6"}, got); d != "" {
 		t.Errorf("site=oslo (-want +got)\n%s", d)
 	}
-	for _, label := range []string{"site", "=oslo", "site=", "site=a,b"} {
-		if _, err := f.List(t.Context(), Query{Label: label}); !errors.Is(err, ErrLabel) {
-			t.Errorf("List(label %q) = %v, want ErrLabel", label, err)
+	for _, bad := range []string{"site", "=oslo", "site=", "site=a,b", "sight=oslo"} {
+		if _, err := f.List(t.Context(), Query{Filter: bad}); !errors.Is(err, filter.ErrFilter) {
+			t.Errorf("List(%q) = %v, want ErrFilter", bad, err)
 		}
 	}
 }

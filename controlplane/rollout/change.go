@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
@@ -164,12 +163,28 @@ func (c *change) back(ctx context.Context, tx store.Tx, d device, model string) 
 	return next, "", nil
 }
 
+// selecting returns those of the rollouts whose target selects a device.
+func (c *change) selecting(ctx context.Context, tx store.Tx, id string, rollouts []store.Rollout) ([]store.Rollout, error) {
+	var out []store.Rollout
+	for _, r := range rollouts {
+		t, err := ParseTarget(r.Target)
+		if err != nil { // a release of this program read it that another wrote
+			c.r.log.Warn("no device joins a rollout whose target cannot be read", "rollout", r.ID, "err", err)
+			continue
+		}
+		selected, err := t.selects(ctx, tx, id)
+		if err != nil {
+			return nil, err
+		}
+		if selected {
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}
+
 // join gives a device what it would want, had it been there all along.
 func (c *change) join(ctx context.Context, tx store.Tx, id string) error {
-	row, err := tx.Device(ctx, id)
-	if err != nil {
-		return fmt.Errorf("device %q: %w", id, err)
-	}
 	models, err := tx.RolloutModels(ctx)
 	if err != nil {
 		return err
@@ -179,10 +194,9 @@ func (c *change) join(ctx context.Context, tx store.Tx, id string) error {
 		if err != nil {
 			return err
 		}
-		rollouts = slices.DeleteFunc(rollouts, func(r store.Rollout) bool {
-			t, err := ParseTarget(r.Target)
-			return err != nil || !t.selects(id, row.Labels)
-		})
+		if rollouts, err = c.selecting(ctx, tx, id, rollouts); err != nil {
+			return err
+		}
 		if len(rollouts) == 0 {
 			continue
 		}

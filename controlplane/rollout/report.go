@@ -92,7 +92,9 @@ func (c *change) birth(ctx context.Context, tx store.Tx, rep Report) error {
 	if err := b.UnmarshalBinary(rep.Payload); err != nil {
 		return &badReport{err}
 	}
-	if err := tx.SetBirth(ctx, rep.Device, rep.Payload); err != nil {
+	if err := tx.SetBirth(ctx, rep.Device, store.Birth{
+		Agent: b.Agent, Kernel: b.Kernel, OS: b.OS, Arch: b.Arch, FreeBytes: b.FreeBytes, Boot: b.Boot, Raw: rep.Payload,
+	}); err != nil {
 		return err
 	}
 	if b.Found(protocol.FindingRetained) {
@@ -114,7 +116,7 @@ func (c *change) have(ctx context.Context, tx store.Tx, rep Report) error {
 	if err != nil || bytes.Equal(old, rep.Payload) { // retained, told again at every connect
 		return err
 	}
-	if err := tx.SetHave(ctx, rep.Device, rep.Payload); err != nil {
+	if err := tx.SetHave(ctx, rep.Device, rep.Payload, slots(h)); err != nil {
 		return err
 	}
 	d, err := c.load(ctx, tx, rep.Device)
@@ -136,6 +138,29 @@ func (c *change) have(ctx context.Context, tx store.Tx, rep Report) error {
 		return c.raise(ctx, tx, d)
 	}
 	return nil
+}
+
+// slots lists where a device has which version.
+func slots(h protocol.Have) []store.Slot {
+	var out []store.Slot
+	for model, m := range h.Models {
+		var shadow, failed protocol.Digest
+		if s := m.Shadow; s != nil && s.Version != "" {
+			shadow = s.Digest
+		}
+		if m.Failed != nil {
+			failed = m.Failed.Digest
+		}
+		for slot, d := range map[string]protocol.Digest{
+			store.SlotActive: m.Active, store.SlotPrevious: m.Previous, store.SlotCandidate: m.Candidate,
+			store.SlotShadow: shadow, store.SlotFailed: failed,
+		} {
+			if !d.IsZero() {
+				out = append(out, store.Slot{Model: model, Slot: slot, Digest: d})
+			}
+		}
+	}
+	return out
 }
 
 // raise answers a device that has verified a newer want than any we know of:

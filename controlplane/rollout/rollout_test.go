@@ -490,10 +490,11 @@ func TestStartRefuses(t *testing.T) {
 		{"m:v2", Target{All: true}, ErrUnsigned, "m:v2"},
 		{"m:v3", Target{All: true}, ErrNotFound, "m:v2"},
 		{"n", Target{All: true}, ErrNotFound, "m"},
-		{"m:v1", Target{Label: "site=oslo"}, ErrNoDevices, "site=oslo"},
+		{"m:v1", Target{Filter: "id=pump-9"}, ErrNoDevices, "pump-9"},
 		{"m:v1", Target{Devices: []string{"pump-1", "pump-2"}}, ErrNotFound, `"pump-2": not found; did you mean "pump-1"?`},
 		{"m:v1", Target{Devices: []string{"Pump"}}, ErrTarget, ""},
-		{"m:v1", Target{Label: "site"}, ErrTarget, ""},
+		{"m:v1", Target{Filter: "site"}, ErrTarget, ""},
+		{"m:v1", Target{Filter: "kernal=generic"}, ErrTarget, `did you mean "kernel"?`},
 		{"m:v1", Target{}, ErrTarget, ""},
 		{"m:v1", Target{All: true, Devices: []string{"pump-1"}}, ErrTarget, ""},
 	} {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sandpiper-edge/sandpiper/controlplane/filter"
 	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
 	"github.com/sandpiper-edge/sandpiper/controlplane/near"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
@@ -16,19 +17,19 @@ import (
 // A Target selects devices: exactly one of its fields is set.
 type Target struct {
 	All     bool
-	Label   string   // key=value
+	Filter  string   // see package filter
 	Devices []string // ids
 }
 
-// ParseTarget reads all, key=value, or device ids with commas between.
+// ParseTarget reads all, a filter such as site=oslo, or device ids with commas between.
 func ParseTarget(s string) (Target, error) {
 	var t Target
 	switch {
 	case s == "":
 	case s == fleet.AllDevices:
 		t.All = true
-	case strings.Contains(s, "="):
-		t.Label = s
+	case strings.ContainsAny(s, "=<>~("):
+		t.Filter = s
 	default:
 		t.Devices = strings.Split(s, ",")
 	}
@@ -40,8 +41,8 @@ func (t Target) String() string {
 	switch {
 	case t.All:
 		return fleet.AllDevices
-	case t.Label != "":
-		return t.Label
+	case t.Filter != "":
+		return t.Filter
 	}
 	return strings.Join(t.ids(), ",")
 }
@@ -59,16 +60,16 @@ func (t Target) ids() []string { return slices.Compact(slices.Sorted(slices.Valu
 
 func (t Target) check() error {
 	set := 0
-	for _, is := range []bool{t.All, t.Label != "", len(t.Devices) > 0} {
+	for _, is := range []bool{t.All, t.Filter != "", len(t.Devices) > 0} {
 		if is {
 			set++
 		}
 	}
 	if set != 1 {
-		return fmt.Errorf("%w: want all, key=value, or device ids with commas between", ErrTarget)
+		return fmt.Errorf("%w: want all, a filter such as site=oslo, or device ids with commas between", ErrTarget)
 	}
-	if t.Label != "" {
-		if _, _, err := fleet.ParseLabel(t.Label); err != nil {
+	if t.Filter != "" {
+		if _, err := filter.Parse(t.Filter); err != nil {
 			return fmt.Errorf("%w: %w", ErrTarget, err)
 		}
 	}
@@ -80,17 +81,25 @@ func (t Target) check() error {
 	return nil
 }
 
-// selects reports whether t selects a device.
-func (t Target) selects(device string, labels map[string]string) bool {
-	switch {
-	case t.All:
-		return true
-	case t.Label != "":
-		key, value, _ := strings.Cut(t.Label, "=")
-		v, ok := labels[key]
-		return ok && v == value
+// selects reports whether t selects a device now.
+func (t Target) selects(ctx context.Context, tx store.Tx, device string) (bool, error) {
+	if t.Filter == "" {
+		return t.All || slices.Contains(t.Devices, device), nil
 	}
-	return slices.Contains(t.Devices, device)
+	w, err := t.where()
+	if err != nil {
+		return false, err
+	}
+	return tx.Selects(ctx, w, device)
+}
+
+// where is the filter as the store takes it; without one, every device.
+func (t Target) where() (store.Where, error) {
+	if t.Filter == "" {
+		return store.Where{}, nil
+	}
+	e, err := filter.Parse(t.Filter)
+	return store.Where{Expr: e, Now: now()}, err
 }
 
 // devices returns the ids that t selects now, in order: ErrNotFound if a named
@@ -105,15 +114,19 @@ func (t Target) devices(ctx context.Context, tx store.Tx) ([]string, error) {
 
 func (t Target) lookup(ctx context.Context, tx store.Tx) ([]string, error) {
 	const most = 10_000_000
-	if t.All {
-		return tx.DeviceIDs(ctx, "", "", "", most)
-	}
-	if t.Label != "" {
-		key, value, err := fleet.ParseLabel(t.Label)
+	if len(t.Devices) == 0 {
+		w, err := t.where()
 		if err != nil {
 			return nil, err
 		}
-		return tx.DeviceIDs(ctx, key, value, "", most)
+		keys, err := tx.LabelKeys(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := filter.Check(t.Filter, w.Expr, keys); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrTarget, err)
+		}
+		return tx.DeviceIDs(ctx, w, "", most)
 	}
 	ids := t.ids()
 	for _, id := range ids {
@@ -128,7 +141,7 @@ func (t Target) lookup(ctx context.Context, tx store.Tx) ([]string, error) {
 func unknownDevice(ctx context.Context, tx store.Tx, id string, err error) error {
 	const suggestFrom = 10_000
 	if errors.Is(err, ErrNotFound) {
-		ids, err := tx.DeviceIDs(ctx, "", "", "", suggestFrom)
+		ids, err := tx.DeviceIDs(ctx, store.Where{}, "", suggestFrom)
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"time"
+
+	"github.com/sandpiper-edge/sandpiper/protocol"
 )
 
 // A Device is a row of the fleet. Birth and Have are what it last reported, as
@@ -92,33 +94,63 @@ func (t Tx) labels(ctx context.Context, d *Device) error {
 	return mapError(rows.Err())
 }
 
-// Devices returns up to limit devices with their labels in the order of their
-// ids, after the given one: all, or those with label key = value.
-func (t Tx) Devices(ctx context.Context, key, value, after string, limit int) ([]Device, error) {
-	var out []Device
-	var err error
-	if key == "" {
-		out, err = collect(ctx, t.tx, scanDevice, `SELECT `+deviceColumns+` FROM devices d WHERE d.id > ? ORDER BY d.id LIMIT ?`, after, limit)
-	} else {
-		out, err = collect(ctx, t.tx, scanDevice, `SELECT `+deviceColumns+` FROM labels l JOIN devices d ON d.id = l.device
-			WHERE l.key = ? AND l.value = ? AND l.device > ? ORDER BY l.device LIMIT ?`, key, value, after, limit)
+// Devices returns up to limit devices with their labels that w selects, in the
+// order of their ids, after the given one.
+func (t Tx) Devices(ctx context.Context, w Where, after string, limit int) ([]Device, error) {
+	where, args := w.sql()
+	devices, err := collect(ctx, t.tx, scanDevice, `SELECT `+deviceColumns+` FROM devices d WHERE d.id > ? AND `+where+` ORDER BY d.id LIMIT ?`,
+		append(append([]any{after}, args...), limit)...)
+	if err != nil || len(devices) == 0 {
+		return nil, err
 	}
-	for i := range out {
-		if err := t.labels(ctx, &out[i]); err != nil {
-			return nil, err
-		}
-	}
-	return out, err
+	return devices, t.allLabels(ctx, devices)
 }
 
-// DeviceIDs returns up to limit ids, in order, after the given one: of all
-// devices, or of those with label key = value.
-func (t Tx) DeviceIDs(ctx context.Context, key, value, after string, limit int) ([]string, error) {
-	if key == "" {
-		return collect(ctx, t.tx, scanString, `SELECT id FROM devices WHERE id > ? ORDER BY id LIMIT ?`, after, limit)
+// allLabels reads the labels of devices, which are in the order of their ids.
+func (t Tx) allLabels(ctx context.Context, devices []Device) error {
+	rows, err := t.tx.QueryContext(ctx, `SELECT device, key, value FROM labels WHERE device BETWEEN ? AND ? ORDER BY device`,
+		devices[0].ID, devices[len(devices)-1].ID)
+	if err != nil {
+		return mapError(err)
 	}
-	return collect(ctx, t.tx, scanString, `SELECT device FROM labels WHERE key = ? AND value = ? AND device > ?
-		ORDER BY device LIMIT ?`, key, value, after, limit)
+	defer rows.Close()
+	for i := range devices {
+		devices[i].Labels = map[string]string{}
+	}
+	for i := 0; rows.Next(); {
+		var device, k, v string
+		if err := rows.Scan(&device, &k, &v); err != nil {
+			return mapError(err)
+		}
+		for devices[i].ID < device && i+1 < len(devices) {
+			i++
+		}
+		if devices[i].ID == device {
+			devices[i].Labels[k] = v
+		}
+	}
+	return mapError(rows.Err())
+}
+
+// DeviceIDs returns up to limit ids of devices that w selects, in order, after
+// the given one.
+func (t Tx) DeviceIDs(ctx context.Context, w Where, after string, limit int) ([]string, error) {
+	where, args := w.sql()
+	return collect(ctx, t.tx, scanString, `SELECT d.id FROM devices d WHERE d.id > ? AND `+where+` ORDER BY d.id LIMIT ?`,
+		append(append([]any{after}, args...), limit)...)
+}
+
+// Selects reports whether w selects a device.
+func (t Tx) Selects(ctx context.Context, w Where, device string) (selected bool, err error) {
+	where, args := w.sql()
+	err = t.tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM devices d WHERE d.id = ? AND `+where+`)`,
+		append([]any{device}, args...)...).Scan(&selected)
+	return selected, mapError(err)
+}
+
+// LabelKeys returns the keys of all devices' labels, in order.
+func (t Tx) LabelKeys(ctx context.Context) ([]string, error) {
+	return collect(ctx, t.tx, scanString, `SELECT DISTINCT key FROM labels ORDER BY key`)
 }
 
 // UnjoinedDevices returns up to limit devices that the rollouts have not
@@ -145,15 +177,50 @@ func (t Tx) DeviceHave(ctx context.Context, id string) (have []byte, err error) 
 	return have, mapError(err)
 }
 
-// SetHave stores what a device reported, as sent.
-func (t Tx) SetHave(ctx context.Context, id string, have []byte) error {
-	res, err := t.tx.ExecContext(ctx, `UPDATE devices SET have = ? WHERE id = ?`, have, id)
-	return oneRow(res, err)
+// A Slot is where a device has a version of a model.
+type Slot struct {
+	Model  string
+	Slot   string // one of the Slot constants
+	Digest protocol.Digest
 }
 
-// SetBirth stores what a device reported at its start, as sent.
-func (t Tx) SetBirth(ctx context.Context, id string, birth []byte) error {
-	res, err := t.tx.ExecContext(ctx, `UPDATE devices SET birth = ? WHERE id = ?`, birth, id)
+// Slots of a model on a device.
+const (
+	SlotActive    = "active"
+	SlotPrevious  = "previous"
+	SlotCandidate = "candidate"
+	SlotShadow    = "shadow" // runs beside the active one
+	SlotFailed    = "failed" // the last version that did not make it
+)
+
+// SetHave stores what a device reported, as sent, and its slots.
+func (t Tx) SetHave(ctx context.Context, id string, have []byte, slots []Slot) error {
+	res, err := t.tx.ExecContext(ctx, `UPDATE devices SET have = ? WHERE id = ?`, have, id)
+	if err := oneRow(res, err); err != nil {
+		return err
+	}
+	if _, err := t.tx.ExecContext(ctx, `DELETE FROM slots WHERE device = ?`, id); err != nil {
+		return mapError(err)
+	}
+	for _, s := range slots {
+		if _, err := t.tx.ExecContext(ctx, `INSERT INTO slots VALUES (?, ?, ?, ?)`, id, s.Model, s.Slot, s.Digest[:]); err != nil {
+			return mapError(err)
+		}
+	}
+	return nil
+}
+
+// A Birth is what a device reported of itself at its start.
+type Birth struct {
+	Agent, Kernel, OS, Arch string
+	FreeBytes, Boot         uint64
+	Raw                     []byte // as sent
+}
+
+// SetBirth stores what a device reported at its start.
+func (t Tx) SetBirth(ctx context.Context, id string, b Birth) error {
+	res, err := t.tx.ExecContext(ctx, `UPDATE devices SET birth = ?, agent = ?, kernel = ?, os = ?, arch = ?, free = ?, boot = ? WHERE id = ?`,
+		b.Raw, b.Agent, b.Kernel, b.OS, b.Arch, b.FreeBytes, b.Boot, id)
 	return oneRow(res, err)
 }
 

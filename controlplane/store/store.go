@@ -115,12 +115,16 @@ func openDB(path, extra string) (*sql.DB, error) {
 	return sql.Open("sqlite", dsn)
 }
 
-func migrate(ctx context.Context, db *sql.DB) error {
+func migrationsOf(db *sql.DB) (*goose.Provider, error) {
 	sub, err := fs.Sub(migrations, "migrations")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, db, sub, goose.WithDisableGlobalRegistry(true))
+	return goose.NewProvider(goose.DialectSQLite3, db, sub, goose.WithDisableGlobalRegistry(true))
+}
+
+func migrate(ctx context.Context, db *sql.DB) error {
+	p, err := migrationsOf(db)
 	if err != nil {
 		return err
 	}

@@ -87,11 +87,11 @@ func TestEveryAckedWriteIsFoundAfterACrash(t *testing.T) {
 			func(ctx context.Context, tx Tx) (any, error) { return tx.VersionByAlias(ctx, "m", "prod") }, version("m", 1, 7)},
 		{"device", func(ctx context.Context, tx Tx) error {
 			return tx.PutDevice(ctx, Device{ID: "d1", Token: []byte{1}, Created: at, Labels: map[string]string{"site": "oslo"}})
-		}, func(ctx context.Context, tx Tx) (any, error) { return tx.DeviceIDs(ctx, "site", "oslo", "", 9) }, []string{"d1"}},
+		}, func(ctx context.Context, tx Tx) (any, error) { return tx.DeviceIDs(ctx, where("site=oslo"), "", 9) }, []string{"d1"}},
 		{"user", func(ctx context.Context, tx Tx) error {
 			return tx.PutUser(ctx, User{ID: "ann", Token: []byte{2}, Created: at})
 		}, func(ctx context.Context, tx Tx) (any, error) { return tx.User(ctx, "ann") }, User{ID: "ann", Token: []byte{2}, Created: at}},
-		{"have", func(ctx context.Context, tx Tx) error { return tx.SetHave(ctx, "d1", []byte("{}")) },
+		{"have", func(ctx context.Context, tx Tx) error { return tx.SetHave(ctx, "d1", []byte("{}"), nil) },
 			func(ctx context.Context, tx Tx) (any, error) { d, err := tx.Device(ctx, "d1"); return d.Have, err }, []byte("{}")},
 		{"rollout", func(ctx context.Context, tx Tx) error {
 			_, err := tx.PutRollout(ctx, Rollout{Kind: KindStart, Model: "m", Number: 1, Digest: digest(7), Target: "all", Created: at})
@@ -324,27 +324,27 @@ func TestDevicesInPages(t *testing.T) {
 		return nil
 	})
 	for _, tt := range []struct {
-		key, value, after string
-		limit             int
-		want              []string
+		filter, after string
+		limit         int
+		want          []string
 	}{
-		{"", "", "", 2, []string{"d0", "d1"}},
-		{"", "", "d1", 9, []string{"d2", "d3", "d4"}},
-		{"site", "oslo", "", 2, []string{"d0", "d2"}},
-		{"site", "oslo", "d2", 2, []string{"d4"}},
-		{"site", "rome", "", 2, nil},
+		{"", "", 2, []string{"d0", "d1"}},
+		{"", "d1", 9, []string{"d2", "d3", "d4"}},
+		{"site=oslo", "", 2, []string{"d0", "d2"}},
+		{"site=oslo", "d2", 2, []string{"d4"}},
+		{"site=rome", "", 2, nil},
 	} {
 		err := s.View(t.Context(), func(tx Tx) error {
-			ids, err := tx.DeviceIDs(t.Context(), tt.key, tt.value, tt.after, tt.limit)
+			ids, err := tx.DeviceIDs(t.Context(), where(tt.filter), tt.after, tt.limit)
 			if err != nil {
 				return err
 			}
 			if d := cmp.Diff(tt.want, ids); d != "" {
-				t.Errorf("DeviceIDs(%q, %q, %q, %d) (-want +got)\n%s", tt.key, tt.value, tt.after, tt.limit, d)
+				t.Errorf("DeviceIDs(%q, %q, %d) (-want +got)\n%s", tt.filter, tt.after, tt.limit, d)
 			}
-			rows, err := tx.Devices(t.Context(), tt.key, tt.value, tt.after, tt.limit)
+			rows, err := tx.Devices(t.Context(), where(tt.filter), tt.after, tt.limit)
 			for i, row := range rows {
-				if row.ID != ids[i] || row.Labels["n"] != row.ID[1:] {
+				if row.ID != ids[i] || row.Labels["n"] != row.ID[1:] || len(row.Labels) != 2 {
 					t.Errorf("Devices()[%d] = %s %v, want %s with its labels", i, row.ID, row.Labels, ids[i])
 				}
 			}
