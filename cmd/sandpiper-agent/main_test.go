@@ -14,6 +14,7 @@ import (
 
 	"github.com/sandpiper-edge/sandpiper/agent"
 	"github.com/sandpiper-edge/sandpiper/cmd/internal/config"
+	"github.com/sandpiper-edge/sandpiper/cmd/internal/configfile"
 	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
 )
 
@@ -40,7 +41,7 @@ func writeConfig(t *testing.T) string {
 	}
 	path := filepath.Join(dir, "agent.toml")
 	c := config.Agent{Fleet: "f", Device: "d1", Broker: "tcp://127.0.0.1:1", Token: "secret", Root: root, DataDir: "data"}
-	if err := c.Write(path); err != nil {
+	if err := configfile.WriteAgent(path, c); err != nil {
 		t.Fatal(err)
 	}
 	return path

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sandpiper-edge/sandpiper/cmd/internal/config"
+	"github.com/sandpiper-edge/sandpiper/cmd/internal/configfile"
 	"github.com/sandpiper-edge/sandpiper/controlplane"
 	"github.com/sandpiper-edge/sandpiper/controlplane/api"
 	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
@@ -157,7 +158,7 @@ func (d *demo) startControlPlane(ctx context.Context, g *errgroup.Group, log io.
 	}
 	cfg := config.DefaultServer()
 	cfg.Broker.Listen, cfg.HTTP.Listen = "127.0.0.1:0", "127.0.0.1:0"
-	if err := cfg.Write(served.configFile()); err != nil {
+	if err := configfile.WriteServer(served.configFile(), cfg); err != nil {
 		return err
 	}
 	g.Go(func() error { return served.serve(ctx, cfg) })

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sandpiper-edge/sandpiper/cmd/internal/config"
+	"github.com/sandpiper-edge/sandpiper/cmd/internal/configfile"
 	"github.com/sandpiper-edge/sandpiper/controlplane/api"
 	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
 	"github.com/sandpiper-edge/sandpiper/protocol"
@@ -62,7 +63,7 @@ stored hashed and cannot be shown again.`,
 				if dataDir == "" {
 					agent.DataDir = "sandpiper-agent-" + agent.Device
 				}
-				if err := agent.Encode(file); err != nil {
+				if err := configfile.EncodeAgent(file, agent); err != nil {
 					return err
 				}
 				if err := file.commit(); err != nil {

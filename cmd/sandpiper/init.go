@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sandpiper-edge/sandpiper/cmd/internal/config"
+	"github.com/sandpiper-edge/sandpiper/cmd/internal/configfile"
 	"github.com/sandpiper-edge/sandpiper/controlplane"
 )
 
@@ -23,7 +24,7 @@ commented sandpiper.toml.`,
 			}
 			cfg := config.DefaultServer()
 			cfg.Fleet = info.Fleet
-			if err := cfg.Write(a.configFile()); err != nil {
+			if err := configfile.WriteServer(a.configFile(), cfg); err != nil {
 				return err
 			}
 			for _, w := range info.Warnings {

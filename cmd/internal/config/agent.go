@@ -4,12 +4,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -225,135 +223,6 @@ func checkBroker(doc *document, key, raw string) error {
 	}
 	if u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
 		return doc.errorf(key, "has something after the port; write %s://%s alone", u.Scheme, u.Host)
-	}
-	return nil
-}
-
-const agentFile = `# Sandpiper agent. This file is all that device {{.Device}} needs, and it holds the
-# device's credential: keep it readable by the agent only (mode 0600).
-
-fleet = {{q .Fleet}}
-device = {{q .Device}}
-
-# The MQTT broker, tcp://host:port or tls://host:port, and the identity there.
-broker = {{q .Broker}}
-username = {{q .Username}}
-token = {{q .Token}}
-
-# Models and agent.sock. A relative path is taken from the folder of this file.
-data_dir = {{q .DataDir}}
-
-# debug, info, warn or error.
-log_level = {{q (level .LogLevel)}}
-
-# What to fetch when no update from a version here can be used: "full", the whole
-# version, or "never", for a metered link; then a first version comes from a file.
-{{if .Fallback}}fallback = {{q .Fallback}}{{else}}# fallback = "full"{{end}}
-
-# Answer requests on sp1/{{.Fleet}}/d/{{.Device}}/p/MODEL, which name no user, on …/o/MODEL,
-# for tools that know fixed topics only. They are counted for "anonymous".
-{{if .Simple}}simple = true{{else}}# simple = true{{end}}
-
-# The signed root document: the keys this device trusts for releases and rollouts.
-root = {{q (base64 .Root)}}
-{{with .Local}}{{if .Listen}}
-# MQTT for clients beside this device, on the topics of the broker, with or
-# without a way there.
-[local]
-listen = {{q .Listen}}
-{{- with .Cert}}
-cert = {{q .}}
-{{- end}}
-{{- with .Key}}
-key = {{q .}}
-{{- end}}
-{{- if .Plaintext}}
-plaintext = true
-{{- end}}
-{{- if .Users}}
-
-[local.users]
-{{- range $name, $hash := .Users}}
-{{$name}} = {{q $hash}}
-{{- end}}
-{{- end}}
-{{else}}
-# MQTT for clients beside this device, on the topics of the broker, with or
-# without a way there. Other machines need users and a certificate.
-# [local]
-# listen = "127.0.0.1:1883"
-# cert = "local.crt"        # PEM; with key, for TLS
-# key = "local.key"
-# [local.users]             # none: everybody on this machine
-# ann = "…"                 # from: sandpiper-agent token
-{{end}}{{end}}{{with .HomeAssistant}}{{if .Via}}
-# Sensors and an update button in Home Assistant, by its MQTT discovery.
-[home_assistant]
-via = {{q .Via}}
-{{- with .Prefix}}
-prefix = {{q .}}
-{{- end}}
-{{else}}
-# Sensors and an update button in Home Assistant, by its MQTT discovery: "local"
-# where it connects to this device, "broker" where both connect to one of yours.
-# [home_assistant]
-# via = "local"
-{{end}}{{end}}{{if or .Limits.QuotaBytes .Limits.DailyBytes .Limits.QueueLen .Limits.Trial}}
-[limits]
-{{- with .Limits.QuotaBytes}}
-quota_bytes = {{.}}
-{{- end}}
-{{- with .Limits.DailyBytes}}
-daily_bytes = {{.}}
-{{- end}}
-{{- with .Limits.QueueLen}}
-queue_len = {{.}}
-{{- end}}
-{{- with .Limits.Trial}}
-trial = {{q .String}}
-{{- end}}
-{{else}}
-# [limits]
-# quota_bytes = 67108864   # model cache on disk
-# daily_bytes = 0          # most that downloads cost in 24 hours of running, for metered links; 0: no limit
-# queue_len = 256          # prediction requests that may wait; one more answers busy
-# trial = "10s"            # how long a new version is on trial before it is kept
-{{end}}`
-
-// Encode writes the file to w, with a comment for each key.
-func (a Agent) Encode(w io.Writer) error {
-	if a.Username == "" {
-		a.Username = "d." + a.Device
-	}
-	return execute(w, agentFile, a)
-}
-
-// Write writes the file to path with mode 0600, complete or not at all.
-func (a Agent) Write(path string) error { return writeFile(path, a.Encode) }
-
-// writeFile writes a private file through a synced temporary one beside it.
-func writeFile(path string, encode func(io.Writer) error) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // CreateTemp uses mode 0600
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
-	if err := encode(f); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := f.Close(); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
 }

@@ -3,12 +3,10 @@ package config
 import (
 	"errors"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -30,43 +28,6 @@ func write(t *testing.T, name, text string) string {
 	return path
 }
 
-func TestAgentWritesWhatItReads(t *testing.T) {
-	want := Agent{
-		Fleet: "default", Device: "pump1", Broker: "tls://broker.example:8883", Username: "d.pump1",
-		Token: `quote " and \ and é`, Root: Base64{0, 1, 254, 255}, DataDir: filepath.Join(t.TempDir(), "cache"),
-		LogLevel: slog.LevelDebug,
-		Limits:   AgentLimits{QuotaBytes: 8 << 20, DailyBytes: 1 << 20, QueueLen: 16, Trial: Duration(90 * time.Second)},
-	}
-	dir := t.TempDir()
-	local := AgentLocal{
-		Listen: "0.0.0.0:8883", Cert: filepath.Join(dir, "c.pem"), Key: filepath.Join(dir, "k.pem"), Plaintext: true,
-		Users: map[string]string{"ann": strings.Repeat("0a", 32), "bob-2": strings.Repeat("0b", 32)},
-	}
-	for i, limits := range []AgentLimits{want.Limits, {}} {
-		want.Limits, want.Fallback = limits, []string{"never", ""}[i]
-		want.HomeAssistant = []AgentHomeAssistant{{Via: "local", Prefix: "ha"}, {}}[i]
-		want.Local, want.Simple = []AgentLocal{local, {}}[i], i == 0
-		path := filepath.Join(t.TempDir(), "agent.toml")
-		if err := want.Write(path); err != nil {
-			t.Fatal(err)
-		}
-		got, err := LoadAgent(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("LoadAgent(Write(a)) differs (-want +got):\n%s", diff)
-		}
-		info, err := os.Stat(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if info.Mode().Perm() != 0o600 {
-			t.Errorf("mode of agent.toml = %v, want 0600", info.Mode().Perm())
-		}
-	}
-}
-
 func TestAgentTakesDataDirFromItsOwnFolder(t *testing.T) {
 	path := write(t, "agent.toml", goodAgent)
 	a, err := LoadAgent(path)
@@ -78,22 +39,6 @@ func TestAgentTakesDataDirFromItsOwnFolder(t *testing.T) {
 	}
 	if a.Username != "d.pump1" {
 		t.Errorf("Username = %q, want d.pump1", a.Username)
-	}
-}
-
-func TestServerWritesWhatItReads(t *testing.T) {
-	want := DefaultServer()
-	want.Fleet, want.Broker.Advertise, want.HTTP.Listen = "north", "tls://broker.example:8883", "[::1]:0"
-	path := filepath.Join(t.TempDir(), "sandpiper.toml")
-	if err := want.Write(path); err != nil {
-		t.Fatal(err)
-	}
-	got, err := LoadServer(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("LoadServer(Write(s)) differs (-want +got):\n%s", diff)
 	}
 }
 

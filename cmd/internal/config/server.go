@@ -1,18 +1,13 @@
 package config
 
 import (
-	"bytes"
-	"encoding/base64"
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"text/template"
 )
 
 // Server is sandpiper.toml, the configuration of the control plane. Every key
@@ -150,82 +145,3 @@ func Loopback(host string) bool {
 	ip := net.ParseIP(strings.Trim(host, "[]"))
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
-
-const serverFile = `# Sandpiper control plane. Every key is optional; the values below are the defaults.
-# An unknown key is an error. Flags of ` + "`sandpiper serve`" + ` win over this file.
-
-# The fleet that devices join: a-z, 0-9, _ and -, at most 32 characters.
-fleet = {{q .Fleet}}
-
-# debug, info, warn or error.
-log_level = {{q (level .LogLevel)}}
-
-[broker]
-# Address of the embedded MQTT broker. Loopback only.
-listen = {{q .Broker.Listen}}
-# What ` + "`fleet add`" + ` writes into agent.toml; empty: tcp:// and the address above.
-advertise = {{q .Broker.Advertise}}
-# An external broker, tcp://host:port or tls://host:port, instead of the embedded one.
-url = {{q .Broker.URL}}
-# The control plane's user name there (empty: c.FLEET) and a file with its password.
-username = {{q .Broker.Username}}
-password_file = {{q .Broker.PasswordFile}}
-
-[http]
-# Address of the HTTP API; empty: none. DIR/api.sock is always there.
-listen = {{q .HTTP.Listen}}
-
-[limits]
-# Connections to the embedded broker at one time.
-max_clients = {{.Limits.MaxClients}}
-# Largest upload of one training or evaluation request, bytes.
-max_upload_bytes = {{.Limits.MaxUploadBytes}}
-`
-
-// execute writes a file from its template. It parses here, not in a variable,
-// so that a program that only reads does not link text/template.
-func execute(w io.Writer, file string, data any) error {
-	t, err := template.New("").Funcs(template.FuncMap{
-		"q":      quote,
-		"base64": func(b Base64) string { return base64.StdEncoding.EncodeToString(b) },
-		"level":  func(l slog.Level) string { return strings.ToLower(l.String()) },
-	}).Parse(file)
-	if err != nil {
-		return err
-	}
-	var b bytes.Buffer
-	if err := t.Execute(&b, data); err != nil {
-		return fmt.Errorf("write configuration: %w", err)
-	}
-	if _, err := w.Write(b.Bytes()); err != nil {
-		return fmt.Errorf("write configuration: %w", err)
-	}
-	return nil
-}
-
-// quote writes s as a TOML basic string (TOML 1.0, "String").
-func quote(s string) string {
-	var b strings.Builder
-	b.WriteByte('"')
-	for _, r := range s {
-		switch {
-		case r == '"' || r == '\\':
-			b.WriteByte('\\')
-			b.WriteRune(r)
-		case r < 0x20 || r == 0x7f:
-			fmt.Fprintf(&b, `\u%04X`, r)
-		default:
-			b.WriteRune(r)
-		}
-	}
-	b.WriteByte('"')
-	return b.String()
-}
-
-// Encode writes the file to w, with a comment for each key.
-func (s Server) Encode(w io.Writer) error {
-	return execute(w, serverFile, s)
-}
-
-// Write writes the file to path with mode 0600, complete or not at all.
-func (s Server) Write(path string) error { return writeFile(path, s.Encode) }
