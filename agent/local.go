@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,32 +39,81 @@ func (a *Agent) serveSocket(ctx, inner context.Context) error {
 	if l == nil {
 		return nil
 	}
-	s := &http.Server{
-		Handler:           a.socketHandler(),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       time.Minute,
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    16 << 10,
-		BaseContext:       func(net.Listener) context.Context { return inner },
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	work, cancel := context.WithCancel(inner)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		sleep(work, drainTime)
+		cancel() // cuts off what outlives the grace
+	})()
+	var open sync.WaitGroup
+	defer open.Wait()
+	free := make(chan struct{}, maxLocal)
+	for {
+		select {
+		case free <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+		c, err := l.Accept()
+		if err != nil && ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			cancel()
+			return fmt.Errorf("local socket: %w", errors.Join(err, l.Close()))
+		}
+		open.Go(func() {
+			defer func() { <-free }()
+			a.exchange(ctx, work, c)
+		})
 	}
-	stopped := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		grace, cancel := context.WithTimeout(inner, drainTime)
-		defer cancel()
-		_ = s.Shutdown(grace) // what outlives the grace is cut off below
-		close(stopped)
-	})
-	defer stop()
-	stopInner := context.AfterFunc(inner, func() { _ = s.Close() })
-	defer stopInner()
-	err := s.Serve(newLimitListener(l, maxLocal))
-	if !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("local socket: %w", err)
+}
+
+// Bounds of one exchange on the socket.
+const (
+	maxLocalHeader = 16 << 10  // bytes of request line and header
+	maxLocalRest   = 256 << 10 // bytes of a body nobody wanted that are read all the same
+	localHeader    = 5 * time.Second
+	localBody      = time.Minute
+)
+
+// exchange reads one request from c, writes the answer and closes c: local
+// clients ask one thing. Until the request is there the end of ctx closes c,
+// and from then on that of work.
+//
+// It is HTTP/1.1 by net/http's parser, which the MQTT client links, and none of
+// its server, which nothing else does.
+func (a *Agent) exchange(ctx, work context.Context, c net.Conn) {
+	defer c.Close()
+	waiting := context.AfterFunc(ctx, func() { c.Close() })
+	_ = c.SetDeadline(time.Now().Add(localHeader)) // of a socket that is open
+	limited := &io.LimitedReader{R: c, N: maxLocalHeader}
+	r, err := http.ReadRequest(bufio.NewReader(limited))
+	if err != nil {
+		waiting()
+		if limited.N == 0 {
+			_ = errorAnswer(http.StatusRequestHeaderFieldsTooLarge, "the header is too large", false).write(c)
+		} else if !errors.Is(err, io.EOF) {
+			_ = errorAnswer(http.StatusBadRequest, "no HTTP request: "+err.Error(), false).write(c)
+		}
+		return
 	}
-	if ctx.Err() != nil {
-		<-stopped
+	if !waiting() {
+		return
 	}
-	return nil
+	defer context.AfterFunc(work, func() { c.Close() })()
+	_ = c.SetDeadline(time.Now().Add(localBody))
+	limited.N = maxFile + maxLocalRest
+	if r.ProtoAtLeast(1, 1) && strings.EqualFold(r.Header.Get("Expect"), "100-continue") {
+		_, _ = io.WriteString(c, "HTTP/1.1 100 Continue\r\n\r\n")
+	}
+	answer := a.route(work, r)
+	_ = c.SetDeadline(time.Now().Add(localBody))
+	if answer.write(c) == nil {
+		// Closing over bytes that were not read would take the answer from a client that writes first.
+		_, _ = io.CopyN(io.Discard, r.Body, maxLocalRest)
+	}
 }
 
 // openSocket listens, and again every period until it can; nil once ctx ends.
@@ -97,61 +149,47 @@ func listen(path string) (net.Listener, error) {
 	return l, nil
 }
 
-// A limitListener accepts no more than a number of connections at a time.
-type limitListener struct {
-	net.Listener
-	slots chan struct{}
+// An answer is what goes back for a request.
+type answer struct {
+	status      int
+	contentType string
+	body        []byte
 }
 
-func newLimitListener(l net.Listener, n int) *limitListener {
-	return &limitListener{l, make(chan struct{}, n)}
-}
-
-func (l *limitListener) Accept() (net.Conn, error) {
-	l.slots <- struct{}{}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.slots
-		return nil, err
+// write writes w as the whole of a response to c.
+func (w answer) write(c io.Writer) error {
+	r := http.Response{
+		StatusCode: w.status, ProtoMajor: 1, ProtoMinor: 1, Close: true, Header: http.Header{"Content-Type": {w.contentType}},
+		ContentLength: int64(len(w.body)), Body: io.NopCloser(bytes.NewReader(w.body)),
 	}
-	return &limitedConn{Conn: c, slots: l.slots}, nil
+	return r.Write(c)
 }
 
-type limitedConn struct {
-	net.Conn
-	slots  chan struct{}
-	closed sync.Once
-}
-
-func (c *limitedConn) Close() error {
-	err := c.Conn.Close()
-	c.closed.Do(func() { <-c.slots })
-	return err
-}
-
-func (a *Agent) socketHandler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
-		writeJSON(w, http.StatusOK, a.Status())
-	})
-	mux.HandleFunc("POST /install", func(w http.ResponseWriter, r *http.Request) {
-		installed, err := a.Install(r.Context(), r.Body)
+// route runs the request that r's method and path name.
+func (a *Agent) route(ctx context.Context, r *http.Request) answer {
+	name, argument, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	switch r.Method + " /" + name {
+	case "GET /status":
+		return jsonAnswer(http.StatusOK, a.Status())
+	case "POST /install":
+		installed, err := a.Install(ctx, r.Body)
 		if err != nil {
 			status, refused := installStatus(err)
-			writeJSON(w, status, localError{Error: err.Error(), Refused: refused})
-			return
+			return errorAnswer(status, err.Error(), refused)
 		}
-		writeJSON(w, http.StatusOK, installed)
-	})
-	mux.HandleFunc("POST /predict/{model}", func(w http.ResponseWriter, r *http.Request) {
+		return jsonAnswer(http.StatusOK, installed)
+	case "POST /predict":
 		b, err := io.ReadAll(io.LimitReader(r.Body, protocol.MaxPayload+1))
 		if err != nil {
-			writeJSON(w, http.StatusBadRequest, localError{Error: "read request: " + err.Error()})
-			return
+			return errorAnswer(http.StatusBadRequest, "read request: "+err.Error(), false)
 		}
-		_, _ = w.Write(a.Predict(r.Context(), r.PathValue("model"), b)) // a client that went away
-	})
-	return mux
+		reply := answer{http.StatusOK, "application/cbor", a.Predict(ctx, argument, b)}
+		if protocol.IsJSON(b) {
+			reply.contentType = "application/json"
+		}
+		return reply
+	}
+	return errorAnswer(http.StatusNotFound, "there is no "+r.Method+" "+r.URL.Path, false)
 }
 
 // A localError is the body of an answer that is none.
@@ -170,8 +208,12 @@ func installStatus(err error) (status int, refused bool) {
 	return http.StatusInsufficientStorage, false
 }
 
-func writeJSON(w http.ResponseWriter, status int, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // a client that went away
+func errorAnswer(status int, text string, refused bool) answer {
+	return jsonAnswer(status, localError{Error: text, Refused: refused})
+}
+
+// jsonAnswer answers with the JSON of v, a struct of ours that always has one.
+func jsonAnswer(status int, v any) answer {
+	b, _ := json.Marshal(v)
+	return answer{status, "application/json", append(b, '\n')}
 }
