@@ -9,7 +9,6 @@
 package config
 
 import (
-	"bytes"
 	"encoding"
 	"encoding/base64"
 	"errors"
@@ -19,9 +18,6 @@ import (
 	"reflect"
 	"strings"
 	"time"
-
-	"github.com/pelletier/go-toml/v2"
-	"github.com/pelletier/go-toml/v2/unstable"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/near"
 )
@@ -88,7 +84,7 @@ type position struct{ line, column int }
 // A document is one configuration file with the place of each of its keys.
 type document struct {
 	file string
-	keys map[string]position // dotted key to the start of the key
+	keys map[string]definition // by dotted key; tables of an array are numbered: input[0].topic
 }
 
 // decode reads the file at path into v, which holds the defaults.
@@ -97,11 +93,12 @@ func decode(path string, v any) (*document, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return nil, explain(path, err, keysOf(reflect.TypeOf(v).Elem(), ""))
+	r := &reader{file: path, root: reflect.ValueOf(v).Elem(), keys: map[string]definition{}}
+	r.known = keysOf(r.root.Type(), "")
+	if err := errors.Join(r.read(b), errors.Join(r.unknown...)); err != nil {
+		return nil, err
 	}
-	return &document{file: path, keys: positions(b)}, nil
+	return &document{file: path, keys: r.keys}, nil
 }
 
 // read returns the bytes of a regular file of at most MaxFile bytes.
@@ -123,26 +120,6 @@ func read(path string) ([]byte, error) {
 	return b, nil
 }
 
-// explain turns an error of the TOML library into an *Error.
-func explain(path string, err error, known []string) error {
-	var strict *toml.StrictMissingError
-	if errors.As(err, &strict) && len(strict.Errors) > 0 {
-		all := make([]error, len(strict.Errors))
-		for i := range strict.Errors {
-			e := &strict.Errors[i]
-			line, column := e.Position()
-			all[i] = &Error{File: path, Line: line, Column: column, Message: unknownKey(strings.Join(e.Key(), "."), known)}
-		}
-		return errors.Join(all...)
-	}
-	var de *toml.DecodeError
-	if errors.As(err, &de) {
-		line, column := de.Position()
-		return &Error{File: path, Line: line, Column: column, Message: strings.TrimPrefix(de.Error(), "toml: ")}
-	}
-	return &Error{File: path, Message: strings.TrimPrefix(err.Error(), "toml: ")}
-}
-
 // unknownKey says that key is unknown and which known one is nearest.
 func unknownKey(key string, known []string) string {
 	if meant := near.Match(key, known); meant != "" {
@@ -160,7 +137,7 @@ func keysOf(t reflect.Type, prefix string) []string {
 		if k := typ.Kind(); k == reflect.Pointer || k == reflect.Slice {
 			typ = typ.Elem()
 		}
-		if typ.Kind() == reflect.Struct && !reflect.PointerTo(typ).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+		if typ.Kind() == reflect.Struct && !reflect.PointerTo(typ).Implements(textUnmarshaler) {
 			keys = append(keys, keysOf(typ, name+".")...)
 			continue
 		}
@@ -178,50 +155,6 @@ func fields(t reflect.Type) func(yield func(reflect.StructField) bool) {
 			}
 		}
 	}
-}
-
-// positions returns the place of every key of a document that parses. Tables of
-// an array are numbered: input[0].topic.
-func positions(b []byte) map[string]position {
-	keys := map[string]position{}
-	var p unstable.Parser
-	p.Reset(b)
-	prefix, count := "", map[string]int{}
-	for p.NextExpression() {
-		e := p.Expression()
-		name, at, ok := dotted(&p, e.Key())
-		if !ok {
-			continue
-		}
-		switch e.Kind {
-		case unstable.ArrayTable:
-			numbered := fmt.Sprintf("%s[%d]", name, count[name])
-			count[name]++
-			prefix = numbered + "."
-			keys[numbered] = at
-		case unstable.Table:
-			prefix = name + "."
-			keys[name] = at
-		case unstable.KeyValue:
-			keys[prefix+name] = at
-		}
-	}
-	return keys
-}
-
-// dotted returns the key that it walks and the place of its first part.
-func dotted(p *unstable.Parser, it unstable.Iterator) (name string, at position, ok bool) {
-	for it.Next() {
-		n := it.Node()
-		if !ok {
-			s := p.Shape(n.Raw).Start
-			at, ok = position{s.Line, s.Column}, true
-		} else {
-			name += "."
-		}
-		name += string(n.Data)
-	}
-	return name, at, ok
 }
 
 // errorf returns an *Error at key, or without a place where key is missing.
