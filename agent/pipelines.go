@@ -311,6 +311,8 @@ func (p *pipelines) settle(r *running, result pipeline.Result, wall int64) {
 	m := protocol.Output{Stream: result.Stream, T: max(0, wall), Version: r.label, Y: y}
 	if r.feed.HasAlarm() {
 		m.Alarm = &result.Alarm
+	} else if anomaly, ok := r.predictor.Anomaly(y); ok {
+		m.Alarm = &anomaly
 	}
 	b, err := m.AppendJSON(nil)
 	if err != nil {

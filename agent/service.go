@@ -293,8 +293,13 @@ func (a *Agent) predict(model string, asks []*ask) {
 			ready = append(ready, k)
 		}
 	}
-	if len(ready) > 0 {
-		a.infer(v, ready)
+	for len(ready) > 0 { // those of as many rows together
+		n := 1
+		for n < len(ready) && len(ready[n].rows) == len(ready[0].rows) {
+			n++
+		}
+		a.infer(v, ready[:n])
+		ready = ready[n:]
 	}
 	for _, k := range asks {
 		if k.reply.Error != nil {
@@ -322,6 +327,10 @@ func (a *Agent) infer(v *served, asks []*ask) {
 	for i, k := range asks {
 		n := len(y) / len(asks)
 		k.reply.Y = y[i*n:][:n]
+		k.reply.Label = v.predictor.Label(k.reply.Y)
+		if anomaly, ok := v.predictor.Anomaly(k.reply.Y); ok {
+			k.reply.Anomaly = &anomaly
+		}
 		k.reply.US = uint32(min(took.Microseconds(), math.MaxUint32))
 		a.usage.count(v.name, k.user, answered, took)
 	}
@@ -368,14 +377,18 @@ func read(v *served, r request) ([]float32, *protocol.RequestError) {
 	if err != nil {
 		return nil, requestError(err)
 	}
-	if window := v.predictor.Window(); req.Steps != window {
+	if least, most := v.predictor.MinWindow(), v.predictor.Window(); req.Steps < least || req.Steps > most {
+		want := fmt.Sprintf("%d×%d", most, len(v.features))
+		if least < most {
+			want = fmt.Sprintf("%d to %d rows of %d", least, most, len(v.features))
+		}
 		message := "wrong number of rows"
 		if v.predictor.Stateful() {
 			message += "; a stream model takes the last rows of the stream, which it replays from the zero state"
 		}
 		return nil, &protocol.RequestError{
 			Code: protocol.CodeBadShape, Message: message,
-			Want: fmt.Sprintf("%d×%d", window, len(v.features)), Got: fmt.Sprintf("%d×%d", req.Steps, req.Features),
+			Want: want, Got: fmt.Sprintf("%d×%d", req.Steps, req.Features),
 		}
 	}
 	if waited := time.Since(r.arrived); req.DeadlineMS > 0 && waited > time.Duration(req.DeadlineMS)*time.Millisecond {

@@ -15,12 +15,16 @@ import (
 // has either Y or Error.
 //
 //	{"id":"42","model":"turbofan","version":"turbofan:v3","y":[112.25],"us":31}
+//	{"id":"43","model":"gait","version":"gait:v1","y":[0.02,0.98],"label":"walks","us":20}
+//	{"id":"44","model":"valve","version":"valve:v2","y":[3.41],"anomaly":true,"us":55}
 //	{"id":"42","error":{"code":"bad_shape","message":"…","want":"30 rows","got":"29 rows"}}
 type PredictReply struct {
 	ID      string    // CORR of the request's topic
 	Model   string    // the model's name
 	Version string    // NAME:vN that answered
 	Y       []float32 // raw units, flat, row-major by step; finite
+	Label   string    // of a classifier: the class that y names
+	Anomaly *bool     // of a detector: whether y, the score, is above the model's threshold
 	US      uint32    // microseconds in the kernel
 	Error   *RequestError
 }
@@ -34,6 +38,9 @@ func (m *PredictReply) check() error {
 			return fmt.Errorf("%w: y is not finite", ErrInvalid)
 		}
 	}
+	if m.Error != nil && (m.Label != "" || m.Anomaly != nil) {
+		return fmt.Errorf("%w: an error with a label or an anomaly", ErrInvalid)
+	}
 	if e := m.Error; e != nil {
 		if err := firstError(checkOneOf("code", e.Code, CodeBadRequest, CodeBadShape, CodeNoModel, CodeNotReady,
 			CodeExpired, CodeBusy, CodeDenied, CodeInternal), checkLen("message", len(e.Message), 4*MaxText),
@@ -42,7 +49,7 @@ func (m *PredictReply) check() error {
 		}
 	}
 	return firstError(checkLen("y", len(m.Y), MaxWindowValues), checkLen("id", len(m.ID), MaxID),
-		checkLen("model", len(m.Model), MaxID), checkLen("version", len(m.Version), MaxID+MaxName))
+		checkLen("model", len(m.Model), MaxID), checkLen("version", len(m.Version), MaxID+MaxName), checkLen("label", len(m.Label), MaxName))
 }
 
 // AppendJSON appends m as JSON, y as the shortest decimals that give the same
@@ -79,7 +86,14 @@ func (m PredictReply) AppendJSON(b []byte) ([]byte, error) {
 		}
 		b = json.AppendFloat32(b, v)
 	}
-	b = strconv.AppendUint(append(b, `],"us":`...), uint64(m.US), 10)
+	b = append(b, ']')
+	if m.Label != "" {
+		b = json.AppendString(append(b, `,"label":`...), m.Label)
+	}
+	if m.Anomaly != nil {
+		b = strconv.AppendBool(append(b, `,"anomaly":`...), *m.Anomaly)
+	}
+	b = strconv.AppendUint(append(b, `,"us":`...), uint64(m.US), 10)
 	return append(b, '}'), nil
 }
 
@@ -89,6 +103,8 @@ type wireReply struct {
 	Model   string          `cbor:"model,omitempty"`
 	Version string          `cbor:"version,omitempty"`
 	Y       cbor.RawMessage `cbor:"y,omitempty"`
+	Label   string          `cbor:"label,omitempty"`
+	Anomaly *bool           `cbor:"anomaly,omitempty"`
 	US      uint32          `cbor:"us,omitempty"`
 	Error   *RequestError   `cbor:"error,omitempty"`
 }
@@ -98,7 +114,7 @@ func (m PredictReply) AppendCBOR(b []byte) ([]byte, error) {
 	if err := m.check(); err != nil {
 		return b, fmt.Errorf("encode reply: %w", err)
 	}
-	w := wireReply{ID: m.ID, Model: m.Model, Version: m.Version, US: m.US, Error: m.Error}
+	w := wireReply{ID: m.ID, Model: m.Model, Version: m.Version, Label: m.Label, Anomaly: m.Anomaly, US: m.US, Error: m.Error}
 	if m.Error == nil {
 		w.Y = appendFloats(nil, m.Y)
 	}
@@ -167,7 +183,7 @@ func (m *PredictReply) decodeCBOR(b []byte) error {
 	if err := cbor.Decode(b, &w); err != nil {
 		return err
 	}
-	*m = PredictReply{ID: w.ID, Model: w.Model, Version: w.Version, US: w.US, Error: w.Error}
+	*m = PredictReply{ID: w.ID, Model: w.Model, Version: w.Version, Label: w.Label, Anomaly: w.Anomaly, US: w.US, Error: w.Error}
 	if len(w.Y) == 0 {
 		return nil
 	}
@@ -195,6 +211,11 @@ func (m *PredictReply) decodeJSON(b []byte) error {
 			m.Version, err = r.String()
 		case "y":
 			m.Y, err = jsonFloats(&r)
+		case "label":
+			m.Label, err = r.String()
+		case "anomaly":
+			m.Anomaly = new(bool)
+			*m.Anomaly, err = r.Bool()
 		case "us":
 			var n int64
 			n, err = r.Int(math.MaxUint32)
@@ -203,7 +224,7 @@ func (m *PredictReply) decodeJSON(b []byte) error {
 			m.Error = new(RequestError)
 			err = m.Error.decodeJSON(&r)
 		default:
-			err = unknownField(key, "id, model, version, y, us or error")
+			err = unknownField(key, "id, model, version, y, label, anomaly, us or error")
 		}
 		return err
 	})

@@ -230,11 +230,18 @@ func TestDecimalsRoundTwice(t *testing.T) {
 func TestReplyBytes(t *testing.T) {
 	ok := PredictReply{ID: "42", Model: "turbofan", Version: "turbofan:v3", Y: []float32{112.25, 0.1, -1e-7, 1e21, 3.4028235e38}, US: 31}
 	bad := PredictReply{ID: "42", Error: &RequestError{Code: CodeBusy, Message: "the \"queue\"\nis full", RetryMS: 50}}
+	label := PredictReply{ID: "43", Y: []float32{0.25, 0.75}, Label: `w"alks`, US: 2}
+	yes, no := true, false
+	anomaly := PredictReply{ID: "44", Y: []float32{3.5}, Anomaly: &yes}
+	normal := PredictReply{ID: "45", Y: []float32{0.5}, Anomaly: &no}
 	for _, c := range []struct {
 		reply PredictReply
 		json  string
 	}{
 		{ok, `{"id":"42","model":"turbofan","version":"turbofan:v3","y":[112.25,0.1,-1e-07,1e+21,3.4028235e+38],"us":31}`},
+		{label, `{"id":"43","y":[0.25,0.75],"label":"w\"alks","us":2}`},
+		{anomaly, `{"id":"44","y":[3.5],"anomaly":true,"us":0}`},
+		{normal, `{"id":"45","y":[0.5],"anomaly":false,"us":0}`},
 		{bad, `{"id":"42","error":{"code":"busy","message":"the \"queue\"\u000ais full","retry_ms":50}}`},
 	} {
 		b, err := c.reply.AppendJSON(nil)
@@ -266,6 +273,9 @@ func TestReplyRefuses(t *testing.T) {
 	}{
 		{`{"id":"1"}`, ErrInvalid}, {`{"id":"1","y":[]}`, ErrInvalid}, {`{"id":"1","y":[1],"y":[2]}`, ErrMalformed},
 		{`{"id":"1","y":[1],"error":{"code":"busy","message":""}}`, ErrInvalid}, {`{"id":"1","y":[1],"z":1}`, ErrMalformed},
+		{`{"id":"1","y":[1],"anomaly":1}`, ErrMalformed}, {`{"id":"1","y":[1],"anomaly":null}`, ErrMalformed},
+		{`{"id":"1","y":[1],"label":"` + strings.Repeat("x", MaxName+1) + `"}`, ErrTooLarge},
+		{`{"id":"1","error":{"code":"busy","message":""},"label":"x"}`, ErrInvalid},
 		{`{"id":"1","error":{"code":"odd","message":""}}`, ErrInvalid}, {`{"id":"1","error":{"code":"busy","code":"busy"}}`, ErrMalformed},
 		{`[1]`, ErrMalformed}, {"\xf6", ErrInvalid}, {strings.Repeat(" ", MaxPayload+1), ErrTooLarge},
 	} {

@@ -32,6 +32,7 @@ type Predictor struct {
 	scaler kernel.Scaler
 	schema artifact.Schema
 	task   string
+	window int                // rows of the network
 	feed   *artifact.Pipeline // nil: none
 	digest [32]byte           // of the artifact; zero after OpenFloat32
 	golden artifact.Golden
@@ -43,6 +44,8 @@ type Predictor struct {
 type space struct {
 	state *kernel.State
 	x     []float32 // scaled rows
+	rows  []float32 // of the windows that a detector looks at
+	y     []float32 // what the network says about them
 }
 
 // Open validates m and packs its kernel. m may be changed afterwards. Errors
@@ -87,7 +90,7 @@ func newPredictor(model *kernel.Model, schema artifact.Schema, scaler kernel.Sca
 	if err := fits(model.Graph(), schema, scaler); err != nil {
 		return nil, err
 	}
-	p := &Predictor{model: model, scaler: cloneScaler(scaler), schema: cloneSchema(schema)}
+	p := &Predictor{model: model, scaler: cloneScaler(scaler), schema: cloneSchema(schema), window: schema.NetworkWindow()}
 	p.space.New = func() any { return &space{state: model.NewState()} }
 	return p, nil
 }
@@ -107,9 +110,8 @@ func fits(g kernel.Graph, schema artifact.Schema, scaler kernel.Scaler) error {
 	case schema.State == artifact.StateStream && slices.Max(append([]int{-1}, scaler.Anchor...)) >= 0:
 		return fmt.Errorf("an anchor in a stream model, which has no window: %w", ErrModel)
 	}
-	if out := g.OutputLen(schema.Window); schema.Outputs() != out || len(scaler.OutMean) != out {
-		return fmt.Errorf("%d outputs in the schema, %d from the graph, %d in the scaler: %w",
-			schema.Outputs(), out, len(scaler.OutMean), ErrModel)
+	if want, out := schema.NetworkOutputs(), g.OutputLen(schema.NetworkWindow()); want != out || len(scaler.OutMean) != out {
+		return fmt.Errorf("%d outputs in the schema, %d from the graph, %d in the scaler: %w", want, out, len(scaler.OutMean), ErrModel)
 	}
 	return nil
 }
@@ -126,8 +128,16 @@ func (p *Predictor) Features() []string {
 // Schema returns a copy of what goes in and comes out.
 func (p *Predictor) Schema() artifact.Schema { return cloneSchema(p.schema) }
 
-// Window is the number of rows of a prediction.
+// Window is the number of rows of a prediction, the most if there may be fewer.
 func (p *Predictor) Window() int { return p.schema.Window }
+
+// MinWindow is the least number of rows of a prediction.
+func (p *Predictor) MinWindow() int {
+	if p.schema.MinWindow > 0 {
+		return p.schema.MinWindow
+	}
+	return p.schema.Window
+}
 
 // Outputs is the number of values of a prediction.
 func (p *Predictor) Outputs() int { return p.schema.Outputs() }
@@ -148,7 +158,7 @@ func (p *Predictor) OutStd() []float32 { return append([]float32(nil), p.scaler.
 // Int8 reports whether the model is int8.
 func (p *Predictor) Int8() bool { return p.model.Int8() }
 
-// Predict predicts from rows, exactly Window rows of raw values in the order
+// Predict predicts from rows, MinWindow to Window rows of raw values in the order
 // of Features, oldest first, and writes Outputs raw values to y. A stream model
 // starts from the zero state. It allocates nothing in the long run.
 //
@@ -173,18 +183,27 @@ func (p *Predictor) PredictAppend(dst, rows []float32) ([]float32, error) {
 // batch is how many windows are scaled at a time.
 const batch = 32
 
-// PredictBatch predicts n windows, one after the other in rows, and writes
-// their outputs one after the other to y: the same bits as Predict for each.
+// PredictBatch predicts n windows of as many rows each, one after the other in
+// rows, and writes their outputs one after the other to y: the same bits as Predict
+// for each.
 func (p *Predictor) PredictBatch(y, rows []float32, n int) error {
-	in, out := p.schema.Window*len(p.schema.Features), p.Outputs()
-	if n < 1 || len(rows)%n != 0 || len(rows)/n != in {
-		return &kernel.ShapeError{What: "window", Want: in, Got: len(rows) / max(n, 1)}
+	in, out, f := len(rows)/max(n, 1), p.Outputs(), len(p.schema.Features)
+	if n < 1 || len(rows)%n != 0 || in%f != 0 || in/f < p.MinWindow() || in/f > p.schema.Window {
+		return &kernel.ShapeError{What: "window", Want: p.schema.Window * f, Got: in}
 	}
 	if len(y)%n != 0 || len(y)/n != out {
 		return &kernel.ShapeError{What: "outputs", Want: out, Got: len(y) / n}
 	}
 	s := p.space.Get().(*space)
 	defer p.space.Put(s)
+	if p.schema.Detector != nil {
+		for i := range n {
+			if err := p.score(s, &y[i], rows[i*in:][:in]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	for ; n > 0; n -= batch {
 		m := min(n, batch)
 		if err := p.predict(s, y[:m*out], rows[:m*in], m); err != nil {
@@ -195,10 +214,10 @@ func (p *Predictor) PredictBatch(y, rows []float32, n int) error {
 	return nil
 }
 
-// predict is PredictBatch for lengths that agree.
+// predict runs the network on n windows, for lengths that agree.
 func (p *Predictor) predict(s *space, y, rows []float32, n int) error {
 	in, out, f := len(rows)/n, len(y)/n, len(p.schema.Features)
-	x := s.scaled(len(rows))
+	x := grown(&s.x, len(rows))
 	for i := range n {
 		if err := p.scaler.In(x[i*in:][:in], rows[i*in:][:in]); err != nil {
 			return p.named(err)
@@ -216,12 +235,12 @@ func (p *Predictor) predict(s *space, y, rows []float32, n int) error {
 	return nil
 }
 
-// scaled returns space for n scaled values.
-func (s *space) scaled(n int) []float32 {
-	if cap(s.x) < n {
-		s.x = make([]float32, n)
+// grown returns n values of v, which grows to hold them.
+func grown(v *[]float32, n int) []float32 {
+	if cap(*v) < n {
+		*v = make([]float32, n)
 	}
-	return s.x[:n]
+	return (*v)[:n]
 }
 
 // named puts the feature's name before a ValueError.
@@ -236,5 +255,11 @@ func (p *Predictor) named(err error) error {
 func cloneSchema(s artifact.Schema) artifact.Schema {
 	s.Features = append([]artifact.Column(nil), s.Features...)
 	s.Targets = append([]artifact.Column(nil), s.Targets...)
+	s.Labels = append([]string(nil), s.Labels...)
+	if s.Detector != nil {
+		d := *s.Detector
+		d.Features, d.Inv = append([]int(nil), d.Features...), append([]float32(nil), d.Inv...)
+		s.Detector = &d
+	}
 	return s
 }

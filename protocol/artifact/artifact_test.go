@@ -190,7 +190,7 @@ func TestDigestIsPinned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "72c821d61765a1e90585bb0438314ea87ae8ff565547dcef9d489a0d05180d26"; d.String() != want {
+	if want := "532334a095219f8ab55b520882ff4decadfa8b827cb0c6d07182ac268259720a"; d.String() != want {
 		t.Errorf("digest %s, want %s", d, want)
 	}
 	man, err := appendDocument(nil, "manifest", m.manifest(), MaxManifest)
@@ -226,8 +226,7 @@ func pinned() *Model {
 			{"1.kernel", Float32, []int{1, 2}, f32([]float32{1, -1})},
 			{"1.bias", Float32, []int{2}, f32([]float32{0, 0})},
 		},
-		Golden:    Golden{Seed: 1, Steps: 2, Outputs: make([]float32, 16), Tolerance: 1e-5},
-		Threshold: &Threshold{Score: "mae", Value: 3},
+		Golden: Golden{Seed: 1, Steps: 2, Outputs: make([]float32, 16), Tolerance: 1e-5},
 	}
 }
 
@@ -254,7 +253,7 @@ func gru() *Model {
 
 func TestDigestOfAGRUIsPinned(t *testing.T) {
 	d, err := gru().Digest()
-	if want := "2c64ed858b1d3135f638de9dbd05532e1f0364e5903529a6936a88736fa7c9ba"; err != nil || d.String() != want {
+	if want := "6076e97fb9dac9df98cd37340607b859ff3f2bb7b5a790e696cf66ff81cb44c9"; err != nil || d.String() != want {
 		t.Errorf("digest %v, %v, want %s", d, err, want)
 	}
 	for name, change := range map[string]func(*Model){
@@ -282,24 +281,22 @@ func TestDigestCoversEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(*Model){
-		"task":         func(m *Model) { m.Task = TaskAnomaly },
-		"activation":   func(m *Model) { m.Graph.Layers[1].Activation = ReLU },
-		"feature":      func(m *Model) { m.Schema.Features[0].Name = "temp" },
-		"unit":         func(m *Model) { m.Schema.Features[0].Unit = "m3/h" },
-		"warmup":       func(m *Model) { m.Schema.Warmup = 1 },
-		"mean":         func(m *Model) { m.Scaler.Mean[0] = 11 },
-		"std":          func(m *Model) { m.Scaler.Std[0] = 3 },
-		"inv":          func(m *Model) { m.Scaler.Inv[0] = 0 },
-		"out mean":     func(m *Model) { m.Scaler.OutMean[1] = 0 },
-		"out std":      func(m *Model) { m.Scaler.OutStd[1] = 0 },
-		"anchor":       func(m *Model) { m.Scaler.Anchor = nil },
-		"weight":       func(m *Model) { m.Tensors[0].Data[0]++ },
-		"minus zero":   func(m *Model) { m.Tensors[3].Data[3] = 0x80 },
-		"seed":         func(m *Model) { m.Golden.Seed++ },
-		"golden":       func(m *Model) { m.Golden.Outputs[15] = 1 },
-		"tolerance":    func(m *Model) { m.Golden.Tolerance = 0 },
-		"threshold":    func(m *Model) { m.Threshold.Value = 4 },
-		"no threshold": func(m *Model) { m.Threshold = nil },
+		"task":       func(m *Model) { m.Task = TaskAnomaly },
+		"activation": func(m *Model) { m.Graph.Layers[1].Activation = ReLU },
+		"feature":    func(m *Model) { m.Schema.Features[0].Name = "temp" },
+		"unit":       func(m *Model) { m.Schema.Features[0].Unit = "m3/h" },
+		"warmup":     func(m *Model) { m.Schema.Warmup = 1 },
+		"mean":       func(m *Model) { m.Scaler.Mean[0] = 11 },
+		"std":        func(m *Model) { m.Scaler.Std[0] = 3 },
+		"inv":        func(m *Model) { m.Scaler.Inv[0] = 0 },
+		"out mean":   func(m *Model) { m.Scaler.OutMean[1] = 0 },
+		"out std":    func(m *Model) { m.Scaler.OutStd[1] = 0 },
+		"anchor":     func(m *Model) { m.Scaler.Anchor = nil },
+		"weight":     func(m *Model) { m.Tensors[0].Data[0]++ },
+		"minus zero": func(m *Model) { m.Tensors[3].Data[3] = 0x80 },
+		"seed":       func(m *Model) { m.Golden.Seed++ },
+		"golden":     func(m *Model) { m.Golden.Outputs[15] = 1 },
+		"tolerance":  func(m *Model) { m.Golden.Tolerance = 0 },
 	} {
 		m := pinned()
 		change(m)
@@ -343,7 +340,6 @@ func TestValidateRefuses(t *testing.T) {
 		"golden outputs":    {func(m *Model) { m.Golden.Outputs = m.Golden.Outputs[1:] }, ErrInvalid},
 		"golden NaN":        {func(m *Model) { m.Golden.Outputs[0] = nan }, ErrNonFinite},
 		"tolerance":         {func(m *Model) { m.Golden.Tolerance = nan }, ErrInvalid},
-		"threshold":         {func(m *Model) { m.Threshold.Value = inf }, ErrNonFinite},
 		"missing tensor":    {func(m *Model) { m.Tensors = m.Tensors[:5] }, ErrInvalid},
 		"extra tensor":      {func(m *Model) { m.Tensors = append(m.Tensors, m.Tensors[5]) }, ErrInvalid},
 		"tensor order":      {func(m *Model) { m.Tensors[4], m.Tensors[5] = m.Tensors[5], m.Tensors[4] }, ErrInvalid},

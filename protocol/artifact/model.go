@@ -41,14 +41,13 @@ const (
 // little-endian, the manifest, and the data of all tensors in order; the
 // manifest is deterministic CBOR of everything but that data.
 type Model struct {
-	Graph     Graph
-	Schema    Schema
-	Task      string
-	Scaler    Scaler
-	Tensors   []Tensor
-	Golden    Golden
-	Threshold *Threshold // of anomaly detectors
-	Pipeline  *Pipeline  // how a device feeds it by itself; nil: on request only
+	Graph    Graph
+	Schema   Schema
+	Task     string
+	Scaler   Scaler
+	Tensors  []Tensor
+	Golden   Golden
+	Pipeline *Pipeline // how a device feeds it by itself; nil: on request only
 }
 
 // A Graph is the layers from input to output.
@@ -87,6 +86,13 @@ type Schema struct {
 	State    string   `cbor:"state"`  // StateWindow or StateStream
 	Warmup   int      `cbor:"warmup,omitempty"`
 	Horizon  int      `cbor:"horizon"`
+	// MinWindow is the least number of rows of a request, Window being the most; 0
+	// if it has exactly Window.
+	MinWindow int `cbor:"min_window,omitempty"`
+	// Labels are a classifier's classes, in the order of its targets, or two for a
+	// single target that is the probability of the second.
+	Labels   []string  `cbor:"labels,omitempty"`
+	Detector *Detector `cbor:"detector,omitempty"` // of an anomaly detector
 }
 
 // Outputs returns the number of values of a prediction.
@@ -130,17 +136,11 @@ type Golden struct {
 	Tolerance float32   // largest |error|/max(1, |output|); 0 for int8: equal bits
 }
 
-// A Threshold is where an anomaly score becomes an alarm.
-type Threshold struct {
-	Score string  // the score's name
-	Value float32 // alarm above
-}
-
-// floats are packed as little-endian float32 in one byte string.
-type floats []float32
+// Floats are packed as little-endian float32 in one byte string.
+type Floats []float32
 
 // MarshalCBOR returns the byte string.
-func (f floats) MarshalCBOR() ([]byte, error) {
+func (f Floats) MarshalCBOR() ([]byte, error) {
 	b := cbor.AppendHead(make([]byte, 0, 9+4*len(f)), cbor.Bytes, uint64(4*len(f)))
 	for _, v := range f {
 		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
@@ -149,7 +149,7 @@ func (f floats) MarshalCBOR() ([]byte, error) {
 }
 
 // UnmarshalCBOR reads the byte string.
-func (f *floats) UnmarshalCBOR(b []byte) error {
+func (f *Floats) UnmarshalCBOR(b []byte) error {
 	r := cbor.Reader{B: b}
 	p, err := r.Bytes()
 	if err != nil {
@@ -158,7 +158,7 @@ func (f *floats) UnmarshalCBOR(b []byte) error {
 	if len(p)%4 != 0 {
 		return fmt.Errorf("%d bytes of float32", len(p))
 	}
-	*f = make(floats, len(p)/4)
+	*f = make(Floats, len(p)/4)
 	for i := range *f {
 		(*f)[i] = math.Float32frombits(binary.LittleEndian.Uint32(p[4*i:]))
 	}
@@ -167,23 +167,22 @@ func (f *floats) UnmarshalCBOR(b []byte) error {
 
 // manifest is everything of a model but its tensors' data.
 type manifest struct {
-	Format    int            `cbor:"format"`
-	Task      string         `cbor:"task"`
-	Graph     Graph          `cbor:"graph"`
-	Schema    Schema         `cbor:"schema"`
-	Scaler    wireScaler     `cbor:"scaler"`
-	Tensors   []wireTensor   `cbor:"tensors"`
-	Golden    wireGolden     `cbor:"golden"`
-	Threshold *wireThreshold `cbor:"threshold,omitempty"`
-	Pipeline  *Pipeline      `cbor:"pipeline,omitempty"`
+	Format   int          `cbor:"format"`
+	Task     string       `cbor:"task"`
+	Graph    Graph        `cbor:"graph"`
+	Schema   Schema       `cbor:"schema"`
+	Scaler   wireScaler   `cbor:"scaler"`
+	Tensors  []wireTensor `cbor:"tensors"`
+	Golden   wireGolden   `cbor:"golden"`
+	Pipeline *Pipeline    `cbor:"pipeline,omitempty"`
 }
 
 type wireScaler struct {
-	Mean    floats  `cbor:"mean"`
-	Std     floats  `cbor:"std"`
-	Inv     floats  `cbor:"inv"`
-	OutMean floats  `cbor:"out_mean"`
-	OutStd  floats  `cbor:"out_std"`
+	Mean    Floats  `cbor:"mean"`
+	Std     Floats  `cbor:"std"`
+	Inv     Floats  `cbor:"inv"`
+	OutMean Floats  `cbor:"out_mean"`
+	OutStd  Floats  `cbor:"out_std"`
 	Anchor  []int32 `cbor:"anchor,omitempty"`
 }
 
@@ -196,13 +195,8 @@ type wireTensor struct {
 type wireGolden struct {
 	Seed      uint64  `cbor:"seed"`
 	Steps     int     `cbor:"steps"`
-	Outputs   floats  `cbor:"outputs"`
+	Outputs   Floats  `cbor:"outputs"`
 	Tolerance float32 `cbor:"tolerance,omitempty"`
-}
-
-type wireThreshold struct {
-	Score string  `cbor:"score"`
-	Value float32 `cbor:"value"`
 }
 
 func (m *Model) manifest() *manifest {
@@ -214,9 +208,6 @@ func (m *Model) manifest() *manifest {
 	}
 	for _, t := range m.Tensors {
 		w.Tensors = append(w.Tensors, wireTensor{t.Name, t.Type, t.Shape})
-	}
-	if t := m.Threshold; t != nil {
-		w.Threshold = &wireThreshold{t.Score, t.Value}
 	}
 	return w
 }
@@ -231,9 +222,6 @@ func (w *manifest) model() *Model {
 	}
 	for _, t := range w.Tensors {
 		m.Tensors = append(m.Tensors, Tensor{Name: t.Name, Type: t.Type, Shape: t.Shape})
-	}
-	if t := w.Threshold; t != nil {
-		m.Threshold = &Threshold{t.Score, t.Value}
 	}
 	return m
 }
@@ -314,20 +302,14 @@ func (m *Model) validateShape() error {
 	if m.Graph.sequences() && m.Schema.State == StateWindow {
 		perStep = m.Schema.Window
 	}
-	if outputs := m.Schema.Outputs(); last.Units*perStep != outputs {
-		return fmt.Errorf("%w: the graph gives %d values, the schema has %d steps of %d targets",
-			ErrInvalid, last.Units*perStep, m.Schema.Horizon, len(m.Schema.Targets))
+	if outputs := m.Schema.NetworkOutputs(); last.Units*perStep != outputs {
+		return fmt.Errorf("%w: the graph gives %d values, the schema needs %d", ErrInvalid, last.Units*perStep, outputs)
+	}
+	if perStep > 1 && (m.Schema.MinWindow > 0 || m.Schema.Detector != nil) {
+		return fmt.Errorf("%w: a value for every step of a window whose rows vary, or whose residuals are judged", ErrInvalid)
 	}
 	if err := m.validateGolden(); err != nil {
 		return err
-	}
-	if t := m.Threshold; t != nil {
-		if err := protocol.CheckID(t.Score); err != nil {
-			return fmt.Errorf("%w: threshold: %w", ErrInvalid, err)
-		}
-		if !finite(t.Value) {
-			return fmt.Errorf("threshold: %w", ErrNonFinite)
-		}
 	}
 	if p := m.Pipeline; p != nil {
 		if err := p.Check(m.Schema); err != nil {
@@ -374,7 +356,7 @@ func (s *Schema) validate(task string) error {
 	if s.Outputs() > MaxOutputs {
 		return fmt.Errorf("%w: %d outputs, at most %d", ErrTooLarge, s.Outputs(), MaxOutputs)
 	}
-	return nil
+	return firstError(s.validateMinWindow(task), s.validateLabels(task), s.validateDetector(task))
 }
 
 func validateColumns(what string, columns []Column) error {
@@ -439,7 +421,7 @@ func (g *Graph) sequences() bool {
 }
 
 func (s *Scaler) validate(schema Schema) error {
-	features, outputs := len(schema.Features), schema.Outputs()
+	features, outputs := len(schema.Features), schema.NetworkOutputs()
 	if len(s.Mean) != features || len(s.Std) != features || len(s.Inv) != features {
 		return fmt.Errorf("%w: the scaler has %d means, %d deviations and %d factors for %d features",
 			ErrInvalid, len(s.Mean), len(s.Std), len(s.Inv), features)

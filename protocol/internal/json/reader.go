@@ -373,6 +373,15 @@ func (r *Reader) scalar() error {
 	}
 }
 
+// Bool reads true or false.
+func (r *Reader) Bool() (bool, error) {
+	c := r.Peek()
+	if c != 't' && c != 'f' {
+		return false, r.errorf(ErrSyntax, "want true or false")
+	}
+	return c == 't', r.scalar()
+}
+
 // AppendFloat32 appends the shortest decimal that gives f again, as ES6
 // writes numbers. f must be finite.
 func AppendFloat32(b []byte, f float32) []byte {
