@@ -414,9 +414,7 @@ func (a *Agent) have() protocol.Have {
 		if r.Phase == fetching {
 			h.Candidate = r.Want.Digest
 		}
-		if f := r.Failed; f != nil {
-			h.Failed = &protocol.Failure{Digest: f.Digest, Epoch: f.Epoch, Rev: f.Rev, Code: f.Code, Message: f.Message}
-		}
+		h.Failed, h.Shadow = r.Failed.report(), r.shadowHave(name)
 		m.Models[name] = h
 	}
 	return m

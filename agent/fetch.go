@@ -43,25 +43,28 @@ var errSilent = errors.New("nothing comes on the topic, or the link is too slow"
 // A fetch is one download under way.
 type fetch struct {
 	want   wanted
+	shadow bool            // for the candidate's slot, not to be activated
 	ctx    context.Context // ends with the download, to see whether it is under way
 	cancel context.CancelFunc
 }
 
 // obtain starts to find e.want: in the cache, else over the link. A download
-// of the same version goes on; one of another is ended.
+// of the same version goes on, that of a shadow also when it is to be activated
+// meanwhile: it is obtained once more from its slot. One of another is ended.
 func (a *Agent) obtain(ctx context.Context, g *errgroup.Group, e effect) {
 	if f := a.fetches[e.model]; f != nil {
-		if f.ctx.Err() == nil && f.want.Digest == e.want.Digest && f.want.Schedule.equal(e.want.Schedule) &&
-			reflect.DeepEqual(f.want.Transfers, e.want.Transfers) {
+		if f.ctx.Err() == nil && f.want.Digest == e.want.Digest && reflect.DeepEqual(f.want.Transfers, e.want.Transfers) &&
+			(f.shadow || e.kind == doObtain && f.want.Schedule.equal(e.want.Schedule)) {
 			return
 		}
 		f.cancel()
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	a.fetches[e.model] = &fetch{want: e.want, ctx: ctx, cancel: cancel}
+	f := &fetch{want: e.want, shadow: e.kind == doShadow, ctx: ctx, cancel: cancel}
+	a.fetches[e.model] = f
 	g.Go(func() error {
 		defer cancel()
-		a.fetchVersion(ctx, slot{e.model, e.want.Digest}, e.want)
+		a.fetchVersion(ctx, slot{e.model, e.want.Digest}, f)
 		return nil
 	})
 }
@@ -74,8 +77,12 @@ func (a *Agent) abort(model string) {
 }
 
 // fetchVersion reports the wanted version ready or refused, unless ctx ends.
-func (a *Agent) fetchVersion(ctx context.Context, k slot, w wanted) {
-	e := event{kind: evReady, model: k.Model, held: held{Digest: k.Digest}}
+func (a *Agent) fetchVersion(ctx context.Context, k slot, f *fetch) {
+	w, ready, refused := f.want, evReady, evRefused
+	if f.shadow {
+		ready, refused = evShadowReady, evShadowRefused
+	}
+	e := event{kind: ready, model: k.Model, held: held{Digest: k.Digest}}
 	v, err := a.fromCache(k)
 	e.message = "from the cache"
 	if errors.Is(err, store.ErrMissing) || errors.Is(err, store.ErrDamaged) {
@@ -91,7 +98,7 @@ func (a *Agent) fetchVersion(ctx context.Context, k slot, w wanted) {
 		return
 	case err != nil:
 		a.cfg.Log.Warn("version refused", "model", k.Model, "digest", k.Digest.Short(), "err", err)
-		e.kind, e.code, e.message = evRefused, code(err), clip(err.Error())
+		e.kind, e.code, e.message = refused, code(err), clip(err.Error())
 		a.post(ctx, delivery{event: e})
 	default:
 		e.held = v.held

@@ -180,7 +180,7 @@ func (a *Agent) decide(ctx context.Context, g *errgroup.Group, d delivery) error
 func (a *Agent) tidy() {
 	err := a.files.Tidy(func(k store.Key) bool {
 		r := a.state.Models[k.Model]
-		return r.Phase == fetching && r.Want.Digest == k.Digest
+		return r.Phase == fetching && r.Want.Digest == k.Digest || r.shadowMissing() && r.Shadow.Digest == k.Digest
 	})
 	if err != nil {
 		a.cfg.Log.Warn("remove downloads given up", "err", err)
@@ -223,9 +223,9 @@ func (a *Agent) change(next state, effects []effect, put *store.Slot) (store.Cha
 // commitFailed keeps serving, says what is wrong once, and keeps d for when the
 // disk is well again. A version that can never fit is refused.
 func (a *Agent) commitFailed(ctx context.Context, g *errgroup.Group, d delivery, err error) error {
-	if errors.Is(err, store.ErrQuota) && d.event.kind == evReady {
+	if refused := map[eventKind]eventKind{evReady: evRefused, evShadowReady: evShadowRefused}[d.event.kind]; errors.Is(err, store.ErrQuota) && refused != 0 {
 		refusal := event{
-			kind: evRefused, model: d.event.model, held: d.event.held, code: "no_space",
+			kind: refused, model: d.event.model, held: d.event.held, code: "no_space",
 			message: clip(fmt.Sprintf("the version does not fit beside those kept for a rollback: %v", err)),
 		}
 		return a.decide(ctx, g, delivery{event: refusal})
@@ -294,7 +294,7 @@ func (a *Agent) do(ctx context.Context, g *errgroup.Group, e effect, ready *pred
 		a.serve(ctx, g, e)
 	case doTry:
 		a.try(ctx, e)
-	case doObtain:
+	case doObtain, doShadow:
 		a.obtain(ctx, g, e)
 	case doAbort:
 		a.abort(e.model)

@@ -25,7 +25,8 @@ import (
 // bytes of the version that became ready, so a power cut at any point resumes
 // in a phase drawn here. A version that is wanted while another is on trial
 // waits for the end of the trial, which a timer bounds; only the version that
-// the trial began from is taken back at once.
+// the trial began from is taken back at once. A shadow is obtained in idle and
+// changes no phase.
 type phase string
 
 // The phases, spelled as `have` reports them.
@@ -87,6 +88,10 @@ type rollout struct {
 	Starts   int      `json:"starts"`   // starts of the process during the trial
 	Floor    uint64   `json:"floor"`    // lowest version that may be activated; raised at confirm
 	Failed   *failure `json:"failed,omitempty"`
+
+	Shadow       wanted   `json:"shadow,omitzero"`         // wanted beside Active; no digest: none is
+	Beside       held     `json:"beside,omitzero"`         // the candidate's slot: Shadow, once it is verified
+	ShadowFailed *failure `json:"shadow_failed,omitempty"` // why Shadow is not in that slot
 }
 
 // A state is all that is decided from and survives a restart.
@@ -155,7 +160,7 @@ type slot struct {
 func (s state) slots() map[slot]bool {
 	keep := make(map[slot]bool)
 	for name, r := range s.Models {
-		for _, h := range []held{r.Active, r.Previous, r.Older} {
+		for _, h := range []held{r.Active, r.Previous, r.Older, r.Beside} {
 			if !h.none() {
 				keep[slot{name, h.Digest}] = true
 			}

@@ -27,17 +27,18 @@ type Status struct {
 
 // A ModelStatus is the state of one model.
 type ModelStatus struct {
-	Version     string            `json:"version"` // NAME:vN, or empty
-	Digest      protocol.Digest   `json:"digest,omitzero"`
-	Previous    string            `json:"previous,omitempty"` // NAME:vN
-	Candidate   protocol.Digest   `json:"candidate,omitzero"` // being fetched
-	Waiting     string            `json:"waiting,omitempty"`  // why fetching it does not go on
-	Phase       string            `json:"phase"`
-	Serving     string            `json:"serving,omitempty"` // what answers now, NAME:vN
-	Floor       uint64            `json:"floor,omitempty"`
-	Failed      *protocol.Failure `json:"failed,omitempty"`
-	Predictions uint64            `json:"predictions"` // answered since the start
-	Pipeline    *PipelineStatus   `json:"pipeline,omitempty"`
+	Version     string               `json:"version"` // NAME:vN, or empty
+	Digest      protocol.Digest      `json:"digest,omitzero"`
+	Previous    string               `json:"previous,omitempty"` // NAME:vN
+	Candidate   protocol.Digest      `json:"candidate,omitzero"` // being fetched
+	Shadow      *protocol.ShadowHave `json:"shadow,omitempty"`   // wanted beside the active one
+	Waiting     string               `json:"waiting,omitempty"`  // why fetching it does not go on
+	Phase       string               `json:"phase"`
+	Serving     string               `json:"serving,omitempty"` // what answers now, NAME:vN
+	Floor       uint64               `json:"floor,omitempty"`
+	Failed      *protocol.Failure    `json:"failed,omitempty"`
+	Predictions uint64               `json:"predictions"` // answered since the start
+	Pipeline    *PipelineStatus      `json:"pipeline,omitempty"`
 }
 
 // ProtocolName is the protocol that this agent speaks.
@@ -57,7 +58,7 @@ func (a *Agent) Status() Status {
 		h := have.Models[name]
 		m := ModelStatus{
 			Version: h.Version, Digest: h.Active, Previous: r.Previous.version(name), Candidate: h.Candidate,
-			Phase: h.Phase, Floor: r.Floor, Failed: h.Failed, Predictions: a.usage.predictions(name),
+			Phase: h.Phase, Floor: r.Floor, Failed: h.Failed, Shadow: h.Shadow, Predictions: a.usage.predictions(name),
 		}
 		if why, ok := a.waiting.Load(name); ok {
 			m.Waiting = why.(string)

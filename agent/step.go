@@ -12,16 +12,18 @@ import (
 type eventKind uint8
 
 const (
-	evStarted   eventKind = iota + 1 // boot: the process started
-	evWanted                         // want: a verified want for this device
-	evReady                          // model, held, message: the wanted version is verified and at hand, and how it came
-	evRefused                        // model, held.Digest, code, message: the wanted version cannot be used
-	evInstalled                      // model, held: a verified file from the device's owner
-	evLived                          // model, held.Digest: the trial passed
-	evBroke                          // model, held.Digest, code, message: the version on trial misbehaved
-	evLost                           // model, held.Digest, message: the slot cannot be read
-	evRestored                       // model, held: read back from the exported copy
-	evDamaged                        // model, held.Digest, message: the slot of what answers is gone; it goes on from memory
+	evStarted       eventKind = iota + 1 // boot: the process started
+	evWanted                             // want: a verified want for this device
+	evReady                              // model, held, message: the wanted version is verified and at hand, and how it came
+	evRefused                            // model, held.Digest, code, message: the wanted version cannot be used
+	evInstalled                          // model, held: a verified file from the device's owner
+	evLived                              // model, held.Digest: the trial passed
+	evBroke                              // model, held.Digest, code, message: the version on trial misbehaved
+	evLost                               // model, held.Digest, message: the slot cannot be read
+	evRestored                           // model, held: read back from the exported copy
+	evDamaged                            // model, held.Digest, message: the slot of what answers is gone; it goes on from memory
+	evShadowReady                        // model, held, message: the wanted shadow is verified and at hand, and how it came
+	evShadowRefused                      // model, held.Digest, code, message: the wanted shadow cannot be used
 )
 
 type event struct {
@@ -46,6 +48,7 @@ const (
 	doExport                       // write held to the copy outside the database
 	doReport                       // publish what the device has
 	doTell                         // queue an event for the control plane: kind in code, text in message
+	doShadow                       // find want, the shadow's, cached or over the link, and verify it
 )
 
 type effect struct {
@@ -66,6 +69,7 @@ const (
 	toldRestored   = "restored"
 	toldLost       = "lost"
 	toldDamaged    = "damaged"
+	toldShadow     = "shadow" // a version is ready to run beside the active one
 )
 
 // step returns the state to persist and the effects to run once that is on
@@ -98,6 +102,7 @@ func step(s state, e event) (state, []effect) {
 			}
 			d.Phase = idle
 			d.tell(toldRefused, e.held, e.code+": "+e.message)
+			d.pursueShadow()
 		}
 	case evInstalled:
 		d.install(e.held)
@@ -115,6 +120,10 @@ func step(s state, e event) (state, []effect) {
 		d.restore(e.held)
 	case evDamaged:
 		d.mend(e)
+	case evShadowReady:
+		d.keepShadow(e)
+	case evShadowRefused:
+		d.refuseShadow(e)
 	}
 	if len(d.effects) == 0 {
 		return s, nil
@@ -155,6 +164,7 @@ func started(s state, boot uint64) (state, []effect) {
 		case idle:
 			d.do(doServe)
 			d.do(doExport) // the copy may be missing: the cut came between confirm and export
+			d.pursueShadow()
 		case fetching:
 			d.do(doServe)
 			d.do(doObtain)
@@ -191,6 +201,7 @@ func offered(s state, w protocol.Want) (state, []effect) {
 		// No longer wanted, yet a device keeps a version that verifies and answers.
 		d := decision{model: name, rollout: s.Models[name]}
 		d.Want = wanted{}
+		d.wantShadow(nil)
 		if d.Phase == fetching {
 			d.Phase = idle
 			d.do(doAbort)
@@ -208,6 +219,7 @@ func offered(s state, w protocol.Want) (state, []effect) {
 		d.Want = wanted{
 			Digest: a.Digest, Epoch: w.Epoch, Rev: w.Rev, Transfers: a.Transfers, JitterS: w.JitterS, Schedule: scheduleOf(w),
 		}
+		d.wantShadow(w.Models[name].Shadow)
 		if d.Failed != nil && d.Failed.Digest == a.Digest {
 			d.Failed = nil // asked for again, so it is tried again
 		}
@@ -215,6 +227,9 @@ func offered(s state, w protocol.Want) (state, []effect) {
 			broken := d.Active
 			d.goBack()
 			d.tell(toldRolledBack, broken, "withdrawn by the control plane during the trial")
+			if broken.Digest == d.Shadow.Digest {
+				d.Beside = broken // back into the shadow
+			}
 		}
 		d.pursue()
 		s = s.with(name, d.rollout)
@@ -237,12 +252,10 @@ func (d *decision) pursue() {
 		d.Phase = fetching
 		d.do(doObtain)
 	}
+	d.pursueShadow()
 }
 
-func (d *decision) refusedAlready() bool {
-	f := d.Failed
-	return f != nil && f.Digest == d.Want.Digest && !newer(d.Want.Epoch, d.Want.Rev, f.Epoch, f.Rev)
-}
+func (d *decision) refusedAlready() bool { return d.Want.answeredBy(d.Failed) }
 
 // newer reports whether (epoch, rev) is after (e, r).
 func newer(epoch, rev, e, r uint64) bool { return epoch > e || epoch == e && rev > r }
@@ -256,6 +269,7 @@ func (d *decision) activate(h held, how string) {
 			d.do(doAbort)
 			d.do(doExport)
 			d.do(doReport)
+			d.pursueShadow()
 		}
 		return
 	case d.Phase == trying:
@@ -275,6 +289,7 @@ func (d *decision) activate(h held, how string) {
 		d.Previous = d.Active
 	}
 	d.Active, d.Phase, d.Starts = h, trying, 0
+	d.tidyShadow()
 	d.tell(toldActivated, h, how)
 	d.do(doServe)
 	d.do(doTry)
@@ -289,6 +304,7 @@ func (d *decision) install(h held) {
 		d.do(doAbort)
 	}
 	d.Want = wanted{Digest: h.Digest, Epoch: d.Want.Epoch, Rev: d.Want.Rev, Local: true}
+	d.tidyShadow()
 	if d.Failed != nil && d.Failed.Digest == h.Digest {
 		d.Failed = nil
 	}
@@ -296,6 +312,7 @@ func (d *decision) install(h held) {
 	if len(d.effects) == 0 {
 		d.do(doReport)
 	}
+	d.pursueShadow()
 }
 
 // confirm ends a trial well: the security floor rises, the copy outside the
@@ -316,6 +333,7 @@ func (d *decision) confirm() {
 func (d *decision) goBack() {
 	d.Active, d.Previous, d.Older = d.Previous, d.Older, held{}
 	d.Phase, d.Starts = idle, 0
+	d.tidyShadow()
 	d.do(doServe)
 	d.do(doReport)
 }
@@ -330,6 +348,9 @@ func (d *decision) retreat(e event) {
 
 // lose forgets a version whose slot cannot be read.
 func (d *decision) lose(e event) {
+	if d.Beside.Digest == e.held.Digest && !e.held.none() {
+		d.loseShadow(e)
+	}
 	switch e.held.Digest {
 	case d.Active.Digest:
 		d.tell(toldLost, d.Active, e.message)
@@ -357,6 +378,7 @@ func (d *decision) restore(h held) {
 	}
 	if d.Active.none() {
 		d.Active = h
+		d.tidyShadow()
 	}
 	d.Floor = max(d.Floor, h.Floor)
 	d.tell(toldRestored, h, "read back from the exported copy")

@@ -54,6 +54,8 @@ func briefEffects(es []effect) string {
 			out = append(out, fmt.Sprintf("%s %d", names[e.kind], e.held.Digest[31]))
 		case doObtain:
 			out = append(out, fmt.Sprintf("obtain %d", e.want.Digest[31]))
+		case doShadow:
+			out = append(out, fmt.Sprintf("shadow %d", e.want.Digest[31]))
 		default:
 			out = append(out, names[e.kind])
 		}
@@ -170,6 +172,8 @@ func play(s state, queue []event, effects []effect, cut func() bool) (state, boo
 			switch e.kind {
 			case doObtain:
 				queue = append(queue, event{kind: evReady, model: e.model, held: hv(e.want.Digest[31])})
+			case doShadow:
+				queue = append(queue, event{kind: evShadowReady, model: e.model, held: hv(e.want.Digest[31])})
 			case doTry:
 				queue = append(queue, event{kind: evLived, model: e.model, held: e.held})
 			}

@@ -132,7 +132,17 @@ func status(ctx context.Context, o options, stdout io.Writer) error {
 			fmt.Fprintf(w, "  previous\t%s\n", m.Previous)
 		}
 		if m.Waiting != "" {
-			fmt.Fprintf(w, "  fetching %s\twaits: %s\n", m.Candidate.Short(), m.Waiting)
+			what := m.Candidate
+			if what.IsZero() && m.Shadow != nil {
+				what = m.Shadow.Digest
+			}
+			fmt.Fprintf(w, "  fetching %s\twaits: %s\n", what.Short(), m.Waiting)
+		}
+		if s := m.Shadow; s != nil {
+			fmt.Fprintf(w, "  shadow\t%s, %s\n", or(s.Version, s.Digest.Short()), s.Phase)
+			if f := s.Failed; f != nil {
+				fmt.Fprintf(w, "  shadow failed\t%s: %s\n", f.Code, f.Message)
+			}
 		}
 		if p := m.Pipeline; p != nil {
 			fmt.Fprintf(w, "  pipeline\t%d streams\n", p.Streams)
