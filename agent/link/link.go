@@ -72,9 +72,9 @@ type Config struct {
 // A Link is one device's way to its broker.
 type Link struct {
 	cfg                 Config
-	received, delivered atomic.Uint64               // bytes
-	client              atomic.Pointer[mqtt.Client] // nil while there is no connection
-	reason              atomic.Pointer[string]      // why there is none, in words
+	received, delivered atomic.Uint64              // bytes
+	up                  atomic.Pointer[connection] // nil while there is no connection
+	reason              atomic.Pointer[string]     // why there is none, in words
 }
 
 // New returns a Link that Run will connect.
@@ -110,7 +110,7 @@ func (l *Link) Received() uint64 { return l.received.Load() }
 func (l *Link) Delivered() uint64 { return l.delivered.Load() }
 
 // Up reports whether there is a connection.
-func (l *Link) Up() bool { return l.client.Load() != nil }
+func (l *Link) Up() bool { return l.up.Load() != nil }
 
 // Reason says in words why there is no connection; "" when there is one.
 func (l *Link) Reason() string {
@@ -152,7 +152,8 @@ func (l *Link) Run(ctx context.Context) error {
 func (l *Link) session(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	h := &handshake{ctx: ctx, dial: l.cfg.Dial, received: &l.received}
+	// The library pings after KeepAlive without a message; the answer has as long.
+	h := &handshake{ctx: ctx, dial: l.cfg.Dial, silence: 2 * l.cfg.KeepAlive, received: &l.received}
 	client := mqtt.NewClient(l.options(h, cancel))
 	if err := await(ctx, client.Connect()); err != nil {
 		client.Disconnect(0)
@@ -162,33 +163,56 @@ func (l *Link) session(ctx context.Context) error {
 		return fmt.Errorf("connect: %w", err)
 	}
 	h.done()
-	l.client.Store(&client)
+	l.up.Store(&connection{client, &h.drain})
 	err := l.cfg.Connected(ctx)
 	if err == nil {
 		l.cfg.Log.Info("connected to broker")
 		<-ctx.Done()
 		err = context.Cause(ctx)
 	}
-	l.client.Store(nil)
-	l.leave(client)
+	c := l.up.Swap(nil)
+	l.leave(c, h.conn)
 	return err
 }
 
-// leave says goodbye, if it still can, and closes the connection.
-func (l *Link) leave(client mqtt.Client) {
-	if client.IsConnectionOpen() && l.cfg.Goodbye.Topic != "" {
-		m := l.cfg.Goodbye
-		client.Publish(m.Topic, m.QoS, m.Retained, m.Payload).WaitTimeout(time.Second)
-	}
-	client.Disconnect(250)
+// A connection is the library's client, and what requests to it pass through.
+type connection struct {
+	client mqtt.Client
+	drain  *protocol.Drain
 }
+
+// begin makes a request of the library and returns its token, or ErrDown when
+// the connection has ended.
+func (c *connection) begin(request func(mqtt.Client) mqtt.Token) (mqtt.Token, error) {
+	if !c.drain.Begin() {
+		return nil, ErrDown
+	}
+	defer c.drain.Done()
+	return request(c.client), nil
+}
+
+// leave says goodbye, if it still can, and closes the connection, which a broker
+// that takes nothing can delay by goodbyeTime.
+func (l *Link) leave(c *connection, conn net.Conn) {
+	stuck := time.AfterFunc(goodbyeTime, func() { conn.Close() })
+	defer stuck.Stop()
+	if m := l.cfg.Goodbye; c.client.IsConnectionOpen() && m.Topic != "" {
+		if t, err := c.begin(publish(m)); err == nil {
+			t.WaitTimeout(goodbyeTime)
+		}
+	}
+	<-c.drain.Close()
+	c.client.Disconnect(250)
+}
+
+const goodbyeTime = time.Second
 
 func (l *Link) options(h *handshake, lost context.CancelCauseFunc) *mqtt.ClientOptions {
 	o := mqtt.NewClientOptions()
 	o.Servers = []*url.URL{{Scheme: "tcp", Host: "broker"}} // what is dialled is ours to decide, below
 	o.SetClientID(l.cfg.ClientID).SetUsername(l.cfg.Username).SetPassword(l.cfg.Password)
 	o.SetProtocolVersion(4).SetCleanSession(true).SetAutoReconnect(false).SetConnectRetry(false)
-	o.SetKeepAlive(l.cfg.KeepAlive).SetPingTimeout(l.cfg.KeepAlive / 2)
+	o.SetKeepAlive(l.cfg.KeepAlive).SetPingTimeout(unlimited) // the connection ends at silence, below
 	o.SetConnectTimeout(20 * time.Second).SetWriteTimeout(20 * time.Second)
 	o.SetOrderMatters(true)
 	if w := l.cfg.Will; w.Topic != "" {
@@ -203,6 +227,9 @@ func (l *Link) options(h *handshake, lost context.CancelCauseFunc) *mqtt.ClientO
 	return o
 }
 
+// unlimited is longer than any connection stands.
+const unlimited = 1000 * time.Hour
+
 // publishHeader is what a PUBLISH of a chunk has beside topic and payload: 4
 // bytes in front, 2 for the topic's length and 2 of packet identifier (MQTT
 // 3.1.1 §3.3).
@@ -213,7 +240,10 @@ const publishHeader = 8
 type handshake struct {
 	ctx      context.Context // that of session, for a callback that has none
 	dial     func(context.Context) (net.Conn, error)
+	silence  time.Duration // without a byte ends the connection
 	received *atomic.Uint64
+	drain    protocol.Drain
+	conn     net.Conn // once it is open
 	stop     func() bool
 }
 
@@ -222,8 +252,8 @@ func (h *handshake) open() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.stop = context.AfterFunc(h.ctx, func() { conn.Close() })
-	return protocol.LimitConn(&countedConn{conn, h.received}, protocol.MaxPacket), nil
+	h.conn, h.stop = conn, context.AfterFunc(h.ctx, func() { conn.Close() })
+	return h.drain.Conn(protocol.LimitConn(&countedConn{conn, h.received}, protocol.MaxPacket), h.silence), nil
 }
 
 // A countedConn counts what is read from it.
@@ -244,8 +274,8 @@ func (h *handshake) done() { h.stop() }
 // protocol.MaxFilters in a packet. The error wraps ErrDown, or ErrRefused with
 // the filters that the broker refuses; the others are in place then.
 func (l *Link) Subscribe(ctx context.Context, qos byte, filters ...string) error {
-	client := l.client.Load()
-	if client == nil {
+	c := l.up.Load()
+	if c == nil {
 		return ErrDown
 	}
 	var refused []string
@@ -254,8 +284,11 @@ func (l *Link) Subscribe(ctx context.Context, qos byte, filters ...string) error
 		for _, f := range part {
 			m[f] = qos
 		}
-		t := (*client).SubscribeMultiple(m, nil)
-		if err := await(ctx, t); err != nil {
+		t, err := c.begin(func(client mqtt.Client) mqtt.Token { return client.SubscribeMultiple(m, nil) })
+		if err == nil {
+			err = await(ctx, t)
+		}
+		if err != nil {
 			return fmt.Errorf("subscribe: %w", err)
 		}
 		for f, code := range t.(*mqtt.SubscribeToken).Result() {
@@ -273,12 +306,12 @@ func (l *Link) Subscribe(ctx context.Context, qos byte, filters ...string) error
 
 // Forget ends subscriptions without waiting for the broker's word.
 func (l *Link) Forget(filters ...string) {
-	client := l.client.Load()
-	if client == nil {
+	c := l.up.Load()
+	if c == nil {
 		return
 	}
 	for part := range slices.Chunk(filters, protocol.MaxFilters) {
-		(*client).Unsubscribe(part...)
+		_, _ = c.begin(func(client mqtt.Client) mqtt.Token { return client.Unsubscribe(part...) })
 	}
 }
 
@@ -295,20 +328,31 @@ func (l *Link) Publish(ctx context.Context, m Message) error {
 // Send hands m to the connection and returns a function that waits as Publish
 // does. It blocks only while the connection takes nothing, at most 20 s.
 func (l *Link) Send(m Message) (sent func(context.Context) error, err error) {
-	client := l.client.Load()
-	if client == nil {
+	c := l.up.Load()
+	if c == nil {
 		return nil, ErrDown
 	}
 	if len(m.Payload) > protocol.MaxPayload {
 		return nil, fmt.Errorf("publish to %s: %w: %d bytes, at most %d", m.Topic, protocol.ErrTooLarge, len(m.Payload), protocol.MaxPayload)
 	}
-	t := (*client).Publish(m.Topic, m.QoS, m.Retained, m.Payload)
+	t, err := c.begin(publish(m))
+	if err != nil {
+		return nil, err
+	}
 	return func(ctx context.Context) error {
-		if err := await(ctx, t); err != nil {
+		err := await(ctx, t)
+		if err == nil && m.QoS == 0 && c.drain.Closed() {
+			err = ErrDown // perhaps not: the end took what was written last
+		}
+		if err != nil {
 			return fmt.Errorf("publish to %s: %w", m.Topic, err)
 		}
 		return nil
 	}, nil
+}
+
+func publish(m Message) func(mqtt.Client) mqtt.Token {
+	return func(client mqtt.Client) mqtt.Token { return client.Publish(m.Topic, m.QoS, m.Retained, m.Payload) }
 }
 
 // await returns when t completes or ctx ends, whichever is first.

@@ -35,6 +35,9 @@ const (
 	maxBackoff     = 30 * time.Second
 	// goodbye bounds what a session does after its context has ended.
 	goodbye = time.Second
+	// unlimited is longer than any connection stands: the drain ends one whose
+	// broker is silent.
+	unlimited = 1000 * time.Hour
 )
 
 // A Message is an MQTT message.
@@ -85,7 +88,7 @@ type Session struct {
 
 	mu     sync.Mutex // guards what follows
 	subs   []subscription
-	client paho.Client     // nil when not connected
+	client *client         // nil when not connected
 	link   context.Context // ends with client's connection
 	queue  []Message
 	bytes  int // payload bytes in queue
@@ -183,10 +186,17 @@ func (s *Session) connection(ctx context.Context) error {
 	defer lost(nil)
 	open, shut := context.WithCancel(context.WithoutCancel(ctx))
 	defer shut()
-	client := paho.NewClient(s.options(link, lost, open))
-	// Whatever happens, paho is told to end: it has goroutines of its own.
-	defer client.Disconnect(uint(goodbye / time.Millisecond / 4))
-	if err := wait(link, client.Connect()); err != nil {
+	client := &client{drain: new(protocol.Drain)}
+	client.paho = paho.NewClient(s.options(link, lost, open, client.drain))
+	// Whatever happens, paho is told to end: it has goroutines of its own. A broker
+	// that takes nothing can delay that.
+	defer func() {
+		stuck := time.AfterFunc(goodbye, shut)
+		<-client.drain.Close()
+		client.paho.Disconnect(uint(goodbye / time.Millisecond / 4))
+		stuck.Stop()
+	}()
+	if err := wait(link, client.paho.Connect()); err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
 	s.mu.Lock()
@@ -221,20 +231,41 @@ func (s *Session) connection(ctx context.Context) error {
 }
 
 // farewell says what the will would.
-func (s *Session) farewell(client paho.Client) {
-	if w := s.cfg.Will; w != nil && client.IsConnectionOpen() {
-		client.Publish(w.Topic, w.QoS, w.Retain, w.Payload).WaitTimeout(goodbye)
+func (s *Session) farewell(c *client) {
+	w := s.cfg.Will
+	if w == nil || !c.paho.IsConnectionOpen() {
+		return
 	}
+	t, err := c.begin(func(c paho.Client) paho.Token { return c.Publish(w.Topic, w.QoS, w.Retain, w.Payload) })
+	if err == nil {
+		t.WaitTimeout(goodbye)
+	}
+}
+
+// A client is paho's for one connection, and what requests to it pass through.
+type client struct {
+	paho  paho.Client
+	drain *protocol.Drain
+}
+
+// begin makes a request of paho and returns its token, or ErrNotConnected when
+// the connection has ended.
+func (c *client) begin(request func(paho.Client) paho.Token) (paho.Token, error) {
+	if !c.drain.Begin() {
+		return nil, ErrNotConnected
+	}
+	defer c.drain.Done()
+	return request(c.paho), nil
 }
 
 // options configures paho for one connection, which is closed when open ends.
 // paho's own reconnection is off: a new client is made instead, with nothing
 // left from the last one.
-func (s *Session) options(link context.Context, lost context.CancelCauseFunc, open context.Context) *paho.ClientOptions {
+func (s *Session) options(link context.Context, lost context.CancelCauseFunc, open context.Context, drain *protocol.Drain) *paho.ClientOptions {
 	o := paho.NewClientOptions().
 		SetClientID(s.cfg.Username).SetUsername(s.cfg.Username).SetPassword(s.cfg.Password).
 		SetProtocolVersion(4).SetCleanSession(true).SetAutoReconnect(false).SetOrderMatters(true).
-		SetKeepAlive(s.cfg.KeepAlive).SetPingTimeout(connectTimeout).SetConnectTimeout(connectTimeout).
+		SetKeepAlive(s.cfg.KeepAlive).SetPingTimeout(unlimited).SetConnectTimeout(connectTimeout).
 		SetConnectionLostHandler(func(_ paho.Client, err error) { lost(err) }).
 		SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) {
 			if !s.enqueue(Message{Topic: m.Topic(), Payload: m.Payload(), Retain: m.Retained(), QoS: m.Qos()}) {
@@ -247,7 +278,8 @@ func (s *Session) options(link context.Context, lost context.CancelCauseFunc, op
 				return nil, err
 			}
 			context.AfterFunc(open, func() { conn.Close() })
-			return protocol.LimitConn(conn, protocol.MaxPacket), nil
+			// paho pings after KeepAlive without a message; the answer has as long.
+			return drain.Conn(protocol.LimitConn(conn, protocol.MaxPacket), 2*s.cfg.KeepAlive), nil
 		})
 	o.Servers = []*url.URL{s.url}
 	if w := s.cfg.Will; w != nil {
@@ -281,7 +313,10 @@ func (s *Session) Publish(ctx context.Context, topic string, payload []byte, ret
 	if client == nil {
 		return ErrNotConnected
 	}
-	t := client.Publish(topic, qos, retain, payload)
+	t, err := client.begin(func(c paho.Client) paho.Token { return c.Publish(topic, qos, retain, payload) })
+	if err != nil {
+		return err
+	}
 	select {
 	case <-t.Done():
 	case <-ctx.Done():
@@ -344,21 +379,27 @@ func (s *Session) remove(sub subscription) {
 	client := s.client
 	s.mu.Unlock()
 	if client != nil && !shared {
-		client.Unsubscribe(sub.filter).WaitTimeout(goodbye)
+		t, err := client.begin(func(c paho.Client) paho.Token { return c.Unsubscribe(sub.filter) })
+		if err == nil {
+			t.WaitTimeout(goodbye)
+		}
 	}
 }
 
 // subscribe sends SUBSCRIBEs of at most protocol.MaxFilters filters and checks
 // what the broker granted.
-func subscribe(ctx context.Context, client paho.Client, subs []subscription) error {
+func subscribe(ctx context.Context, client *client, subs []subscription) error {
 	for len(subs) > 0 {
 		n := min(len(subs), protocol.MaxFilters)
 		filters := make(map[string]byte, n)
 		for _, sub := range subs[:n] {
 			filters[sub.filter] = max(filters[sub.filter], sub.qos)
 		}
-		t := client.SubscribeMultiple(filters, nil)
-		if err := wait(ctx, t); err != nil {
+		t, err := client.begin(func(c paho.Client) paho.Token { return c.SubscribeMultiple(filters, nil) })
+		if err == nil {
+			err = wait(ctx, t)
+		}
+		if err != nil {
 			return fmt.Errorf("subscribe: %w", err)
 		}
 		for filter, granted := range t.(*paho.SubscribeToken).Result() {
