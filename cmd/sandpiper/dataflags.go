@@ -11,6 +11,15 @@ func addDataFlag(f *pflag.FlagSet, data *[]string) {
 	f.StringArrayVar(data, "data", nil, "`FILE` (CSV or InfluxDB line protocol, as .gz too, or Parquet), folder of such files, or - for stdin; may be given again")
 }
 
+// dataArgs name files of data, and those that are held out.
+type dataArgs struct{ data, validation, test []string }
+
+// addHeldOut adds the flags of files that are held out.
+func (d *dataArgs) addHeldOut(f *pflag.FlagSet) {
+	f.StringArrayVar(&d.validation, "validation-file", nil, "`FILE` or folder that is the validation part; may be given again")
+	f.StringArrayVar(&d.test, "test", nil, "`FILE` or folder that is the test part; may be given again")
+}
+
 // addReadFlags adds flags that say how files are written.
 func addReadFlags(f *pflag.FlagSet, o *dataset.Options) {
 	f.StringVar(&o.Format, "format", "", "of the files: csv, line or parquet")

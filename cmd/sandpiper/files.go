@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/api"
+	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
 )
 
 // openFile opens a file argument for reading; "-" is stdin.
@@ -78,6 +79,28 @@ func (a *app) dataFiles(args []string) ([]api.File, error) {
 			return nil, usagef("%s comes twice", f.Name)
 		}
 		names[f.Name] = true
+	}
+	return files, nil
+}
+
+// heldOutFiles is dataFiles with those that are held out behind.
+func (a *app) heldOutFiles(args dataArgs) ([]api.File, error) {
+	files, err := a.dataFiles(args.data)
+	if err != nil {
+		return nil, err
+	}
+	for _, held := range []struct {
+		part string
+		args []string
+	}{{dataset.PartValidation, args.validation}, {dataset.PartTest, args.test}} {
+		more, err := a.dataFiles(held.args)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range more {
+			f.Part = held.part
+			files = append(files, f)
+		}
 	}
 	return files, nil
 }

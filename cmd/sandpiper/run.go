@@ -218,14 +218,15 @@ done is on disk.`,
 }
 
 func newRunResumeCommand(a *app) *cobra.Command {
-	var data []string
+	var data dataArgs
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "resume ID --data FILE",
 		Short: "Train a run to its end and add its model as the next version",
 		Long: `Train a run that was stopped, interrupted or failed to its end, with the options
 it was begun with, and add its model as the next version: bit for bit the one of
-a run that was never interrupted. FILE must be what it was begun with.`,
+a run that was never interrupted. FILE, and the files held out, must be those that it
+was begun with.`,
 		Args: exactArgs("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.follow(cmd.Context(), args[0], data, func(ctx context.Context, c *api.Client, f []api.File, show func(api.Progress)) (json.RawMessage, error) {
@@ -233,7 +234,8 @@ a run that was never interrupted. FILE must be what it was begun with.`,
 			})
 		},
 	}
-	addDataFlag(cmd.Flags(), &data)
+	addDataFlag(cmd.Flags(), &data.data)
+	data.addHeldOut(cmd.Flags())
 	cmd.Flags().BoolVar(&force, "force", false, "add the version even if int8 is worse than its bound; its lineage then says who did")
 	_ = cmd.MarkFlagRequired("data")
 	a.addOutput(cmd)
@@ -242,8 +244,8 @@ a run that was never interrupted. FILE must be what it was begun with.`,
 
 // follow trains on a file, as do says, with progress on stderr, and prints the
 // report. id is that of the run, "" while it has none.
-func (a *app) follow(ctx context.Context, id string, data []string, do func(context.Context, *api.Client, []api.File, func(api.Progress)) (json.RawMessage, error)) error {
-	files, err := a.dataFiles(data)
+func (a *app) follow(ctx context.Context, id string, data dataArgs, do func(context.Context, *api.Client, []api.File, func(api.Progress)) (json.RawMessage, error)) error {
+	files, err := a.heldOutFiles(data)
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 
 func newTrainCommand(a *app) *cobra.Command {
 	var o api.TrainOptions
-	var data []string
+	var data dataArgs
 	f := newTrainFlags(&o, &data)
 	cmd := &cobra.Command{
 		Use:   "train MODEL --data FILE --task TASK",

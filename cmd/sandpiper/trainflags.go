@@ -20,13 +20,15 @@ import (
 type trainFlags struct {
 	groups      []*pflag.FlagSet
 	restoreBest bool
+	gap         int
 	int8Bound   float64
 }
 
 // newTrainFlags returns flags that write to o and data.
-func newTrainFlags(o *api.TrainOptions, data *[]string) *trainFlags {
+func newTrainFlags(o *api.TrainOptions, data *dataArgs) *trainFlags {
 	t := &trainFlags{}
 	t.addData(o, data)
+	t.addSplit(o, data)
 	t.addCleaning(o)
 	t.addNetwork(o)
 	t.addOptimizer(o)
@@ -46,9 +48,9 @@ func (t *trainFlags) group(name string) *pflag.FlagSet {
 	return f
 }
 
-func (t *trainFlags) addData(o *api.TrainOptions, data *[]string) {
+func (t *trainFlags) addData(o *api.TrainOptions, data *dataArgs) {
 	f := t.group("Data")
-	addDataFlag(f, data)
+	addDataFlag(f, &data.data)
 	f.StringVar(&o.Task, "task", "", "what to learn: forecast or rul (remaining useful life)")
 	f.StringVar(&o.Group, "group", "", "column whose values windows never cross, such as the machine's id (default: each of several files)")
 	f.StringVar(&o.Time, "time", "", "column that orders the rows of a group, or several: date,time or year,month,day,hour")
@@ -60,10 +62,19 @@ func (t *trainFlags) addData(o *api.TrainOptions, data *[]string) {
 	f.IntVar(&o.Stride, "stride", 0, "rows from one training window to the next (default 1)")
 	f.IntVar(&o.Horizon, "horizon", 0, "of forecast: rows ahead (default 24)")
 	f.BoolVar(&o.Pad, "pad", false, "of rul: pad windows of short groups with their first row")
-	f.StringVar(&o.Split, "split", "", "of forecast: training, validation and test part, rows or fractions (default 0.7,0.1,0.2 with a gap)")
-	f.Float64Var(&o.Validation, "validation", 0, "of rul: fraction of whole groups held out (default 0.15; -1: none)")
 	f.StringVar(&o.Anchor, "anchor", "", "last: subtract the window's last value and add it back")
 	f.IntVar(&o.Season, "season", 0, "rows of one season, for the baseline that repeats it")
+}
+
+func (t *trainFlags) addSplit(o *api.TrainOptions, data *dataArgs) {
+	f := t.group("Rows that are held out; what would give them away is refused")
+	f.StringVar(&o.Split, "split", "", "training, validation and test part: fractions, or counts such as 8640,2880,2880 or 400,100,rest (default of forecast 0.7,0.1,0.2 with a gap)")
+	f.StringVar(&o.SplitBy, "split-by", "", "time: the rows of each group; group: whole groups, chosen by the seed (default of rul group, of others and with --split time)")
+	f.IntVar(&t.gap, "gap", 0, "`rows` before validation and test that a split by time leaves out (default: the horizon; none with --split; where the target stands in a window's last row as many as keep windows apart)")
+	f.Lookup("gap").DefValue = ""
+	f.Float64Var(&o.Validation, "validation", 0, "instead of --split: fraction of whole groups held out (default of rul 0.15; -1: none)")
+	data.addHeldOut(f)
+	f.BoolVar(&o.Data.SameNames, "same-names", false, "groups of one name in --data and in files held out are different machines")
 }
 
 func (t *trainFlags) addCleaning(o *api.TrainOptions) {
@@ -144,6 +155,9 @@ func (t *trainFlags) setChanged(o *api.TrainOptions) {
 	for _, f := range t.groups {
 		if f.Changed("int8-bound") {
 			o.Int8Bound = &t.int8Bound
+		}
+		if f.Changed("gap") {
+			o.Gap = &t.gap
 		}
 		if f.Changed("restore-best") {
 			o.RestoreBest = &t.restoreBest

@@ -79,7 +79,7 @@ func csvFile(lines ...string) []File {
 	b.WriteString("unit,cycle,heat\n")
 	for unit := 1; unit <= 8; unit++ {
 		for cycle := 1; cycle <= 20+unit; cycle++ {
-			fmt.Fprintf(&b, "%d,%d,%.3f\n", unit, cycle, 20+math.Sqrt(float64(cycle)))
+			fmt.Fprintf(&b, "%d,%d,%.3f\n", unit, cycle, 20+math.Sqrt(float64(cycle))+float64(unit)/100)
 		}
 	}
 	b.WriteString(strings.Join(lines, "\n"))

@@ -131,6 +131,7 @@ var problems = []struct {
 	{dataset.ErrOrder, http.StatusUnprocessableEntity, CodeBadData},
 	{dataset.ErrTooFewRows, http.StatusUnprocessableEntity, CodeBadData},
 	{dataset.ErrSplit, http.StatusUnprocessableEntity, CodeBadData},
+	{dataset.ErrLeak, http.StatusUnprocessableEntity, CodeBadData},
 	{dataset.ErrTruth, http.StatusUnprocessableEntity, CodeBadData},
 	{dataset.ErrTooLarge, http.StatusRequestEntityTooLarge, CodeTooLarge},
 	{bptt.ErrDiverged, http.StatusUnprocessableEntity, CodeFailed},

@@ -57,7 +57,7 @@ func (a *API) registerResume() {
 	huma.Register(a.huma, huma.Operation{
 		OperationID: "resume-run", Method: http.MethodPost, Path: Base + "/runs/{id}/resume",
 		Summary: "Train a run on from its latest checkpoint and add its model as the next version",
-		Description: uploadDescription(a.maxUpload, "data (the files it began with)") +
+		Description: uploadDescription(a.maxUpload, "data, validation and test (the files it began with)") +
 			" The options are those of the run. The model is, bit for bit, the one of a run that was never interrupted. The answer is that of training.",
 		Tags: []string{"training"}, RequestBody: parts,
 		Responses: map[string]*huma.Response{"200": {
@@ -77,7 +77,7 @@ func (a *API) registerResume() {
 			s.send(event{Result: report})
 		}}, nil
 	})
-	describeParts(parts, []string{partData}, map[string]*huma.Schema{partData: dataFiles()})
+	describeParts(parts, []string{partData}, map[string]*huma.Schema{partData: dataFiles(), partValidation: dataFiles(), partTest: dataFiles()})
 }
 
 func (a *API) listRuns(_ context.Context, in *PageOf) (*body[Page[run.Run]], error) {
@@ -102,7 +102,7 @@ func (a *API) resume(hc huma.Context, s *stream, id string, force bool) (json.Ra
 		return nil, fmt.Errorf("options of run %s: %w", id, err)
 	}
 	o.Force = o.Force || force
-	data, err := p.files()
+	data, err := p.heldOutFiles()
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ func (a *API) registerTraining() {
 	huma.Register(a.huma, huma.Operation{
 		OperationID: "train", Method: http.MethodPost, Path: Base + "/training",
 		Summary: "Train a model and add it as the next version",
-		Description: uploadDescription(a.maxUpload, "options and data (once for each file)") +
+		Description: uploadDescription(a.maxUpload, "options, data (once for each file), validation and test (files that are held out, likewise; optional)") +
 			" The answer is NDJSON: lines {\"progress\": …}, then {\"result\": …}, the report, or {\"error\": …}, a problem document." +
 			" The version is stored once the result is sent. One run at a time; others wait. A client that goes stops its run, which can be resumed.",
 		Tags: []string{"training"}, RequestBody: parts,
@@ -43,8 +43,10 @@ func (a *API) registerTraining() {
 		return &huma.StreamResponse{Body: a.train}, nil
 	})
 	describeParts(parts, []string{partOptions, partData}, map[string]*huma.Schema{
-		partOptions: huma.SchemaFromType(schemas, typeOf[TrainOptions]()),
-		partData:    dataFiles(),
+		partOptions:    huma.SchemaFromType(schemas, typeOf[TrainOptions]()),
+		partData:       dataFiles(),
+		partValidation: dataFiles(),
+		partTest:       dataFiles(),
 	})
 	a.registerEvaluation()
 }
@@ -99,7 +101,7 @@ func (a *API) runTraining(hc huma.Context, s *stream) (json.RawMessage, error) {
 	if err := protocol.CheckID(o.Model); err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
-	data, err := p.files()
+	data, err := p.heldOutFiles()
 	if err != nil {
 		return nil, err
 	}
@@ -242,7 +244,7 @@ func (o TrainOptions) options() train.Options {
 	return train.Options{
 		Model: o.Model, Task: o.Task, Time: o.Time, Group: o.Group, Targets: o.Targets, Features: o.Features, Weight: o.Weight,
 		Window: o.Window, Horizon: o.Horizon, Stride: o.Stride, State: o.State, Pad: o.Pad, Anchor: o.Anchor, Cap: o.RULCap,
-		Season: o.Season, Split: o.Split, Validation: o.Validation,
+		Season: o.Season, Split: o.Split, SplitBy: o.SplitBy, Gap: o.Gap, Validation: o.Validation,
 		Units: o.Units, Epochs: o.Epochs, Batch: o.Batch, LearningRate: o.LearningRate, Settings: o.Settings,
 		Data: o.Data, Outliers: o.Outliers, DropConstant: o.DropConstant,
 		Patience: o.Patience, Seed: o.Seed, HeadOnly: o.HeadOnly, Int8Bound: o.Int8Bound,
@@ -293,7 +295,7 @@ func (a *API) runEvaluation(hc huma.Context, ref string) (json.RawMessage, error
 	}
 	options := train.EvalOptions{
 		Model: v.Name, Version: v.Ref(), Predictions: o.Predictions,
-		Time: o.Time, Group: o.Group, Data: o.Data, Cap: o.RULCap, Season: o.Season, Split: o.Split,
+		Time: o.Time, Group: o.Group, Data: o.Data, Cap: o.RULCap, Season: o.Season, Split: o.Split, SplitBy: o.SplitBy,
 	}
 	if v.Report != nil {
 		r, err := train.ParseReport(v.Report)

@@ -144,9 +144,11 @@ type TrainOptions struct {
 	Anchor  string  `json:"anchor,omitempty" doc:"last: predict the change from the window's last row"`
 	RULCap  float64 `json:"rul_cap,omitempty" doc:"Largest remaining life that is learned"`
 	Season  int     `json:"season,omitempty" doc:"Rows of one season, for the baseline that repeats it"`
-	Split   string  `json:"split,omitempty" doc:"Of forecast: training, validation and test part, rows or fractions with commas between"`
+	Split   string  `json:"split,omitempty" doc:"Training, validation and test part of what no file of its own holds out: counts, of which one may be rest, or fractions, with commas between"`
+	SplitBy string  `json:"split_by,omitempty" doc:"time: the rows of each group; group: whole groups, chosen by the seed. None: the task's way, and with a split by time"`
+	Gap     *int    `json:"gap,omitempty" doc:"Rows before validation and before test that a split by time leaves to nobody; none: as many as the task needs"`
 
-	Validation float64 `json:"validation,omitempty" doc:"Of rul: fraction of whole groups held out; -1 for none"`
+	Validation float64 `json:"validation,omitempty" doc:"Instead of a split: fraction of whole groups held out; -1 for none"`
 
 	Units        []int   `json:"units,omitempty" doc:"Units of each recurrent layer"`
 	Epochs       int     `json:"epochs,omitempty"`
@@ -171,5 +173,6 @@ type EvalOptions struct {
 	Data        dataset.Options `json:"data,omitzero" doc:"How the files are read and cleaned"`
 	RULCap      float64         `json:"rul_cap,omitempty" doc:"Largest remaining life"`
 	Season      int             `json:"season,omitempty" doc:"Rows of one season, for the baseline that repeats it"`
-	Split       string          `json:"split,omitempty" doc:"Of forecast: evaluate the test part of this split"`
+	Split       string          `json:"split,omitempty" doc:"Evaluate the test part of this split, or the validation part if it has none"`
+	SplitBy     string          `json:"split_by,omitempty" doc:"Of that split: time or group; none: time"`
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,13 +26,14 @@ import (
 type File struct {
 	Name string
 	Open func() (io.ReadCloser, error)
+	Part string // that it is held out for, dataset.PartValidation or dataset.PartTest; of training only, and behind the data
 }
 
 // dataParts are the parts of files of data.
 func dataParts(files []File) []part {
 	list := make([]part, len(files))
 	for i := range files {
-		list[i] = part{name: partData, file: &files[i]}
+		list[i] = part{name: cmp.Or(files[i].Part, partData), file: &files[i]}
 	}
 	return list
 }
@@ -43,12 +45,14 @@ type part struct {
 	file *File // this
 }
 
-// Names of parts. They come in this order, each at most once but data, which comes
-// once for each file.
+// Names of parts. They come in this order, each at most once but the last three,
+// which come once for each file.
 const (
-	partOptions = "options"
-	partTruth   = "truth"
-	partData    = "data"
+	partOptions    = "options"
+	partTruth      = "truth"
+	partData       = "data"
+	partValidation = dataset.PartValidation
+	partTest       = dataset.PartTest
 )
 
 // uploadDescription documents a multipart request.
@@ -118,7 +122,14 @@ func (p *parts) next(name string) (*multipart.Part, error) {
 
 // files returns the parts named data, of which there is at least one. They are
 // read as they are asked for.
-func (p *parts) files() (dataset.Files, error) {
+func (p *parts) files() (dataset.Files, error) { return p.filesOf(partData) }
+
+// heldOutFiles is files with those that are held out.
+func (p *parts) heldOutFiles() (dataset.Files, error) {
+	return p.filesOf(partData, partValidation, partTest)
+}
+
+func (p *parts) filesOf(names ...string) (dataset.Files, error) {
 	part, err := p.required(partData)
 	if err != nil {
 		return nil, err
@@ -126,10 +137,16 @@ func (p *parts) files() (dataset.Files, error) {
 	return func(yield func(dataset.File, error) bool) {
 		var err error
 		for part != nil && err == nil {
-			if !yield(dataset.File{Name: fileName(part), Reader: part}, nil) {
+			f := dataset.File{Name: fileName(part), Reader: part}
+			if names[0] != partData {
+				f.Part = names[0]
+			}
+			if !yield(f, nil) {
 				return
 			}
-			part, err = p.next(partData)
+			for part, err = p.next(names[0]); part == nil && err == nil && len(names) > 1; part, err = p.next(names[0]) {
+				names = names[1:]
+			}
 		}
 		if err != nil {
 			yield(dataset.File{}, err)

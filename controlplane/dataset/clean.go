@@ -417,7 +417,7 @@ func (t *Table) resample(r *rules) (missing bool, err error) {
 		if rows > limit {
 			return false, fmt.Errorf("%w: resample %s makes more than %d rows of %d; take longer steps, or keep gaps apart with max_gap", ErrTooLarge, r.Resample, limit, t.Rows())
 		}
-		out.Groups = append(out.Groups, Group{Name: g.Name, Start: int(from), End: int(rows)})
+		out.Groups = append(out.Groups, Group{Name: g.Name, Start: int(from), End: int(rows), Part: g.Part})
 	}
 	nx, ny := len(t.Features), len(t.Targets)
 	out.X, out.Y, out.times.at = make([]float32, int(rows)*nx), make([]float32, int(rows)*ny), make([]int64, rows)
@@ -604,7 +604,7 @@ func (t *Table) dropIncomplete(targets bool) {
 			to++
 		}
 		if to > start {
-			groups = append(groups, Group{Name: g.Name, Start: start, End: to})
+			groups = append(groups, Group{Name: g.Name, Start: start, End: to, Part: g.Part})
 		}
 	}
 	t.Cleaning.Dropped = t.Rows() - to

@@ -121,7 +121,9 @@ func Describe(files Files, c Columns, o Options) (*Description, error) {
 		if _, err := io.Copy(io.Discard, tee); err != nil {
 			return nil, f.blame(err)
 		}
-		sums.add(f.Name, sum.Sum(nil))
+		if err := sums.add(f, sum.Sum(nil)); err != nil {
+			return nil, f.blame(err)
+		}
 	}
 	if d.rows == 0 {
 		return nil, fmt.Errorf("%w: no rows", ErrEmpty)

@@ -19,6 +19,7 @@ var (
 	ErrTooFewRows = errors.New("too few rows")            // no group, or no part, holds a single window
 	ErrTooLarge   = errors.New("beyond a limit")          // a line, a header or a file larger than this package reads
 	ErrSplit      = errors.New("impossible split")        // parts that do not fit the rows
+	ErrLeak       = errors.New("leakage")                 // what a model is judged by would have helped to train it
 	ErrTruth      = errors.New("truth does not fit data") // a truth file without the groups of the data
 )
 

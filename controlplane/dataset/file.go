@@ -1,7 +1,9 @@
 package dataset
 
 import (
+	"cmp"
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"hash"
 	"io"
@@ -17,7 +19,17 @@ type File struct {
 	// KEY=VALUE, as Hive and Spark write them, is a column. It may be empty.
 	Name string
 	io.Reader
+	// Part that the rows are held out for: PartValidation or PartTest. Empty: the
+	// split of the data decides.
+	Part string
 }
+
+// Parts that a file may be held out for, and what the rest is called.
+const (
+	PartTraining   = "training"
+	PartValidation = "validation"
+	PartTest       = "test"
+)
 
 // Files are the files of a data set, one after the other. A File is read before
 // the next one is asked for.
@@ -65,17 +77,44 @@ func (f File) group() string {
 }
 
 // A digest is the SHA-256 of a data set: of one file that of its bytes, of
-// several that of the text which sha256sum prints for them.
+// several that of the text which sha256sum prints for them, the names of files that
+// are held out beginning with their part and a colon.
 type digest struct {
 	list  hash.Hash
 	files int
 	last  [32]byte
+	seen  map[string]string // names, by digest and columns of folders
+	parts map[string]*digest
 }
 
-func (d *digest) add(name string, sum []byte) {
+// add adds a file. It returns ErrLeak for one that was there under another name.
+func (d *digest) add(f File, sum []byte) error {
 	if d.list == nil {
-		d.list = sha256.New()
+		d.list, d.seen, d.parts = sha256.New(), map[string]string{}, map[string]*digest{}
 	}
+	keys, values := f.partitions()
+	id := fmt.Sprintf("%x", sum)
+	for i, k := range keys { // partitions may well hold the same rows
+		id += fmt.Sprintf("/%s=%s", k, values[i].appendTo(nil))
+	}
+	if before, twice := d.seen[id]; twice {
+		return fmt.Errorf("%w: it is %s once more, with the same SHA-256; leave one out", ErrLeak, printable(before))
+	}
+	d.seen[id] = f.Name
+	part := cmp.Or(f.Part, PartTraining)
+	if d.parts[part] == nil {
+		d.parts[part] = &digest{list: sha256.New()}
+	}
+	d.parts[part].append(f.Name, sum)
+	name := f.Name
+	if f.Part != "" {
+		name = f.Part + ":" + name
+	}
+	d.append(name, sum)
+	return nil
+}
+
+func (d *digest) append(name string, sum []byte) {
 	fmt.Fprintf(d.list, "%x  %s\n", sum, name)
 	d.files++
 	copy(d.last[:], sum)
@@ -86,4 +125,17 @@ func (d *digest) sum() [32]byte {
 		return d.last
 	}
 	return [32]byte(d.list.Sum(nil))
+}
+
+// byPart returns the digest of the files of each part, nil if none is held out.
+func (d *digest) byPart() map[string]string {
+	if len(d.parts) == 1 && d.parts[PartTraining] != nil {
+		return nil
+	}
+	out := map[string]string{}
+	for part, p := range d.parts {
+		sum := p.sum()
+		out[part] = hex.EncodeToString(sum[:])
+	}
+	return out
 }

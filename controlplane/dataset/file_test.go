@@ -29,7 +29,7 @@ func TestSeveralFilesAreGroups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]Group{{"valve1/0", 0, 2}, {"valve2/0", 2, 3}}, got.Groups); diff != "" {
+	if diff := cmp.Diff([]Group{{Name: "valve1/0", End: 2}, {Name: "valve2/0", Start: 2, End: 3}}, got.Groups); diff != "" {
 		t.Errorf("groups: %s", diff)
 	}
 	if w := strings.Join(got.Warnings(), "\n"); !strings.Contains(w, `columns that the first file lacks are not used: "c"`) {
@@ -44,7 +44,7 @@ func TestSeveralFilesAreGroups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]Group{{"x", 0, 2}, {"y", 2, 3}}, named.Groups); diff != "" {
+	if diff := cmp.Diff([]Group{{Name: "x", End: 2}, {Name: "y", Start: 2, End: 3}}, named.Groups); diff != "" {
 		t.Errorf("a column that is the group: %s", diff)
 	}
 	one, err := ReadFiles(filesOf("a.csv", "t,a\n1,5\n"), Columns{Time: "t"}, Options{})

@@ -17,7 +17,7 @@ pump,site=b flow=-2e1,on=F,count=4u 1700000000000000000
 pump,site=a,unit=1 flow=2.5 1700000001000000000
 `
 	got := readWith(t, text, Columns{}, Options{})
-	if diff := cmp.Diff([]Group{{"site=a,unit=1", 0, 2}, {"site=b", 2, 3}}, got.Groups); diff != "" {
+	if diff := cmp.Diff([]Group{{Name: "site=a,unit=1", End: 2}, {Name: "site=b", Start: 2, End: 3}}, got.Groups); diff != "" {
 		t.Errorf("each series is a group: %s", diff)
 	}
 	if diff := cmp.Diff([]string{"flow", "on", "count"}, got.Features); diff != "" {

@@ -45,6 +45,7 @@ type Options struct {
 	TimeFormat  string   `json:"time_format,omitempty" doc:"Of the time column: s, ms, us or ns for an epoch in that unit, or a format such as %d.%m.%Y %H:%M:%S; none: detected"`
 	Null        []string `json:"null,omitempty" doc:"Further spellings of a missing value, such as -999"`
 	Text        []string `json:"text,omitempty" doc:"Columns that hold text, whatever it looks like"`
+	SameNames   bool     `json:"same_names,omitempty" doc:"Groups of one name in the data and in files that are held out are different machines"`
 	Measurement string   `json:"measurement,omitempty" doc:"Of line protocol: the measurement to read, where there are several"`
 
 	Convert     []string `json:"convert,omitempty" doc:"COLUMN=A*x+B for each column that is to be in another unit: before anything else, and what devices send must be so too"`
@@ -65,6 +66,7 @@ func (o Options) With(p Options) Options {
 	set(&o.Separator, p.Separator)
 	set(&o.Decimal, p.Decimal)
 	set(&o.TimeFormat, p.TimeFormat)
+	set(&o.SameNames, p.SameNames)
 	set(&o.Measurement, p.Measurement)
 	set(&o.Order, p.Order)
 	set(&o.Duplicates, p.Duplicates)

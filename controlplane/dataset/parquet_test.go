@@ -45,7 +45,7 @@ func TestReadParquet(t *testing.T) {
 	c := Columns{Time: "at", Group: "unit", Targets: []string{"flow"}, TargetsAsFeatures: true}
 	text := parquetFile(t, "p1", 1.5, -1, 2.5)
 	got := readWith(t, text, c, Options{Missing: FillForward})
-	if diff := cmp.Diff([]any{[]string{"flow", "heat"}, []Group{{"p1", 0, 3}}}, []any{got.Features, got.Groups}); diff != "" {
+	if diff := cmp.Diff([]any{[]string{"flow", "heat"}, []Group{{Name: "p1", End: 3}}}, []any{got.Features, got.Groups}); diff != "" {
 		t.Errorf("features and groups: %s", diff)
 	}
 	wantValues(t, "values", got.X, 1.5, 0, 1.5, 1, 2.5, 2)
@@ -63,7 +63,7 @@ func TestReadParquet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]Group{{"p1", 0, 2}, {"p2", 2, 3}}, folder.Groups); diff != "" {
+	if diff := cmp.Diff([]Group{{Name: "p1", End: 2}, {Name: "p2", Start: 2, End: 3}}, folder.Groups); diff != "" {
 		t.Errorf("groups: %s", diff)
 	}
 	wantValues(t, "values", folder.X, 1, 1, 1, 2, 2, 3)

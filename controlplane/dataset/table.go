@@ -2,6 +2,7 @@ package dataset
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -37,22 +38,25 @@ type Columns struct {
 type Group struct {
 	Name       string // the cell as written; empty without a group column
 	Start, End int    // rows [Start, End) of the table
+	Part       string // that its file is held out for; empty: the split decides
 }
 
 // A Table holds the columns of a data set that are used, grouped, in raw units. It
 // is not changed by anything that reads it.
 type Table struct {
 	Features, Targets []string
-	X                 []float32 // rows × Features, row-major, finite
-	Y                 []float32 // rows × Targets, row-major, finite
-	Weights           []float32 // of the rows, nil without a weight column
-	Groups            []Group   // in order of first appearance; they cover every row
-	Digest            [32]byte  // SHA-256 of the bytes read, compressed as they came; of several files that of their list
-	Cleaning          Cleaning  // what was done to the rows
-	Skipped           []string  // columns with text in them, left out of the default features
+	X                 []float32         // rows × Features, row-major, finite
+	Y                 []float32         // rows × Targets, row-major, finite
+	Weights           []float32         // of the rows, nil without a weight column
+	Groups            []Group           // in order of first appearance; they cover every row
+	Digest            [32]byte          // SHA-256 of the bytes read, compressed as they came; of several files that of their list
+	PartDigests       map[string]string // the same of each part's files, hex; nil if no file is held out
+	Cleaning          Cleaning          // what was done to the rows
+	Skipped           []string          // columns with text in them, left out of the default features
 
 	times   timeColumn
 	breaks  []int  // rows, ascending, that do not go on where the row before ended
+	counted bool   // the target is not from the file: it counts rows
 	unknown []bool // rows whose target nobody measured; nil where there is none
 }
 
@@ -117,7 +121,9 @@ func ReadFiles(files Files, c Columns, o Options) (*Table, error) {
 		if _, err := io.Copy(io.Discard, tee); err != nil { // what gzip leaves unread belongs to the digest
 			return nil, f.blame(err)
 		}
-		sums.add(f.Name, sum.Sum(nil))
+		if err := sums.add(f, sum.Sum(nil)); err != nil {
+			return nil, f.blame(err)
+		}
 	}
 	if sums.files == 0 {
 		return nil, fmt.Errorf("%w: no file", ErrEmpty)
@@ -126,7 +132,7 @@ func ReadFiles(files Files, c Columns, o Options) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.Digest = sums.sum()
+	t.Digest, t.PartDigests = sums.sum(), sums.byPart()
 	return t, nil
 }
 
@@ -218,6 +224,7 @@ type builder struct {
 	names  []string
 	line   *lineDecoder // dec, where it is one
 	file   string       // group that the file is, if it is one of several
+	part   string       // that the file is held out for
 	files  int
 	inFile int // rows of the file
 	at     int // line of the row at hand
@@ -231,6 +238,7 @@ type builder struct {
 	first    []string // columns of the first file
 
 	rows     int
+	partOf   map[string]string // of each named group
 	x, y     []float32
 	weights  []float32
 	missing  bool
@@ -244,7 +252,7 @@ type builder struct {
 	cleaning Cleaning
 }
 
-type groupKey struct{ file, name string }
+type groupKey struct{ part, file, name string }
 
 type groupRows struct {
 	groupKey
@@ -252,7 +260,7 @@ type groupRows struct {
 }
 
 func newBuilder(r *rules, c Columns) *builder {
-	b := &builder{rules: r, columns: c, byName: map[groupKey]*groupRows{}}
+	b := &builder{rules: r, columns: c, byName: map[groupKey]*groupRows{}, partOf: map[string]string{}}
 	b.times = timeColumn{layout: r.layout, given: r.layout != "", unit: r.unit}
 	return b
 }
@@ -268,7 +276,7 @@ func (b *builder) read(f File, r io.Reader) error {
 // begin opens a file.
 func (b *builder) begin(f File, r io.Reader) (err error) {
 	b.files++
-	b.inFile, b.at, b.file, b.current = 0, 0, f.group(), nil
+	b.inFile, b.at, b.file, b.part, b.current = 0, 0, f.group(), f.Part, nil
 	if b.dec, err = open(f, r, b.rules, b.wanted()); err != nil {
 		return err
 	}
@@ -596,7 +604,8 @@ func (b *builder) addGroup(cells []cell, series []byte) error {
 	}
 	b.scratch = name
 	if b.current == nil || b.current.name != string(name) || b.current.file != file {
-		g := b.byName[groupKey{file, string(name)}]
+		key := groupKey{b.part, file, string(name)}
+		g := b.byName[key]
 		if g == nil {
 			column := ""
 			if b.group >= 0 {
@@ -608,7 +617,10 @@ func (b *builder) addGroup(cells []cell, series []byte) error {
 			case !utf8.Valid(name):
 				return b.bad(column, ErrMalformed, fmt.Sprintf("%.40q is not UTF-8; save the file as UTF-8, or convert it with iconv", name))
 			}
-			g = &groupRows{index: len(b.groups), groupKey: groupKey{file, string(name)}}
+			if err := b.onePart(key, column); err != nil {
+				return err
+			}
+			g = &groupRows{index: len(b.groups), groupKey: key}
 			b.byName[g.groupKey] = g
 			b.groups = append(b.groups, g)
 		} else {
@@ -620,6 +632,20 @@ func (b *builder) addGroup(cells []cell, series []byte) error {
 		b.current.last = b.rows
 	}
 	b.rowOf = append(b.rowOf, int32(b.current.index))
+	return nil
+}
+
+// onePart refuses a new group that a file of another part has too. Files are
+// themselves, whatever they are called.
+func (b *builder) onePart(g groupKey, column string) error {
+	if b.SameNames || b.group < 0 && (g.file != "" || g.name == "") {
+		return nil
+	}
+	if there, ok := b.partOf[g.name]; ok && there != g.part {
+		return b.bad(column, ErrLeak, fmt.Sprintf("group %q is in the %s file and in the %s file: what is held out would be known already; take it out of one, or say with the option same_names that the files are of different machines",
+			g.name, cmp.Or(there, PartTraining), cmp.Or(g.part, PartTraining)))
+	}
+	b.partOf[g.name] = g.part
 	return nil
 }
 
@@ -735,7 +761,7 @@ func (b *builder) table(files int) (*Table, error) {
 		default:
 			name = g.file + "/" + name
 		}
-		t.Groups = append(t.Groups, Group{Name: name, Start: start, End: start + g.rows})
+		t.Groups = append(t.Groups, Group{Name: name, Start: start, End: start + g.rows, Part: g.part})
 		start += g.rows
 	}
 	if b.mixed {

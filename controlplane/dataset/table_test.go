@@ -181,7 +181,7 @@ func TestReadFillsMissingFeaturesWithinTheGroup(t *testing.T) {
 
 func TestReadGathersInterleavedGroups(t *testing.T) {
 	got := read(t, "t,g,a,y\n1,x,10,1\n1,y,20,2\n2,x,11,3\n2,y,21,4\n3,x,12,5\n", Columns{Time: "t", Group: "g", Targets: []string{"y"}})
-	want := []Group{{"x", 0, 3}, {"y", 3, 5}}
+	want := []Group{{Name: "x", End: 3}, {Name: "y", Start: 3, End: 5}}
 	if diff := cmp.Diff(want, got.Groups); diff != "" {
 		t.Errorf("groups: %s", diff)
 	}

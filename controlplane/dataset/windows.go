@@ -208,7 +208,7 @@ func (t *Table) SetRemaining(truth map[string]float32) error {
 			y[row] = after + float32(g.End-1-row)
 		}
 	}
-	t.Targets, t.Y, t.unknown = []string{"rul"}, y, nil
+	t.Targets, t.Y, t.unknown, t.counted = []string{"rul"}, y, nil, true
 	return nil
 }
 

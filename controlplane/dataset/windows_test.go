@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"testing"
 
@@ -161,7 +160,7 @@ func TestSplitBoundsOfETTh1(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	parts, err := table.SplitTime(split)
+	parts, err := table.Divide(split, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +191,7 @@ func TestSplitBoundsOfETTh1(t *testing.T) {
 func TestPartsDoNotLeak(t *testing.T) {
 	table := numbered(t, 200, 90)
 	for _, split := range []Split{{Fractions: [3]float64{0.7, 0.1, 0.2}}, {Fractions: [3]float64{0.6, 0.2, 0.2}, Gap: 5}, {Rows: [3]int{50, 20, 20}, Gap: 3}} {
-		parts, err := table.SplitTime(split)
+		parts, err := table.Divide(split, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -227,52 +226,13 @@ func TestPartsDoNotLeak(t *testing.T) {
 
 func TestGapLeavesRowsToNobody(t *testing.T) {
 	table := numbered(t, 100)
-	parts, err := table.SplitTime(Split{Fractions: [3]float64{0.7, 0.1, 0.2}, Gap: 3})
+	parts, err := table.Divide(Split{Fractions: [3]float64{0.7, 0.1, 0.2}, Gap: 3}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Parts{Part{{0, 0, 70}}, Part{{0, 73, 80}}, Part{{0, 83, 100}}}
 	if diff := cmp.Diff(want, parts); diff != "" {
 		t.Error(diff)
-	}
-}
-
-func TestSplitGroupsHoldsOutWholeGroups(t *testing.T) {
-	table := numbered(t, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4)
-	held := map[string]bool{}
-	for seed := range uint64(20) {
-		parts, err := table.SplitGroups(0.3, seed)
-		if err != nil {
-			t.Fatal(err)
-		}
-		again, _ := table.SplitGroups(0.3, seed)
-		if diff := cmp.Diff(parts, again); diff != "" {
-			t.Fatalf("seed %d twice: %s", seed, diff)
-		}
-		if len(parts.Validation) != 3 || len(parts.Train) != 7 {
-			t.Fatalf("%d and %d groups, want 7 and 3", len(parts.Train), len(parts.Validation))
-		}
-		for _, s := range parts.Validation {
-			if slices.Contains(parts.Train, s) {
-				t.Fatalf("span %v in both parts", s)
-			}
-		}
-		held[fmt.Sprint(parts.Validation)] = true
-	}
-	if len(held) < 10 {
-		t.Errorf("20 seeds gave %d different choices", len(held))
-	}
-	if parts, err := table.SplitGroups(0, 1); err != nil || len(parts.Validation) != 0 || len(parts.Train) != 10 {
-		t.Errorf("SplitGroups(0) = %v, %v", parts, err)
-	}
-	if parts, err := table.SplitGroups(0.01, 1); err != nil || len(parts.Validation) != 1 {
-		t.Errorf("SplitGroups(0.01) = %v, %v, want one group", parts, err)
-	}
-	one := numbered(t, 9)
-	for _, f := range []float64{0.1, 1, -1, math.NaN()} {
-		if _, err := one.SplitGroups(f, 1); !errors.Is(err, ErrSplit) {
-			t.Errorf("SplitGroups(%g) of one group = %v, want ErrSplit", f, err)
-		}
 	}
 }
 
@@ -286,22 +246,26 @@ func TestParseSplit(t *testing.T) {
 		"0.5,0.25,0.25":   {Fractions: [3]float64{0.5, 0.25, 0.25}},
 		"0.33,0.33,0.34":  {Fractions: [3]float64{0.33, 0.33, 0.34}},
 		"10,10,0.0000000": {Rows: [3]int{10, 10, 0}},
+		"9,1":             {Rows: [3]int{9, 1}},
+		"0.9,0.1":         {Fractions: [3]float64{0.9, 0.1}},
+		"400,100,rest":    {Rows: [3]int{400, 100, Rest}},
+		"rest,0,1":        {Rows: [3]int{Rest, 0, 1}},
 	} {
 		if got, err := ParseSplit(s); err != nil || got != want {
 			t.Errorf("ParseSplit(%q) = %+v, %v, want %+v", s, got, err, want)
 		}
 	}
-	for _, s := range []string{"", "1,2", "a,b,c", "-1,2,3", "0,5,5", "0.7,0.7,0.7", "1e99,1,1", "NaN,1,1", "0.5,100,100"} {
+	for _, s := range []string{"", "12", "1,1,1,1", "a,b,c", "rest,rest,1", "0.5,0.5,rest", "0,1,rest", "-1,2,3", "0,5,5", "0.7,0.7,0.7", "1e99,1,1", "NaN,1,1", "0.5,100,100"} {
 		if got, err := ParseSplit(s); !errors.Is(err, ErrSplit) {
 			t.Errorf("ParseSplit(%q) = %+v, %v, want ErrSplit", s, got, err)
 		}
 	}
 	table := numbered(t, 100)
-	if _, err := table.SplitTime(Split{Rows: [3]int{80, 20, 20}}); !errors.Is(err, ErrSplit) || !strings.Contains(err.Error(), "takes 120 rows, group \"m1\" has 100") {
-		t.Errorf("SplitTime beyond the rows = %v", err)
+	if _, err := table.Divide(Split{Rows: [3]int{80, 20, 20}}, 0); !errors.Is(err, ErrSplit) || !strings.Contains(err.Error(), "takes 120 rows, group \"m1\" has 100") {
+		t.Errorf("Divide beyond the rows = %v", err)
 	}
-	if _, err := table.SplitTime(Split{Rows: [3]int{8, 2, 2}, Gap: -1}); !errors.Is(err, ErrSplit) {
-		t.Errorf("SplitTime with a negative gap = %v", err)
+	if _, err := table.Divide(Split{Rows: [3]int{8, 2, 2}, Gap: -1}, 0); !errors.Is(err, ErrSplit) {
+		t.Errorf("Divide with a negative gap = %v", err)
 	}
 }
 

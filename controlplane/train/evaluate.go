@@ -32,10 +32,11 @@ type EvalOptions struct {
 	Data        dataset.Options // field by field
 	Cap         float64
 	Season      int
-	// Split evaluates the test part of a forecast's data. Without it: the test
-	// part of the split that was trained with if data is the very training file,
-	// and every row if it is another.
-	Split string
+	// Split evaluates the test part of the data, or the validation part if there is
+	// none: by SplitBy, and otherwise by time. Without it: that part of the split that
+	// was trained with if data is the very training file, and every row if it is
+	// another.
+	Split, SplitBy string
 
 	Predictions bool
 }
@@ -74,12 +75,15 @@ func Evaluate(ctx context.Context, m *artifact.Model, w *kernel.Weights, data da
 	if truth != nil && m.Task != RUL {
 		return nil, fmt.Errorf("%w: a truth file is for the task %s; a forecast is compared with the rows that follow", ErrOptions, RUL)
 	}
-	if o.Split != "" && m.Task != Forecast {
-		return nil, fmt.Errorf("%w: a split is for the task %s", ErrOptions, Forecast)
+	if o.Split != "" && truth != nil {
+		return nil, fmt.Errorf("%w: both a split and a truth file; a truth file is of the last window of every group", ErrOptions)
+	}
+	if o.SplitBy != "" && o.Split == "" {
+		return nil, fmt.Errorf("%w: a way to split without a split; give one such as 0.7,0.1,0.2", ErrOptions)
 	}
 	var err error
 	if m.Task == RUL {
-		err = e.readRUL(data, truth)
+		err = e.readRUL(data, truth, o)
 	} else {
 		err = e.readForecast(data, o)
 	}
@@ -131,11 +135,8 @@ func (e *evaluated) targets() (names []string) {
 	return names
 }
 
-// same reports whether the table is the file that the model was trained on.
-func (e *evaluated) same() bool { return e.setup.Data == hex.EncodeToString(e.table.Digest[:]) }
-
 // readRUL reads the data with what is left after each group's last row.
-func (e *evaluated) readRUL(data dataset.Files, truth io.Reader) error {
+func (e *evaluated) readRUL(data dataset.Files, truth io.Reader, o EvalOptions) error {
 	left, err := e.readTruth(truth)
 	if err != nil {
 		return err
@@ -154,7 +155,14 @@ func (e *evaluated) readRUL(data dataset.Files, truth io.Reader) error {
 			return err
 		}
 	}
-	if e.windows, err = e.rulWindows(left != nil); err != nil {
+	shape := dataset.Shape{Window: e.model.Schema.Window, Pad: e.setup.Pad}
+	if left != nil {
+		e.part = "truth"
+		e.windows, err = e.table.LastWindows(shape)
+	} else {
+		e.windows, err = e.partWindows(o, shape)
+	}
+	if err != nil {
 		return err
 	}
 	e.countShort()
@@ -177,29 +185,6 @@ func (e *evaluated) readTruth(truth io.Reader) (map[string]float32, error) {
 		return map[string]float32{"": v}, nil
 	}
 	return nil, nil // not reached: a truth file has a row
-}
-
-// rulWindows chooses the windows that are evaluated.
-func (e *evaluated) rulWindows(truth bool) (*dataset.Windows, error) {
-	shape := dataset.Shape{Window: e.model.Schema.Window, Pad: e.setup.Pad}
-	switch {
-	case truth:
-		e.part = "truth"
-		return e.table.LastWindows(shape)
-	case e.same() && e.setup.Validation > 0:
-		e.part = "validation"
-		parts, err := e.table.SplitGroups(e.setup.Validation, e.setup.Seed)
-		if err != nil {
-			return nil, err
-		}
-		return e.table.Windows(parts.Validation, shape)
-	case e.same():
-		e.warnings = append(e.warnings, flatters)
-		e.part = "training"
-		return e.table.Windows(e.table.All(), shape)
-	}
-	e.part = "all"
-	return e.table.Windows(e.table.All(), shape)
 }
 
 func (e *evaluated) countShort() {
@@ -225,56 +210,11 @@ func (e *evaluated) readForecast(data dataset.Files, o EvalOptions) (err error) 
 	if e.setup.Season == 0 {
 		e.setup.Season = e.table.RowsPerDay()
 	}
-	part, err := e.forecastPart(o.Split)
-	if err != nil {
-		return err
-	}
-	if e.windows, err = e.table.Windows(part, dataset.Shape{Window: e.model.Schema.Window, Horizon: e.model.Schema.Horizon}); err != nil {
+	if e.windows, err = e.partWindows(o, dataset.Shape{Window: e.model.Schema.Window, Horizon: e.model.Schema.Horizon}); err != nil {
 		return err
 	}
 	e.countShort()
 	return nil
-}
-
-// forecastPart chooses the rows that are evaluated: the test part of the split
-// asked for, or of the one trained with if this is that file, or else all.
-func (e *evaluated) forecastPart(asked string) (dataset.Part, error) {
-	split := e.setup.Split
-	if asked != "" {
-		s, err := dataset.ParseSplit(asked)
-		if err != nil {
-			return nil, err
-		}
-		split = &s
-	} else if !e.same() {
-		split = nil
-	}
-	if split == nil {
-		e.part = "all"
-		return e.table.All(), nil
-	}
-	parts, err := e.table.SplitTime(*split)
-	if err != nil {
-		return nil, err
-	}
-	part, name := heldOut(parts)
-	if e.part = name; name == "training" {
-		e.warnings = append(e.warnings, flatters)
-	}
-	return part, nil
-}
-
-const flatters = "no rows were held out: the figures are of the training rows and flatter the model"
-
-// heldOut returns the part that a model is judged by, and its name.
-func heldOut(p dataset.Parts) (dataset.Part, string) {
-	switch {
-	case len(p.Test) > 0:
-		return p.Test, "test"
-	case len(p.Validation) > 0:
-		return p.Validation, "validation"
-	}
-	return p.Train, "training"
 }
 
 // evaluateWindows predicts every window and compares.

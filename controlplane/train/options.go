@@ -56,11 +56,15 @@ type Options struct {
 	Cap    float64 // RUL: largest target; 0 sets no limit
 	Season int     // Forecast: rows of the repeat_season baseline; 0: one day where the time column tells
 
-	// Split is for Forecast: 8640,2880,2880 (rows) or 0.7,0.1,0.2 (fractions).
-	// Empty: those fractions with a gap of one horizon between the parts.
-	Split string
-	// Validation is the fraction of whole groups that RUL holds out, chosen by
-	// Seed; 0 means the default, 0.15, and NoValidation none.
+	// Split divides the data that no file of its own holds out: 8640,2880,2880 or
+	// 400,100,rest (rows), or 0.7,0.1,0.2 (fractions). Empty: the task's own.
+	Split   string
+	SplitBy string // dataset.ByTime: the rows of each group; dataset.ByGroup: whole groups, chosen by Seed
+	// Gap is how many rows before validation and before test a split by time leaves to
+	// nobody; nil: none with a Split of Forecast, else as many as keep windows apart.
+	Gap *int
+	// Validation is the fraction of whole groups that is held out where there is no
+	// Split; 0 means the default, of RUL 0.15, and NoValidation none.
 	Validation float64
 
 	Units        []int   // hidden units of each recurrent layer; 128
@@ -68,7 +72,7 @@ type Options struct {
 	Batch        int     // windows; 32
 	LearningRate float64 // 0.001, of the optimizer sgd 0.01
 	Patience     int     // epochs without a lower loss, of those of Monitor, before stopping; 0: never
-	Seed         uint64  // of the weights, the shuffling and the held-out groups
+	Seed         uint64  // of the weights, the shuffling and the groups held out
 	Settings
 
 	From     *Base // the version to go on from; nil: new weights
@@ -129,14 +133,11 @@ func (o Options) withDefaults() (Options, error) {
 			return bad("padding is for the task %s; a forecast needs real rows", RUL)
 		case o.Cap != 0:
 			return bad("a cap is for the task %s", RUL)
-		case o.Validation != 0:
-			return bad("a forecast is split in time; give a split such as 0.7,0.1,0.2 instead of a validation fraction")
 		case o.Horizon > kernel.MaxUnits/len(o.Targets):
 			return bad("%d steps of %d targets are more than %d outputs; predict fewer", o.Horizon, len(o.Targets), kernel.MaxUnits)
 		}
 	case RUL:
 		setDefault(&o.Window, 30)
-		setDefault(&o.Validation, 0.15)
 		switch {
 		case len(o.Targets) > 1:
 			return bad("the task %s has one target, not %d", RUL, len(o.Targets))
@@ -144,8 +145,6 @@ func (o Options) withDefaults() (Options, error) {
 			return bad("a horizon is for the task %s", Forecast)
 		case o.Anchor != "none":
 			return bad("an anchor is for the task %s: it needs the target among the features", Forecast)
-		case o.Split != "":
-			return bad("the task %s holds out whole groups; give a validation fraction instead of a split", RUL)
 		case o.Season != 0:
 			return bad("a season is for the task %s", Forecast)
 		}
@@ -194,10 +193,7 @@ func (o Options) check() error {
 			return fmt.Errorf("%w: %s %v, want %s", ErrOptions, c.name, c.value, c.want)
 		}
 	}
-	if _, err := o.split(); err != nil {
-		return fmt.Errorf("%w: %w", ErrOptions, err)
-	}
-	return nil
+	return o.checkSplit()
 }
 
 // value is what p points to, or the zero value.
@@ -210,16 +206,6 @@ func value[T any](p *T) (v T) {
 
 // notNegative reports whether v is 0 or positive, and finite.
 func notNegative(v float64) bool { return v >= 0 && !math.IsInf(v, 0) }
-
-// defaultFractions splits a forecast for which no split is given.
-var defaultFractions = [3]float64{0.7, 0.1, 0.2}
-
-func (o Options) split() (dataset.Split, error) {
-	if o.Split == "" {
-		return dataset.Split{Fractions: defaultFractions, Gap: o.Horizon}, nil
-	}
-	return dataset.ParseSplit(o.Split)
-}
 
 func (o Options) columns() dataset.Columns {
 	return dataset.Columns{Time: o.Time, Group: o.Group, Targets: o.Targets, Features: o.Features, Weight: o.Weight, TargetsAsFeatures: o.Task == Forecast}

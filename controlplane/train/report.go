@@ -86,10 +86,12 @@ type Setup struct {
 	Cap        float64        `json:"cap,omitempty"` // rul; 0: none
 	Anchor     string         `json:"anchor,omitempty"`
 	Season     int            `json:"season,omitempty"` // rows; 0: unknown
-	Split      *dataset.Split `json:"split,omitempty"`  // forecast
-	Validation float64        `json:"validation,omitempty"`
+	Split      *dataset.Split `json:"split,omitempty"`
+	Validation float64        `json:"validation,omitempty"` // of a report before Split could be by group: that of rul
 	Seed       uint64         `json:"seed"`
 	Data       string         `json:"data"` // SHA-256 of the training file, hex
+	// Files are the SHA-256 of the files of each part, hex, where files are held out.
+	Files map[string]string `json:"files,omitempty"`
 	// Read is how the files were read and cleaned; an evaluation does the same.
 	Read dataset.Options `json:"read,omitzero"`
 	// Mean and Std are the mean of the targets and the standard deviation, over

@@ -184,24 +184,20 @@ func (r *run) divide(data dataset.Files) (err error) {
 	}
 	r.setup = &Setup{
 		Time: r.o.Time, Group: r.o.Group, Column: r.o.Task == RUL && len(r.o.Targets) == 1,
-		Pad: r.o.Pad, Cap: r.o.Cap, Anchor: r.o.Anchor, Seed: r.o.Seed, Data: hex.EncodeToString(r.table.Digest[:]), Read: r.o.Data,
+		Pad: r.o.Pad, Cap: r.o.Cap, Anchor: r.o.Anchor, Seed: r.o.Seed, Data: hex.EncodeToString(r.table.Digest[:]), Files: r.table.PartDigests, Read: r.o.Data,
 	}
 	if err := r.checkLimits(); err != nil {
 		return err
 	}
-	if r.o.Task == Forecast {
-		return r.splitForecast()
-	}
-	if !r.setup.Column {
+	if r.o.Task == RUL && !r.setup.Column {
 		if err := r.table.SetRemaining(nil); err != nil {
 			return err
 		}
 	}
-	if r.setup.Validation = r.o.Validation; r.setup.Validation == NoValidation {
-		r.setup.Validation = 0
+	if r.setup.Season = r.o.Season; r.setup.Season == 0 && r.o.Task == Forecast {
+		r.setup.Season = r.table.RowsPerDay()
 	}
-	r.parts, err = r.table.SplitGroups(r.setup.Validation, r.o.Seed)
-	return err
+	return r.split()
 }
 
 // checkLimits refuses what no artifact or request could carry, before the
@@ -230,20 +226,6 @@ func (r *run) checkLimits() error {
 		}
 	}
 	return nil
-}
-
-func (r *run) splitForecast() error {
-	split, err := r.o.split()
-	if err != nil {
-		return err
-	}
-	r.setup.Split = &split
-	r.setup.Season = r.o.Season
-	if r.setup.Season == 0 {
-		r.setup.Season = r.table.RowsPerDay()
-	}
-	r.parts, err = r.table.SplitTime(split)
-	return err
 }
 
 func (o Options) shape() dataset.Shape {
@@ -279,10 +261,7 @@ func (r *run) prepare() (err error) {
 	if err := r.goOn(); err != nil {
 		return err
 	}
-	limit := dataset.Unlimited
-	if r.o.Cap > 0 {
-		limit = float32(r.o.Cap)
-	}
+	limit := r.o.limit()
 	if r.src, err = dataset.NewSource(r.train, r.sc, limit); err != nil {
 		return fmt.Errorf("training rows: %w", err)
 	}

@@ -176,6 +176,20 @@ func TestTestRowsDoNotReachTheModel(t *testing.T) {
 	}
 }
 
+// copiedEngine adds the rows of every engine under the name copy, of which a split
+// puts one in another part.
+func copiedEngine(engines string) string {
+	head, rows, _ := strings.Cut(engines, "\n")
+	var b strings.Builder
+	b.WriteString(head + "\n" + rows)
+	for line := range strings.Lines(rows) {
+		if rest, ok := strings.CutPrefix(line, "u1,"); ok {
+			b.WriteString("copy," + rest)
+		}
+	}
+	return b.String()
+}
+
 func TestRunRefuses(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -191,14 +205,25 @@ func TestRunRefuses(t *testing.T) {
 		{"unknown anchor", "", func(o *Options) { *o = forecastOptions; o.Anchor = "first" }, ErrOptions, "anchor first"},
 		{"anchor without the target", hours(640), func(o *Options) { *o = forecastOptions; o.Features = []string{"load"} }, ErrOptions, "among the features"},
 		{"horizon on rul", "", func(o *Options) { o.Horizon = 3 }, ErrOptions, "horizon"},
-		{"split on rul", "", func(o *Options) { o.Split = "1,2,3" }, ErrOptions, "validation fraction"},
+		{"split and fraction", "", func(o *Options) { o.Split = "1,2,3" }, ErrOptions, "both a split and a validation fraction"},
+		{"fraction by time", "", func(o *Options) { o.SplitBy = dataset.ByTime }, ErrOptions, "is of whole groups"},
+		{"gap of groups", "", func(o *Options) { o.Gap = new(int) }, ErrOptions, "whole groups need none"},
+		{"negative gap", "", func(o *Options) { *o = forecastOptions; o.Gap = new(int); *o.Gap = -1 }, ErrOptions, "a gap of -1 rows"},
+		{"unknown way to split", "", func(o *Options) { o.SplitBy = "machine" }, ErrOptions, `"machine"`},
+		{"gap shorter than a window", engines(6, 1), func(o *Options) {
+			o.Validation, o.Split, o.Gap = 0, "0.5,0.5", new(int)
+		}, dataset.ErrLeak, "leave a gap of 4 rows"},
+		{"target among the features", engines(6, 1), func(o *Options) {
+			o.Targets, o.Features = []string{"a"}, []string{"a", "b"}
+		}, dataset.ErrLeak, `feature "a" is the target`},
+		{"copied engine", copiedEngine(engines(6, 1)), func(o *Options) {}, dataset.ErrLeak, `in group "copy"`},
 		{"padding on forecast", "", func(o *Options) { *o = forecastOptions; o.Pad = true }, ErrOptions, "padding"},
 		{"too many outputs", "", func(o *Options) { *o = forecastOptions; o.Horizon = 2000 }, ErrOptions, "1024 outputs"},
 		{"no units", "", func(o *Options) { o.Units = []int{0} }, ErrOptions, "units"},
 		{"negative window", "", func(o *Options) { o.Window = -1 }, ErrOptions, "window"},
 		{"NaN rate", "", func(o *Options) { o.LearningRate = math.NaN() }, ErrOptions, "learning rate"},
 		{"negative int8 bound", "", func(o *Options) { o.Int8Bound = new(float64); *o.Int8Bound = -0.01 }, ErrOptions, "int8 bound -0.01, want 0 or more"},
-		{"bad split", "", func(o *Options) { *o = forecastOptions; o.Split = "1,2" }, ErrOptions, "2 numbers"},
+		{"bad split", "", func(o *Options) { *o = forecastOptions; o.Split = "1" }, ErrOptions, "1 numbers"},
 		{"split beyond the rows", hours(200), func(o *Options) { *o = forecastOptions }, dataset.ErrSplit, "takes 620 rows"},
 		{"too few rows", hours(40), func(o *Options) { *o = forecastOptions; o.Split = "20,10,10" }, dataset.ErrTooFewRows, "training rows"},
 		{"window longer than every group", engines(6, 1), func(o *Options) { o.Window = 60 }, dataset.ErrTooFewRows, "needs 60"},
@@ -374,7 +399,9 @@ func TestEvaluateChoosesRows(t *testing.T) {
 		{"split of training rows", power, hours(300), "", EvalOptions{Split: "1,0,0"}, "training", 271, nil},
 		{"bad split", power, hours(300), "", EvalOptions{Split: "1"}, "", 0, dataset.ErrSplit},
 		{"truth of a forecast", power, hours(300), "a,b\n1,2\n", EvalOptions{}, "", 0, ErrOptions},
-		{"split of rul", turbofan, engines(2, 5), "", EvalOptions{Split: "1,0,0"}, "", 0, ErrOptions},
+		{"split of rul", turbofan, engines(2, 5), "", EvalOptions{Split: "1,1", SplitBy: dataset.ByGroup, Time: "cycle", Group: "unit"}, "validation", 33, nil},
+		{"way to split without a split", turbofan, engines(2, 5), "", EvalOptions{SplitBy: dataset.ByGroup}, "", 0, ErrOptions},
+		{"split and truth", turbofan, engines(2, 5), "unit,rul\nu1,4\n", EvalOptions{Split: "1,1"}, "", 0, ErrOptions},
 		{"nothing was held out", turbofan, engines(12, 1), "", EvalOptions{Setup: turbofan.Report.Setup}, "training", turbofan.Report.Items, nil},
 		{"one machine", turbofan, one, "unit,rul\npump,4\n", EvalOptions{Time: "cycle"}, "truth", 1, nil},
 		{"no group column named", turbofan, one, "unit,rul\n1,4\n2,5\n", EvalOptions{Time: "cycle"}, "", 0, ErrOptions},
