@@ -64,5 +64,8 @@ type classWeighted struct {
 
 func (c *classWeighted) Weight(i int) float32 { return c.weights[i] }
 
+// Padding keeps the rows of a Padded that are none.
+func (c *classWeighted) Padding(i int) int { return paddingOf(c.Source, i) }
+
 // Continues keeps the chains of a Continuer.
 func (c *classWeighted) Continues(i int) bool { return continues(c.Source, i) }

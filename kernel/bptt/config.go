@@ -48,6 +48,15 @@ type Config struct {
 	// are dropped in training. nil: 0.
 	Dropout []float64
 
+	// Noise is the standard deviation of what is added to every input in training,
+	// drawn anew at every update, as a GaussianNoise layer in front does: 0.
+	Noise float64
+
+	// Crop leaves out up to that part of a window's first rows in training, how much
+	// being drawn anew at every update: 0. Series are then learned from their ends,
+	// wherever they were cut. Not with Stateful or an output for every step.
+	Crop float64
+
 	// Stateful starts a window from the state that the one before it ended in if
 	// it goes on there, as a Source that is a Continuer tells, and from zero
 	// otherwise: Keras's stateful=True, with the state reset where a series ends.
@@ -205,6 +214,8 @@ func (c *Config) checkRanges() error {
 		{"epsilon", c.Epsilon, notNegative(c.Epsilon), "0 or more"},
 		{"momentum", c.Momentum, c.Momentum >= 0 && c.Momentum <= 1, "0 to 1"},
 		{"rho", c.Rho, c.Rho >= 0 && c.Rho < 1, "0 or more, below 1"},
+		{"noise", c.Noise, notNegative(c.Noise), "0 or more"},
+		{"crop", c.Crop, c.Crop >= 0 && c.Crop < 1, "0 or more, below 1"},
 		{"weight decay", c.WeightDecay, notNegative(c.WeightDecay), "0 or more"},
 		{"huber delta", c.HuberDelta, notNegative(c.HuberDelta), "above 0"},
 		{"kernel L2", c.KernelL2, notNegative(c.KernelL2), "0 or more"},

@@ -78,6 +78,9 @@ func (r Run) Fit(ctx context.Context, w *kernel.Weights, train, val Source) ([]E
 	if err := checkSources(train, val); err != nil {
 		return nil, err
 	}
+	if err := checkPadding(cfg, w.Graph, train, val); err != nil {
+		return nil, err
+	}
 	if val == nil && cfg.Monitor == ValLoss {
 		return nil, fmt.Errorf("monitor %s: there is no validation data, want monitor %s: %w", ValLoss, TrainLoss, ErrConfig)
 	}

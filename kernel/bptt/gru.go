@@ -60,6 +60,7 @@ func gruBackward(z []float32, zs int, h0 []float32, hs int, dh, carry []float32,
 // A gru is one GRU layer of a worker; its buffers are as in lstm.
 type gru struct {
 	p         tensors
+	pad       *padding
 	in, units int
 	steps     int
 	sequences bool
@@ -73,10 +74,10 @@ type gru struct {
 	zero  []float32 // [n][units]
 }
 
-func newGRU(p tensors, in, units, steps, rows int, sequences bool) *gru {
+func newGRU(p tensors, pad *padding, in, units, steps, rows int, sequences bool) *gru {
 	state := rows * units
 	l := &gru{
-		p: p, in: in, units: units, steps: steps, sequences: sequences,
+		p: p, pad: pad, in: in, units: units, steps: steps, sequences: sequences,
 		z: make([]float32, steps*gruCols*state), h: make([]float32, (steps+1)*state),
 		bias: make([]float32, gruCols*units),
 		dh:   make([]float32, state), carry: make([]float32, state), zero: make([]float32, state),
@@ -115,6 +116,7 @@ func (l *gru) forward(w *weights, x []float32, n int) []float32 {
 		h0 := step(l.h, t, n, u)
 		mul(mat(n, u, h0), recurrent, view(z, t*n, 0, n, gruGates*u))
 		forwardGRU(step(l.z, t, n, wide), wide, h0, step(l.h, t+1, n, u), u, u, n)
+		l.pad.clear(step(l.h, t+1, n, u), u, u, t)
 	}
 	if l.sequences {
 		return l.h[n*u : (l.steps+1)*n*u]
@@ -141,6 +143,7 @@ func (l *gru) backward(w *weights, grad, dx []float32, n int) {
 			dh = step(l.dh, t, n, u)
 		}
 		backwardGRU(step(l.z, t, n, wide), wide, step(l.h, t, n, u), u, dh, carry, u, n)
+		l.pad.clear(step(l.z, t, n, wide), wide, wide, t)
 		if t > 0 {
 			mul(view(z, t*n, 0, n, gruGates*u), recurrentT, mat(n, u, carry))
 		}

@@ -48,6 +48,7 @@ func (p *packedGRUWeights) pack(flat []float32, t tensors, units int, backward b
 // its weights side by side: x, a 1 for each bias, h of the step before.
 type packedGRU struct {
 	p         tensors
+	pad       *padding
 	w         *packedGRUWeights
 	in, units int
 	steps     int
@@ -64,12 +65,12 @@ type packedGRU struct {
 	dh, carry, zero []float32 // as in gru
 }
 
-func newPackedGRU(p tensors, w *packedGRUWeights, in, units, steps, rows int, sequences bool) *packedGRU {
+func newPackedGRU(p tensors, pad *padding, w *packedGRUWeights, in, units, steps, rows int, sequences bool) *packedGRU {
 	state, seen := rows*units, rows*units
 	if sequences {
 		seen *= steps
 	}
-	l := &packedGRU{p: p, w: w, in: in, units: units, steps: steps, sequences: sequences}
+	l := &packedGRU{p: p, pad: pad, w: w, in: in, units: units, steps: steps, sequences: sequences}
 	l.hAt = ceilDiv(in+2, 16) * 16 // whole cache lines of h
 	l.inAt = l.hAt - 2 - in
 	l.xs, l.zs = rowStride(l.hAt+units), rowStride(gruCols*units)
@@ -104,6 +105,7 @@ func (l *packedGRU) forward(_ *weights, x []float32, n int) []float32 {
 		l.w.input.Mul(n, row[l.inAt:], l.xs, z[gruG*u:], l.zs, false)
 		l.w.recurrent.Mul(n, row[l.hAt-1:], l.xs, z[gruA*u:], l.zs, false)
 		forwardGRU(z, l.zs, row[l.hAt:], row[n*l.xs+l.hAt:], l.xs, u, n)
+		l.pad.clear(row[n*l.xs+l.hAt:], l.xs, u, t)
 	}
 	seen := l.xh[n*l.xs:]
 	if !l.sequences {
@@ -135,6 +137,7 @@ func (l *packedGRU) backward(_ *weights, grad, dx []float32, n int) {
 			dh = step(l.dh, t, n, u)
 		}
 		backwardGRU(l.zAt(t, n), l.zs, l.xh[t*n*l.xs+l.hAt:], l.xs, dh, carry, u, n)
+		l.pad.clear(l.zAt(t, n), l.zs, gruCols*u, t)
 		if t > 0 {
 			l.w.recurrentT.Mul(n, l.zAt(t, n), l.zs, carry, u, true)
 		}

@@ -7,6 +7,7 @@ package bptt
 // step takes n rows of them.
 type lstm struct {
 	p         tensors // where the weights are
+	pad       *padding
 	in, units int
 	steps     int
 	sequences bool
@@ -22,10 +23,10 @@ type lstm struct {
 	dc []float32 // [n][units], ∂L/∂c of the current step
 }
 
-func newLSTM(p tensors, in, units, steps, rows int, sequences bool) *lstm {
+func newLSTM(p tensors, pad *padding, in, units, steps, rows int, sequences bool) *lstm {
 	state := rows * units
 	l := &lstm{
-		p: p, in: in, units: units, steps: steps, sequences: sequences,
+		p: p, pad: pad, in: in, units: units, steps: steps, sequences: sequences,
 		z: make([]float32, steps*gates*state),
 		c: make([]float32, (steps+1)*state), h: make([]float32, (steps+1)*state), tc: make([]float32, steps*state),
 		dh: make([]float32, state), dc: make([]float32, state),
@@ -74,6 +75,8 @@ func (l *lstm) forward(w *weights, x []float32, n int) []float32 {
 		zt := step(l.z, t, n, wide)
 		mul(mat(n, u, step(l.h, t, n, u)), recurrent, mat(n, wide, zt))
 		gatesForward(zt, step(l.c, t, n, u), step(l.c, t+1, n, u), step(l.tc, t, n, u), step(l.h, t+1, n, u), u)
+		l.pad.clear(step(l.c, t+1, n, u), u, u, t)
+		l.pad.clear(step(l.h, t+1, n, u), u, u, t)
 	}
 	if l.sequences {
 		return l.h[n*u : (l.steps+1)*n*u]
@@ -140,6 +143,7 @@ func (l *lstm) backward(w *weights, grad, dx []float32, n int) {
 	for t := l.steps - 1; t >= 0; t-- {
 		zt := step(l.z, t, n, wide)
 		gatesBackward(zt, step(l.c, t, n, u), step(l.tc, t, n, u), l.dhAt(t, n), l.dc, u)
+		l.pad.clear(zt, wide, wide, t)
 		if t > 0 {
 			dh := l.dhAt(t-1, n)
 			if !l.sequences {

@@ -37,6 +37,7 @@ func (p *packedLSTMWeights) pack(flat []float32, t tensors, units int, backward 
 // the gradient of all weights are one product.
 type packedLSTM struct {
 	p         tensors
+	pad       *padding
 	w         *packedLSTMWeights
 	in, units int
 	steps     int
@@ -54,12 +55,12 @@ type packedLSTM struct {
 	dh, dc    []float32 // as in lstm
 }
 
-func newPackedLSTM(p tensors, w *packedLSTMWeights, in, units, steps, rows int, sequences bool) *packedLSTM {
+func newPackedLSTM(p tensors, pad *padding, w *packedLSTMWeights, in, units, steps, rows int, sequences bool) *packedLSTM {
 	state, seen := rows*units, rows*units
 	if sequences {
 		seen *= steps
 	}
-	l := &packedLSTM{p: p, w: w, in: in, units: units, steps: steps, sequences: sequences}
+	l := &packedLSTM{p: p, pad: pad, w: w, in: in, units: units, steps: steps, sequences: sequences}
 	l.hAt = ceilDiv(in, 16) * 16 // whole cache lines of h
 	l.inAt = l.hAt - in
 	l.xs, l.zs = rowStride(l.hAt+units+1), rowStride(gates*units)
@@ -108,6 +109,8 @@ func (l *packedLSTM) forward(_ *weights, x []float32, n int) []float32 {
 		zt := l.zAt(t, n)
 		l.w.forward.Mul(n, l.xh[t*n*l.xs+l.inAt:], l.xs, zt, l.zs, false)
 		forwardGates(zt, l.zs, step(l.c, t, n, u), step(l.c, t+1, n, u), step(l.tc, t, n, u), l.xh[(t+1)*n*l.xs+l.hAt:], l.xs, u, n)
+		l.pad.clear(step(l.c, t+1, n, u), u, u, t)
+		l.pad.clear(l.xh[(t+1)*n*l.xs+l.hAt:], l.xs, u, t)
 	}
 	seen := l.xh[n*l.xs:]
 	if !l.sequences {
@@ -145,6 +148,7 @@ func (l *packedLSTM) backward(_ *weights, grad, dx []float32, n int) {
 			at, before = step(dh, t, n, u), step(dh, max(t-1, 0), n, u)
 		}
 		backwardGates(l.zAt(t, n), l.zs, step(l.c, t, n, u), step(l.tc, t, n, u), at, l.dc, u, n)
+		l.pad.clear(l.zAt(t, n), l.zs, gates*u, t)
 		if t > 0 {
 			l.w.recurrent.Mul(n, l.zAt(t, n), l.zs, before, u, l.sequences)
 		}

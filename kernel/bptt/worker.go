@@ -53,6 +53,7 @@ type worker struct {
 	window, target   []float32   // one of the Source
 	weights          []float32   // [window], if the Source is Weighted
 	weighted         bool
+	padding          padding
 }
 
 // newWorker makes a worker for shards of up to rows windows.
@@ -71,7 +72,7 @@ func newWorker(cfg *Config, g kernel.Graph, layers []tensors, packed []packer, s
 			if packed != nil {
 				p = packed[i]
 			}
-			r := newRecurrent(l, layers[i], p, g.In(i), steps, rows)
+			r := newRecurrent(l, layers[i], &k.padding, p, g.In(i), steps, rows)
 			k.layers, k.recurrent = append(k.layers, r), append(k.recurrent, r)
 		} else {
 			d := newDense(layers[i], g.In(i), l, rows, k.outRows)
@@ -90,17 +91,17 @@ func newWorker(cfg *Config, g kernel.Graph, layers []tensors, packed []packer, s
 }
 
 // newRecurrent makes layer l, on packed weights unless they are nil.
-func newRecurrent(l kernel.Layer, p tensors, packed packer, in, steps, rows int) recurrent {
+func newRecurrent(l kernel.Layer, p tensors, pad *padding, packed packer, in, steps, rows int) recurrent {
 	switch w := packed.(type) {
 	case *packedLSTMWeights:
-		return newPackedLSTM(p, w, in, l.Units, steps, rows, l.Sequences)
+		return newPackedLSTM(p, pad, w, in, l.Units, steps, rows, l.Sequences)
 	case *packedGRUWeights:
-		return newPackedGRU(p, w, in, l.Units, steps, rows, l.Sequences)
+		return newPackedGRU(p, pad, w, in, l.Units, steps, rows, l.Sequences)
 	}
 	if l.Kind == kernel.GRU {
-		return newGRU(p, in, l.Units, steps, rows, l.Sequences)
+		return newGRU(p, pad, in, l.Units, steps, rows, l.Sequences)
 	}
-	return newLSTM(p, in, l.Units, steps, rows, l.Sequences)
+	return newLSTM(p, pad, in, l.Units, steps, rows, l.Sequences)
 }
 
 // evaluate reads the windows of p.batch, the shard's, runs them, and sets
@@ -141,11 +142,13 @@ func (k *worker) read(src Source, indices []int) {
 	n := len(indices)
 	var weights Weighted
 	weights, k.weighted = src.(Weighted)
+	k.padding.begin(src, k.cfg, n)
 	for i, index := range indices {
 		if k.weighted {
 			k.weights[i] = weights.Weight(index)
 		}
 		src.Window(index, k.window, k.target)
+		k.disturb(i, index)
 		interleave(k.x, k.window, k.features, i, n)
 		interleave(k.y, k.target, k.outputs, i, n)
 	}
