@@ -14,6 +14,12 @@ import (
 // outputs. The artifact shares nothing with its arguments. Errors are those
 // of Open; an output that is not finite is artifact.ErrNonFinite.
 func FromQuant(q *kernel.QuantWeights, schema artifact.Schema, task string, scaler kernel.Scaler) (*artifact.Model, error) {
+	return FromQuantSkip(q, nil, schema, task, scaler)
+}
+
+// FromQuantSkip is FromQuant of a network with a skip path, or without if skip
+// is nil.
+func FromQuantSkip(q *kernel.QuantWeights, skip *kernel.SkipWeights, schema artifact.Schema, task string, scaler kernel.Scaler) (*artifact.Model, error) {
 	if err := q.Validate(); err != nil {
 		return nil, err
 	}
@@ -28,6 +34,12 @@ func FromQuant(q *kernel.QuantWeights, schema artifact.Schema, task string, scal
 		Golden: artifact.Golden{
 			Seed: goldenSeed, Steps: goldenSteps(schema), Outputs: make([]float32, artifact.GoldenVectors*schema.Outputs()),
 		},
+	}
+	if skip != nil {
+		if err := skip.Validate(len(schema.Features)); err != nil {
+			return nil, err
+		}
+		addSkip(m, skip)
 	}
 	p, err := Open(m)
 	if err != nil {
@@ -66,6 +78,41 @@ func tensors(q *kernel.QuantWeights) []artifact.Tensor {
 	return ts
 }
 
+// addSkip puts a skip path into m, its tensors before those of the layers.
+func addSkip(m *artifact.Model, s *kernel.SkipWeights) {
+	n := len(s.Features)
+	m.Skip = &artifact.Skip{}
+	for _, f := range s.Features {
+		m.Skip.Features = append(m.Skip.Features, int32(f))
+	}
+	m.Tensors = append([]artifact.Tensor{
+		int8Tensor("skip.kernel", s.Kernel, s.Rows, n), floatTensor("skip.kernel_scale", s.Scale, n), floatTensor("skip.bias", s.Bias, n),
+	}, m.Tensors...)
+}
+
+// Skip is the skip path of a validated artifact, nil if it has none.
+func Skip(m *artifact.Model) *kernel.SkipWeights {
+	if m.Skip == nil {
+		return nil
+	}
+	ts := tensorsByName(m)
+	s := &kernel.SkipWeights{
+		Rows: m.Schema.Window, Kernel: int8s(ts["skip.kernel"]), Scale: floats(ts["skip.kernel_scale"]), Bias: floats(ts["skip.bias"]),
+	}
+	for _, f := range m.Skip.Features {
+		s.Features = append(s.Features, int(f))
+	}
+	return s
+}
+
+func tensorsByName(m *artifact.Model) map[string]artifact.Tensor {
+	byName := make(map[string]artifact.Tensor, len(m.Tensors))
+	for _, t := range m.Tensors {
+		byName[t.Name] = t
+	}
+	return byName
+}
+
 func int8Tensor(name string, v []int8, shape ...int) artifact.Tensor {
 	b := make([]byte, len(v))
 	for i, q := range v {
@@ -89,12 +136,8 @@ func packed(m *artifact.Model) (*kernel.Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	byName := make(map[string]artifact.Tensor, len(m.Tensors))
-	isInt8 := false
-	for _, t := range m.Tensors {
-		byName[t.Name] = t
-		isInt8 = isInt8 || t.Type == artifact.Int8
-	}
+	byName := tensorsByName(m)
+	isInt8 := byName["0.kernel"].Type == artifact.Int8 // the first layer is recurrent
 	for i := range g.Recurrent() {
 		for _, name := range []string{"kernel", "recurrent"} {
 			if t := byName[strconv.Itoa(i)+"."+name]; (t.Type == artifact.Int8) != isInt8 {

@@ -29,6 +29,7 @@ var (
 // concurrent use.
 type Predictor struct {
 	model  *kernel.Model
+	skip   *kernel.Skip // nil: none
 	scaler kernel.Scaler
 	schema artifact.Schema
 	task   string
@@ -43,9 +44,10 @@ type Predictor struct {
 // space is what one prediction needs of memory.
 type space struct {
 	state *kernel.State
-	x     []float32 // scaled rows
-	rows  []float32 // of the windows that a detector looks at
-	y     []float32 // what the network says about them
+	skip  *kernel.SkipSpace // nil without a skip path
+	x     []float32         // scaled rows
+	rows  []float32         // of the windows that a detector looks at
+	y     []float32         // what the network says about them
 }
 
 // Open validates m and packs its kernel. m may be changed afterwards. Errors
@@ -63,7 +65,7 @@ func Open(m *artifact.Model) (*Predictor, error) {
 	if model.Int8() && m.Golden.Tolerance != 0 {
 		return nil, fmt.Errorf("golden tolerance %v, want 0 for int8: %w", m.Golden.Tolerance, ErrModel)
 	}
-	p, err := newPredictor(model, m.Schema, fromScaler(m.Scaler))
+	p, err := newPredictor(model, Skip(m), m.Schema, fromScaler(m.Scaler))
 	if err != nil {
 		return nil, err
 	}
@@ -80,10 +82,20 @@ func OpenFloat32(w *kernel.Weights, schema artifact.Schema, scaler kernel.Scaler
 	if err != nil {
 		return nil, err
 	}
-	return newPredictor(model, schema, scaler)
+	return newPredictor(model, nil, schema, scaler)
 }
 
-func newPredictor(model *kernel.Model, schema artifact.Schema, scaler kernel.Scaler) (*Predictor, error) {
+// OpenFloat32Of is OpenFloat32 with the schema, the scaler and the skip path of
+// the int8 model.
+func OpenFloat32Of(m *artifact.Model, w *kernel.Weights) (*Predictor, error) {
+	model, err := kernel.NewFloat32(w)
+	if err != nil {
+		return nil, err
+	}
+	return newPredictor(model, Skip(m), m.Schema, fromScaler(m.Scaler))
+}
+
+func newPredictor(model *kernel.Model, skip *kernel.SkipWeights, schema artifact.Schema, scaler kernel.Scaler) (*Predictor, error) {
 	if err := scaler.Validate(); err != nil {
 		return nil, err
 	}
@@ -91,7 +103,15 @@ func newPredictor(model *kernel.Model, schema artifact.Schema, scaler kernel.Sca
 		return nil, err
 	}
 	p := &Predictor{model: model, scaler: cloneScaler(scaler), schema: cloneSchema(schema), window: schema.NetworkWindow()}
-	p.space.New = func() any { return &space{state: model.NewState()} }
+	if skip == nil {
+		p.space.New = func() any { return &space{state: model.NewState()} }
+		return p, nil
+	}
+	var err error
+	if p.skip, err = kernel.NewSkip(skip, len(schema.Features)); err != nil {
+		return nil, err
+	}
+	p.space.New = func() any { return &space{state: model.NewState(), skip: p.skip.NewSpace()} }
 	return p, nil
 }
 
@@ -227,6 +247,11 @@ func (p *Predictor) predict(s *space, y, rows []float32, n int) error {
 		return err
 	}
 	for i := range n {
+		if p.skip != nil {
+			if err := p.skip.Add(s.skip, y[i*out:][:out], x[i*in:][:in]); err != nil {
+				return err
+			}
+		}
 		last := rows[i*in:][in-f : in]
 		if err := p.scaler.Out(y[i*out:][:out], y[i*out:][:out], last); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -306,6 +307,9 @@ func TestDigestCoversEverything(t *testing.T) {
 	}
 }
 
+// skipFeatures has every output of m read feature f.
+func skipFeatures(m *Model, f int32) []int32 { return slices.Repeat([]int32{f}, m.Schema.Outputs()) }
+
 func TestValidateRefuses(t *testing.T) {
 	nan, inf := float32(math.NaN()), float32(math.Inf(-1))
 	for name, c := range map[string]struct {
@@ -352,6 +356,9 @@ func TestValidateRefuses(t *testing.T) {
 		"weight of -128":    {func(m *Model) { m.Tensors[0].Data[0] = 0x80 }, ErrInvalid},
 		"infinite weight":   {func(m *Model) { copy(m.Tensors[2].Data, f32([]float32{inf})) }, ErrNonFinite},
 		"NaN scale":         {func(m *Model) { copy(m.Tensors[1].Data, f32([]float32{nan})) }, ErrNonFinite},
+		"skip outputs":      {func(m *Model) { m.Skip = &Skip{} }, ErrInvalid},
+		"skip feature":      {func(m *Model) { m.Skip = &Skip{Features: skipFeatures(m, 99)} }, ErrInvalid},
+		"skip tensors":      {func(m *Model) { m.Skip = &Skip{Features: skipFeatures(m, 0)} }, ErrInvalid},
 	} {
 		m := pinned()
 		c.change(m)

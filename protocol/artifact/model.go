@@ -48,6 +48,16 @@ type Model struct {
 	Tensors  []Tensor
 	Golden   Golden
 	Pipeline *Pipeline // how a device feeds it by itself; nil: on request only
+	Skip     *Skip     // what reaches the outputs past the network; nil: nothing
+}
+
+// A Skip is a linear map from the scaled window straight to the outputs, which
+// is added to what the network gives. Output o reads the whole column of the
+// feature Features[o], or nothing if that is −1. Its tensors are skip.kernel, i8
+// [window][outputs], skip.kernel_scale and skip.bias, f32 [outputs]; they come
+// first, so that a head goes without them.
+type Skip struct {
+	Features []int32 `cbor:"features"`
 }
 
 // A Graph is the layers from input to output.
@@ -117,7 +127,8 @@ type Scaler struct {
 // A Tensor is an array of int8 or little-endian float32, row-major. Layer i
 // has i.kernel, i.bias and, if recurrent, i.recurrent; i8 tensors of those have
 // i.kernel_scale and i.recurrent_scale, one float32 per unit of each gate. A
-// GRU's bias has two rows, the input's and the hidden state's.
+// GRU's bias has two rows, the input's and the hidden state's. Those of a Skip
+// come before the layers'.
 type Tensor struct {
 	Name  string
 	Type  string // Int8 or Float32
@@ -175,6 +186,7 @@ type manifest struct {
 	Tensors  []wireTensor `cbor:"tensors"`
 	Golden   wireGolden   `cbor:"golden"`
 	Pipeline *Pipeline    `cbor:"pipeline,omitempty"`
+	Skip     *Skip        `cbor:"skip,omitempty"`
 }
 
 type wireScaler struct {
@@ -204,7 +216,7 @@ func (m *Model) manifest() *manifest {
 		Format: Format, Task: m.Task, Graph: m.Graph, Schema: m.Schema,
 		Scaler:   wireScaler{m.Scaler.Mean, m.Scaler.Std, m.Scaler.Inv, m.Scaler.OutMean, m.Scaler.OutStd, m.Scaler.Anchor},
 		Golden:   wireGolden{m.Golden.Seed, m.Golden.Steps, m.Golden.Outputs, m.Golden.Tolerance},
-		Pipeline: m.Pipeline,
+		Pipeline: m.Pipeline, Skip: m.Skip,
 	}
 	for _, t := range m.Tensors {
 		w.Tensors = append(w.Tensors, wireTensor{t.Name, t.Type, t.Shape})
@@ -218,7 +230,7 @@ func (w *manifest) model() *Model {
 		Task: w.Task, Graph: w.Graph, Schema: w.Schema,
 		Scaler:   Scaler{w.Scaler.Mean, w.Scaler.Std, w.Scaler.Inv, w.Scaler.OutMean, w.Scaler.OutStd, w.Scaler.Anchor},
 		Golden:   Golden{w.Golden.Seed, w.Golden.Steps, w.Golden.Outputs, w.Golden.Tolerance},
-		Pipeline: w.Pipeline,
+		Pipeline: w.Pipeline, Skip: w.Skip,
 	}
 	for _, t := range w.Tensors {
 		m.Tensors = append(m.Tensors, Tensor{Name: t.Name, Type: t.Type, Shape: t.Shape})
@@ -316,7 +328,27 @@ func (m *Model) validateShape() error {
 			return err
 		}
 	}
+	if s := m.Skip; s != nil {
+		if err := s.validate(m.Task, m.Schema, m.Graph.sequences()); err != nil {
+			return err
+		}
+	}
 	return m.validateTensors()
+}
+
+func (s *Skip) validate(task string, schema Schema, sequences bool) error {
+	if task != TaskForecast || schema.State != StateWindow || sequences {
+		return fmt.Errorf("%w: a skip path needs a forecast that answers once for a window", ErrInvalid)
+	}
+	if len(s.Features) != schema.Outputs() {
+		return fmt.Errorf("%w: the skip path has %d features for %d outputs", ErrInvalid, len(s.Features), schema.Outputs())
+	}
+	for o, f := range s.Features {
+		if f < -1 || int(f) >= len(schema.Features) {
+			return fmt.Errorf("%w: the skip path of output %d reads feature %d of %d", ErrInvalid, o, f, len(schema.Features))
+		}
+	}
+	return nil
 }
 
 func (m *Model) validateGolden() error {
@@ -471,6 +503,15 @@ func (m *Model) validateTensors() error {
 				ErrInvalid, t.Name, t.Type, t.Shape, name, shape)
 		}
 		return t.Type, nil
+	}
+	if m.Skip != nil {
+		outputs := m.Schema.Outputs()
+		_, err1 := next("skip.kernel", Int8, m.Schema.Window, outputs)
+		_, err2 := next("skip.kernel_scale", Float32, outputs)
+		_, err3 := next("skip.bias", Float32, outputs)
+		if err := firstError(err1, err2, err3); err != nil {
+			return err
+		}
 	}
 	for i, l := range m.Graph.Layers {
 		p := strconv.Itoa(i) + "."
