@@ -63,6 +63,7 @@ func (t *trainFlags) addData(o *api.TrainOptions, data *dataArgs) {
 	f.IntVar(&o.Horizon, "horizon", 0, "of forecast: rows ahead (default 24)")
 	f.BoolVar(&o.Pad, "pad", false, "of rul: pad windows of short groups with their first row")
 	f.StringVar(&o.Anchor, "anchor", "", "last: subtract the window's last value and add it back")
+	f.BoolVar(&o.Skip, "skip", false, "of forecast: add a linear map from each target's own window to its outputs; the network learns what it leaves")
 	f.IntVar(&o.Season, "season", 0, "rows of one season, for the baseline that repeats it")
 }
 

@@ -142,6 +142,7 @@ type TrainOptions struct {
 	State   string  `json:"state,omitempty" doc:"window: each prediction from the zero state; stream: the state is carried from row to row, and the window warms it up"`
 	Pad     bool    `json:"pad,omitempty" doc:"Of rul: whether groups shorter than the window are padded with their first row"`
 	Anchor  string  `json:"anchor,omitempty" doc:"last: predict the change from the window's last row"`
+	Skip    bool    `json:"skip,omitempty" doc:"Of forecast: add a linear map from each target's own column of the window to its outputs; the network learns what it leaves"`
 	RULCap  float64 `json:"rul_cap,omitempty" doc:"Largest remaining life that is learned"`
 	Season  int     `json:"season,omitempty" doc:"Rows of one season, for the baseline that repeats it"`
 	Split   string  `json:"split,omitempty" doc:"Training, validation and test part of what no file of its own holds out: counts, of which one may be rest, or fractions, with commas between"`

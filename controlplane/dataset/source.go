@@ -3,6 +3,7 @@ package dataset
 import (
 	"fmt"
 	"math"
+	"sync"
 
 	"github.com/sandpiper-edge/sandpiper/kernel"
 )
@@ -31,9 +32,43 @@ func NewScaler(features []Moments) (s *kernel.Scaler, constant []int) {
 // targets scaled by the inverse of what the device does to the outputs. It is
 // a bptt.Source.
 type Source struct {
-	w   *Windows
-	sc  *kernel.Scaler
-	cap float32
+	w    *Windows
+	sc   *kernel.Scaler
+	cap  float32
+	skip *skipPath // nil: none
+}
+
+// A skipPath is a skip path with memory for its calls.
+type skipPath struct {
+	*kernel.Skip
+	space sync.Pool // *skipSpace
+}
+
+type skipSpace struct {
+	space *kernel.SkipSpace
+	y     []float32
+}
+
+// WithSkip returns a source of the same windows whose targets are what the skip
+// path leaves of them: what a network beside it has to give.
+func (s *Source) WithSkip(skip *kernel.Skip) *Source {
+	c := *s
+	c.skip = &skipPath{Skip: skip}
+	c.skip.space.New = func() any { return &skipSpace{skip.NewSpace(), make([]float32, s.w.Outputs())} }
+	return &c
+}
+
+// leave takes the path's outputs for the scaled window x from y.
+func (p *skipPath) leave(y, x []float32) {
+	s := p.space.Get().(*skipSpace)
+	defer p.space.Put(s)
+	clear(s.y)
+	if err := p.Add(s.space, s.y, x); err != nil {
+		panic(err) // a path of another shape: the caller's bug
+	}
+	for o, v := range s.y {
+		y[o] -= v
+	}
 }
 
 // NewSource checks that every window can be scaled. Targets are limited to
@@ -76,6 +111,9 @@ func (s *Source) Window(i int, x, y []float32) {
 	s.scale(y, x[len(x)-len(s.sc.Mean):])
 	if err := s.sc.In(x, x); err != nil {
 		panic(err) // NewSource has scaled this window before
+	}
+	if s.skip != nil {
+		s.skip.leave(y, x)
 	}
 }
 

@@ -14,7 +14,8 @@ type evaluation struct {
 	w        *dataset.Windows
 	sc       *kernel.Scaler
 	setup    *Setup
-	std      []float64 // of each target, for the scaled errors
+	std      []float64    // of each target, for the scaled errors
+	skip     *kernel.Skip // of the model; nil: none
 }
 
 // truth returns the targets of all windows in raw units, windows × outputs.
@@ -56,11 +57,19 @@ func (e *evaluation) baselines(ctx context.Context, truth []float32) (map[string
 		}
 	}
 	if m := e.setup.Linear; m != nil && m.inputs == e.w.Inputs() && m.outputs == e.w.Outputs() {
-		predicted, err := e.linear(ctx, m)
+		predicted, err := e.scaled(ctx, func(y, x []float32) error { m.predict(y, x); return nil })
 		if err != nil {
 			return nil, err
 		}
 		out["linear"] = e.metrics(predicted, truth)
+	}
+	if e.skip != nil {
+		space := e.skip.NewSpace()
+		predicted, err := e.scaled(ctx, func(y, x []float32) error { return e.skip.Add(space, y, x) })
+		if err != nil {
+			return nil, err
+		}
+		out["skip"] = e.metrics(predicted, truth)
 	}
 	return out, nil
 }
@@ -84,20 +93,25 @@ func (e *evaluation) repeat(season int) (predicted []float32, ok bool) {
 	return predicted, true
 }
 
-func (e *evaluation) linear(ctx context.Context, m *linearMap) ([]float32, error) {
-	predicted := make([]float32, e.w.Len()*m.outputs)
-	x, last := make([]float32, m.inputs), make([]float32, e.features)
+// scaled predicts every window by what f makes of it scaled, writing scaled
+// outputs to y, which is zero before.
+func (e *evaluation) scaled(ctx context.Context, f func(y, x []float32) error) ([]float32, error) {
+	n := e.w.Outputs()
+	predicted := make([]float32, e.w.Len()*n)
+	x, last := make([]float32, e.w.Inputs()), make([]float32, e.features)
 	for i := range e.w.Len() {
 		if i%256 == 0 && ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		y := predicted[i*m.outputs:][:m.outputs]
+		y := predicted[i*n:][:n]
 		e.w.Rows(i, x)
 		copy(last, x[len(x)-e.features:])
 		if err := e.sc.In(x, x); err != nil {
 			return nil, err
 		}
-		m.predict(y, x)
+		if err := f(y, x); err != nil {
+			return nil, err
+		}
 		if err := e.sc.Out(y, y, last); err != nil {
 			return nil, err
 		}

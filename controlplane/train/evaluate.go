@@ -231,6 +231,11 @@ func evaluateWindows(ctx context.Context, e evaluated) (*Report, error) {
 	if len(base.std) != len(e.table.Targets) { // a model without its training report
 		base.std = outputStd(sc, len(e.table.Targets))
 	}
+	if w := predictor.Skip(e.model); w != nil {
+		if base.skip, err = kernel.NewSkip(w, base.features); err != nil {
+			return nil, err
+		}
+	}
 	truth := base.truth()
 	rep := &Report{
 		Model: e.name, Version: e.version, Task: e.model.Task, Evaluated: e.part, Items: e.windows.Len(), Seed: e.setup.Seed,
@@ -250,7 +255,7 @@ func evaluateWindows(ctx context.Context, e evaluated) (*Report, error) {
 	rep.Metrics.Int8 = base.metrics(int8s, truth)
 	var floats []float32
 	if e.weights != nil {
-		f, err := predictor.OpenFloat32(e.weights, e.model.Schema, *sc)
+		f, err := predictor.OpenFloat32Of(e.model, e.weights)
 		if err != nil {
 			return nil, err
 		}

@@ -45,6 +45,7 @@ func (b *Base) setDefaults(o *Options) {
 	if o.Anchor == "" && b.anchored() {
 		o.Anchor = "last"
 	}
+	o.Skip = o.Skip || b.Model.Skip != nil
 }
 
 func (b *Base) anchored() bool {
@@ -78,6 +79,7 @@ func (r *run) goOn() error {
 		{"state", was.State, is.State},
 		{"layers", describe(b.Weights.Graph), describe(r.graph())},
 		{"anchor", sc.Anchor, r.sc.Anchor},
+		{"skip path", b.Model.Skip != nil, r.o.Skip},
 	} {
 		if err := b.differs(c.name, c.was, c.is); err != nil {
 			return err
@@ -109,7 +111,12 @@ func (r *run) graph() kernel.Graph { return r.o.graph(len(r.table.Features), r.t
 func (r *run) first() (*kernel.Weights, error) {
 	g := r.o.learned(r.graph())
 	if r.o.From == nil {
-		return bptt.Init(g, r.o.Seed)
+		w, err := bptt.Init(g, r.o.Seed)
+		if err == nil && r.skip != nil {
+			// It begins as the path alone, which random outputs would spoil.
+			clear(w.Layers[len(w.Layers)-1].Kernel)
+		}
+		return w, err
 	}
 	w := &kernel.Weights{Graph: g}
 	for _, l := range r.o.From.Weights.Layers {

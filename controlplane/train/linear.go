@@ -8,12 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"gonum.org/v1/gonum/blas"
 	"gonum.org/v1/gonum/blas/blas64"
 	"gonum.org/v1/gonum/mat"
-
-	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
 )
 
 // A linearMap is the closed-form baseline: every output is a weighted sum of
@@ -37,19 +36,49 @@ const (
 
 var errLinearTooLarge = errors.New("window too large for the linear baseline")
 
-// fitLinear solves (XᵀX/n + ridge·I)·B = XᵀY/n over centred X and Y, by
-// Cholesky. The scaled windows are streamed in blocks, never held as a matrix.
-func fitLinear(ctx context.Context, src *dataset.Source, inputs, outputs int) (*linearMap, error) {
+// windows are scaled windows with their scaled targets.
+type windows interface {
+	Len() int
+	Window(i int, x, y []float32)
+}
+
+// fitLinear solves (XᵀX/n + ridge·I)·B = XᵀY/n over centred X and Y.
+func fitLinear(ctx context.Context, src windows, inputs, outputs int) (*linearMap, error) {
 	if inputs > maxLinearInputs {
 		return nil, fmt.Errorf("%w: %d values, at most %d", errLinearTooLarge, inputs, maxLinearInputs)
 	}
+	s, err := sumsOf(ctx, src, inputs, outputs)
+	if err != nil {
+		return nil, err
+	}
+	b, err := s.solve()
+	if err != nil {
+		return nil, err
+	}
+	return s.linearMap(b), nil
+}
+
+// linearSums are what least squares need to know of windows: the means of
+// inputs and outputs, and over the centred ones XᵀX/n, its upper triangle, XᵀY/n
+// and the mean square of each output.
+type linearSums struct {
+	xm, ym, yy []float64
+	gram       blas64.Symmetric
+	cross      blas64.General // inputs × outputs
+}
+
+// sumsOf streams the windows in blocks, which are never held as a matrix.
+func sumsOf(ctx context.Context, src windows, inputs, outputs int) (*linearSums, error) {
 	n := src.Len()
 	xm, ym, err := means(ctx, src, inputs, outputs)
 	if err != nil {
 		return nil, err
 	}
-	gram := blas64.Symmetric{N: inputs, Stride: inputs, Data: make([]float64, inputs*inputs), Uplo: blas.Upper}
-	cross := blas64.General{Rows: inputs, Cols: outputs, Stride: outputs, Data: make([]float64, inputs*outputs)}
+	s := &linearSums{
+		xm: xm, ym: ym, yy: make([]float64, outputs),
+		gram:  blas64.Symmetric{N: inputs, Stride: inputs, Data: make([]float64, inputs*inputs), Uplo: blas.Upper},
+		cross: blas64.General{Rows: inputs, Cols: outputs, Stride: outputs, Data: make([]float64, inputs*outputs)},
+	}
 	const block = 256
 	xs, ys := make([]float64, block*inputs), make([]float64, block*outputs)
 	x, y := make([]float32, inputs), make([]float32, outputs)
@@ -64,31 +93,36 @@ func fitLinear(ctx context.Context, src *dataset.Source, inputs, outputs int) (*
 				xs[r*inputs+j] = float64(v) - xm[j]
 			}
 			for j, v := range y {
-				ys[r*outputs+j] = float64(v) - ym[j]
+				d := float64(v) - ym[j]
+				ys[r*outputs+j] = d
+				s.yy[j] += d * d / float64(n)
 			}
 		}
 		xb := blas64.General{Rows: rows, Cols: inputs, Stride: inputs, Data: xs[:rows*inputs]}
 		yb := blas64.General{Rows: rows, Cols: outputs, Stride: outputs, Data: ys[:rows*outputs]}
-		blas64.Syrk(blas.Trans, 1/float64(n), xb, 1, gram)
-		blas64.Gemm(blas.Trans, blas.NoTrans, 1/float64(n), xb, yb, 1, cross)
+		blas64.Syrk(blas.Trans, 1/float64(n), xb, 1, s.gram)
+		blas64.Gemm(blas.Trans, blas.NoTrans, 1/float64(n), xb, yb, 1, s.cross)
 	}
-	b, err := solve(gram, cross)
-	if err != nil {
-		return nil, err
-	}
+	return s, nil
+}
+
+// linearMap is the map with the weights b, inputs × outputs, and the intercept
+// that makes it right in the mean.
+func (s *linearSums) linearMap(b *mat.Dense) *linearMap {
+	inputs, outputs := s.cross.Rows, s.cross.Cols
 	m := &linearMap{inputs: inputs, outputs: outputs, weights: make([]float32, (inputs+1)*outputs)}
 	for o := range outputs {
-		intercept := ym[o]
+		intercept := s.ym[o]
 		for j := range inputs {
 			m.weights[j*outputs+o] = float32(b.At(j, o))
-			intercept -= xm[j] * b.At(j, o)
+			intercept -= s.xm[j] * b.At(j, o)
 		}
 		m.weights[inputs*outputs+o] = float32(intercept)
 	}
-	return m, nil
+	return m
 }
 
-func means(ctx context.Context, src *dataset.Source, inputs, outputs int) (xm, ym []float64, err error) {
+func means(ctx context.Context, src windows, inputs, outputs int) (xm, ym []float64, err error) {
 	xm, ym = make([]float64, inputs), make([]float64, outputs)
 	x, y := make([]float32, inputs), make([]float32, outputs)
 	for i := range src.Len() {
@@ -114,31 +148,39 @@ func means(ctx context.Context, src *dataset.Source, inputs, outputs int) (xm, y
 
 // solve tries the ridge, and a larger one where rounding has made the matrix
 // indefinite all the same.
-func solve(gram blas64.Symmetric, cross blas64.General) (*mat.Dense, error) {
-	n := gram.N
-	trace := 0.0
-	for i := range n {
-		trace += gram.Data[i*n+i]
-	}
-	added := 0.0
+func (s *linearSums) solve() (*mat.Dense, error) {
 	for _, lambda := range []float64{ridge, 1e-4, 1e-2} {
-		lambda *= max(trace/float64(n), math.SmallestNonzeroFloat32)
-		for i := range n {
-			gram.Data[i*n+i] += lambda - added
-		}
-		added = lambda
-		var c mat.Cholesky
-		if !c.Factorize(mat.NewSymDense(n, gram.Data)) {
-			continue
-		}
-		var b mat.Dense
-		err := c.SolveTo(&b, mat.NewDense(cross.Rows, cross.Cols, cross.Data))
-		var condition mat.Condition
-		if err == nil || errors.As(err, &condition) { // badly conditioned, but solved
-			return &b, nil
+		if b := s.solveRidge(lambda); b != nil {
+			return b, nil
 		}
 	}
 	return nil, errors.New("linear baseline: the normal equations cannot be solved")
+}
+
+// solveRidge solves with lambda times the mean of the inputs' variances added
+// to each of them; nil if the matrix is not positive definite.
+func (s *linearSums) solveRidge(lambda float64) *mat.Dense {
+	n := s.gram.N
+	trace := 0.0
+	for i := range n {
+		trace += s.gram.Data[i*n+i]
+	}
+	lambda *= max(trace/float64(n), math.SmallestNonzeroFloat32)
+	gram := slices.Clone(s.gram.Data)
+	for i := range n {
+		gram[i*n+i] += lambda
+	}
+	var c mat.Cholesky
+	if !c.Factorize(mat.NewSymDense(n, gram)) {
+		return nil
+	}
+	var b mat.Dense
+	err := c.SolveTo(&b, mat.NewDense(s.cross.Rows, s.cross.Cols, s.cross.Data))
+	var condition mat.Condition
+	if err == nil || errors.As(err, &condition) { // badly conditioned, but solved
+		return &b
+	}
+	return nil
 }
 
 // predict writes the scaled outputs of one scaled window.

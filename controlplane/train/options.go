@@ -51,8 +51,12 @@ type Options struct {
 	// the state is carried from row to row in training and evaluation, and Window
 	// rows are how far gradients go back and what warms a state up.
 	State  string
-	Pad    bool    // RUL: keep groups shorter than the window, repeating their first row
-	Anchor string  // "last": Forecast as the change from the window's last row; "" or "none"
+	Pad    bool   // RUL: keep groups shorter than the window, repeating their first row
+	Anchor string // "last": Forecast as the change from the window's last row; "" or "none"
+	// Skip adds, with Forecast, a linear map from each target's own column of the
+	// window to its outputs, fitted in closed form: the network learns what it
+	// leaves.
+	Skip   bool
 	Cap    float64 // RUL: largest target; 0 sets no limit
 	Season int     // Forecast: rows of the repeat_season baseline; 0: one day where the time column tells
 
@@ -145,6 +149,8 @@ func (o Options) withDefaults() (Options, error) {
 			return bad("a horizon is for the task %s", Forecast)
 		case o.Anchor != "none":
 			return bad("an anchor is for the task %s: it needs the target among the features", Forecast)
+		case o.Skip:
+			return bad("a skip path is for the task %s: it needs the target among the features", Forecast)
 		case o.Season != 0:
 			return bad("a season is for the task %s", Forecast)
 		}

@@ -61,9 +61,12 @@ type Training struct {
 	Rate       float64 `json:"learning_rate"`
 	Patience   int     `json:"patience,omitempty"`
 	Settings           // with the defaults that applied
-	History    []Epoch `json:"history"`
-	Run        string  `json:"run,omitempty"`     // its id; set by the caller
-	Resumed    int     `json:"resumed,omitempty"` // how often it was interrupted and went on; likewise
+	// SkipRidge are the penalties of the skip path that the validation windows
+	// chose, of each target that has one; absent without a path.
+	SkipRidge []float64 `json:"skip_ridge,omitempty"`
+	History   []Epoch   `json:"history"`
+	Run       string    `json:"run,omitempty"`     // its id; set by the caller
+	Resumed   int       `json:"resumed,omitempty"` // how often it was interrupted and went on; likewise
 }
 
 // An Epoch is one pass over the training windows. Losses are of scaled targets,

@@ -37,6 +37,8 @@ func (o Options) checkState() error {
 		return unknown("state", o.State, States)
 	case o.State == Stream && o.Pad:
 		return fmt.Errorf("%w: padding is for windows; a stream model takes a group from its first row", ErrOptions)
+	case o.State == Stream && o.Skip:
+		return fmt.Errorf("%w: a skip path is for windows; a stream model has the state alone", ErrOptions)
 	case o.State == Stream && o.Anchor != "none":
 		return fmt.Errorf("%w: an anchor is for windows; a stream has no last row to be relative to", ErrOptions)
 	}

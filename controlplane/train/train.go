@@ -60,8 +60,10 @@ type run struct {
 	sc       *kernel.Scaler
 	warnings []string
 
-	train, validation *dataset.Windows // validation may be nil
-	src, val          *dataset.Source  // likewise
+	train, validation *dataset.Windows    // validation may be nil
+	src, val          *dataset.Source     // likewise
+	skip              *kernel.SkipWeights // nil: none
+	skipRidge         []float64           // of its targets
 	streams           streams
 }
 
@@ -109,6 +111,9 @@ func (j Job) Run(ctx context.Context, data dataset.Files) (*Result, error) {
 		return nil, err
 	}
 	r.report(Progress{Stage: Baselines})
+	if err := r.fitSkip(ctx); err != nil {
+		return nil, err
+	}
 	weights, training, err := r.fit(ctx)
 	if err != nil {
 		return nil, err
@@ -387,7 +392,7 @@ func (r *run) fit(ctx context.Context) (*kernel.Weights, *Training, error) {
 	src, val := r.sources()
 	t := &Training{
 		Windows: src.Len(), Weight: r.o.Weight, Units: r.o.Units, Batch: cfg.BatchSize, Rate: cfg.LearningRate, Patience: cfg.Patience,
-		Settings: r.o.used(cfg),
+		Settings: r.o.used(cfg), SkipRidge: r.skipRidge,
 	}
 	for _, l := range w.Layers {
 		t.Parameters += len(l.Kernel) + len(l.Recurrent) + len(l.Bias)
@@ -448,7 +453,7 @@ func (r *run) quantize(w *kernel.Weights) (*artifact.Model, []TensorError, error
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := predictor.FromQuant(q, r.schema(), r.o.Task, *r.sc)
+	m, err := predictor.FromQuantSkip(q, r.skip, r.schema(), r.o.Task, *r.sc)
 	return m, tensorErrors(w, q), err
 }
 
