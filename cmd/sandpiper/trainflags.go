@@ -114,6 +114,9 @@ func (t *trainFlags) addOptimizer(o *api.TrainOptions) {
 	f.Float64Var(&o.Rho, "rho", 0, "of rmsprop (default 0.9)")
 	f.BoolVar(&o.Centered, "centered", false, "of rmsprop: divide by the deviation of the gradient")
 	f.Float64Var(&o.WeightDecay, "weight-decay", 0, "part of each weight, times the learning rate, that an update takes away (default of adamw 0.004)")
+	f.BoolVar(&o.UseEMA, "use-ema", false, "end with an exponential moving average of the weights, which is what is validated too")
+	f.Float64Var(&o.EMAMomentum, "ema-momentum", 0, "of use-ema: part of the average that an update keeps (default 0.99)")
+	f.IntVar(&o.EMAOverwriteFrequency, "ema-overwrite-frequency", 0, "of use-ema: updates after which the weights become the average; 0: never")
 	f.Float32Var(&o.ClipValue, "clipvalue", 0, "bound on each gradient's absolute value")
 	f.Float32Var(&o.ClipNorm, "clipnorm", 0, "bound on the norm of each tensor's gradient")
 	f.Float32Var(&o.GlobalClipNorm, "global-clipnorm", 0, "bound on the norm of all gradients together (default 1 without another clip; negative: none)")
@@ -169,7 +172,7 @@ func (t *trainFlags) setChanged(o *api.TrainOptions) {
 // zeroIsDefault are the flags whose 0 the options take for one that is not
 // given: another number.
 var zeroIsDefault = []string{
-	"window", "stride", "horizon", "validation", "huber-delta", "lr", "beta1", "beta2", "epsilon", "rho", "global-clipnorm",
+	"window", "stride", "horizon", "validation", "huber-delta", "lr", "beta1", "beta2", "epsilon", "rho", "ema-momentum", "global-clipnorm",
 	"reduce-lr-factor", "reduce-lr-min-delta", "epochs", "batch",
 }
 

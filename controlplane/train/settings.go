@@ -28,6 +28,10 @@ type Settings struct {
 	Centered    bool    `json:"centered,omitempty" doc:"Of rmsprop: whether it divides by the deviation of the gradient"`
 	WeightDecay float64 `json:"weight_decay,omitempty" doc:"Part of each weight, times the learning rate, that an update takes away"`
 
+	UseEMA                bool    `json:"use_ema,omitempty" doc:"Whether the model is an exponential moving average of the weights, which is what is validated too"`
+	EMAMomentum           float64 `json:"ema_momentum,omitempty" doc:"Part of the average that an update keeps"`
+	EMAOverwriteFrequency int     `json:"ema_overwrite_frequency,omitempty" doc:"Updates after which the weights become the average; 0: never"`
+
 	Loss        string  `json:"loss,omitempty" doc:"mse, mae or huber"`
 	HuberDelta  float64 `json:"huber_delta,omitempty" doc:"Of huber: error from which on it is linear"`
 	L2          float64 `json:"l2,omitempty" doc:"Penalty on the squares of the kernels"`
@@ -119,6 +123,7 @@ func (o Options) config(validation bool) bptt.Config {
 		Epochs: o.Epochs, BatchSize: o.Batch, Seed: o.Seed, Stateful: o.State == Stream,
 		Optimizer: s.Optimizer, LearningRate: o.LearningRate, Beta1: s.Beta1, Beta2: s.Beta2, Epsilon: s.Epsilon,
 		Momentum: s.Momentum, Nesterov: s.Nesterov, Rho: s.Rho, Centered: s.Centered, WeightDecay: s.WeightDecay,
+		UseEMA: s.UseEMA, EMAMomentum: s.EMAMomentum, EMAOverwriteFrequency: s.EMAOverwriteFrequency,
 		Dropout: dropout, Loss: s.Loss, HuberDelta: s.HuberDelta, KernelL2: s.L2, RecurrentL2: s.RecurrentL2, BiasL2: s.BiasL2,
 		ClipValue: s.ClipValue, ClipNorm: s.ClipNorm, GlobalClipNorm: max(clip, 0),
 		Schedule: bptt.Schedule{
@@ -139,6 +144,7 @@ func (s Settings) used(c bptt.Config) Settings {
 		Layer: s.Layer, Dropout: c.Dropout,
 		Optimizer: c.Optimizer, Beta1: c.Beta1, Beta2: c.Beta2, Epsilon: c.Epsilon,
 		Momentum: c.Momentum, Nesterov: c.Nesterov, Rho: c.Rho, Centered: c.Centered, WeightDecay: c.WeightDecay,
+		UseEMA: c.UseEMA, EMAMomentum: c.EMAMomentum, EMAOverwriteFrequency: c.EMAOverwriteFrequency,
 		Loss: c.Loss, HuberDelta: c.HuberDelta, L2: c.KernelL2, RecurrentL2: c.RecurrentL2, BiasL2: c.BiasL2,
 		ClipValue: c.ClipValue, ClipNorm: c.ClipNorm, GlobalClipNorm: c.GlobalClipNorm,
 		Schedule: c.Schedule.Kind, Boundaries: c.Schedule.Boundaries, Values: c.Schedule.Values,

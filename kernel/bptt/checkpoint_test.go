@@ -121,6 +121,7 @@ func TestResumedRunsEqualUninterrupted(t *testing.T) {
 		{"reduced on a plateau", Config{Epochs: 16, LearningRate: 0.1, ReduceLR: ReduceLR{Patience: 2, Factor: 0.5, Cooldown: 2}}, true},
 		{"early stopping with the best weights", Config{Epochs: 12, LearningRate: 0.1, Patience: 2, RestoreBest: true}, true},
 		{"best weights of all epochs", Config{Epochs: 4, LearningRate: 0.1, RestoreBest: true}, true},
+		{"averaged weights", Config{Epochs: 4, LearningRate: 0.1, UseEMA: true, EMAMomentum: 0.7, EMAOverwriteFrequency: 5, RestoreBest: true}, true},
 		{"dropout", Config{Epochs: 3, Dropout: []float64{0.3, 0.2}}, true},
 		{"stateful, with dropout", Config{Epochs: 3, Stateful: true, Dropout: []float64{0, 0.2}}, true},
 		{"clipped, ordered", Config{Epochs: 3, GlobalClipNorm: 0.1, Ordered: true}, true},

@@ -33,6 +33,16 @@ type Config struct {
 	// update: AdamW 0.004, others 0. It is no part of the loss.
 	WeightDecay float64
 
+	// UseEMA keeps an exponential moving average of the weights: after an update
+	// it is EMAMomentum (0.99) of what it was and the rest of the weights. The
+	// average is what is validated, restored as the best and handed out, as with
+	// Keras's use_ema and its callback SwapEMAWeights at each epoch; training goes
+	// on in the weights themselves. They become the average every
+	// EMAOverwriteFrequency updates; 0: never.
+	UseEMA                bool
+	EMAMomentum           float64
+	EMAOverwriteFrequency int
+
 	Loss       string  // MSE, or another of Losses
 	HuberDelta float64 // Huber: 1
 
@@ -164,6 +174,9 @@ func (c *Config) setOptimizerDefaults() {
 		setDefault(&c.Beta2, 0.999)
 		setDefault(&c.Epsilon, 1e-7)
 	}
+	if c.UseEMA {
+		setDefault(&c.EMAMomentum, 0.99)
+	}
 	if !c.Schedule.warmsUp() {
 		setDefault(&c.LearningRate, rate)
 	}
@@ -197,6 +210,9 @@ func (c *Config) checkNames() error {
 	if err := checkSettings("loss", c.Loss, []setting{{"huber delta", c.HuberDelta != 0, []string{Huber}}}); err != nil {
 		return err
 	}
+	if !c.UseEMA && (c.EMAMomentum != 0 || c.EMAOverwriteFrequency != 0) {
+		return fmt.Errorf("ema momentum and overwrite frequency are of an average that is not kept: use EMA: %w", ErrConfig)
+	}
 	if c.ReduceLR.Patience == 0 && c.ReduceLR != (ReduceLR{}) {
 		return fmt.Errorf("reduce LR has settings and no patience: set after how many epochs it reduces: %w", ErrConfig)
 	}
@@ -217,6 +233,8 @@ func (c *Config) checkRanges() error {
 		{"noise", c.Noise, notNegative(c.Noise), "0 or more"},
 		{"crop", c.Crop, c.Crop >= 0 && c.Crop < 1, "0 or more, below 1"},
 		{"weight decay", c.WeightDecay, notNegative(c.WeightDecay), "0 or more"},
+		{"ema momentum", c.EMAMomentum, c.EMAMomentum >= 0 && c.EMAMomentum <= 1, "0 to 1"},
+		{"ema overwrite frequency", float64(c.EMAOverwriteFrequency), c.EMAOverwriteFrequency >= 0, "0 or more"},
 		{"huber delta", c.HuberDelta, notNegative(c.HuberDelta), "above 0"},
 		{"kernel L2", c.KernelL2, notNegative(c.KernelL2), "0 or more"},
 		{"recurrent L2", c.RecurrentL2, notNegative(c.RecurrentL2), "0 or more"},

@@ -81,6 +81,7 @@ func startEngine(cfg Config, w *kernel.Weights, steps, windows int) (*engine, er
 		e.lanes = newLanes(w.Graph, e.cfg.BatchSize)
 	}
 	e.optimizer = newOptimizer(cfg, size)
+	copy(e.optimizer.slot("average", span{0, size}), e.w.flat) // of frozen ones too
 	e.penalties = penalties(cfg, e.layers)
 	if cfg.HeadOnly {
 		e.frozen = e.layers[len(e.layers)-1].whole().lo
@@ -88,6 +89,15 @@ func startEngine(cfg Config, w *kernel.Weights, steps, windows int) (*engine, er
 	e.tasks.shard, e.tasks.transpose = e.runShard, e.transpose
 	e.tasks.reduce, e.tasks.update, e.tasks.reduceAndUpdate = e.reduce, e.update, e.reduceAndUpdate
 	return e, nil
+}
+
+// shown are the weights that are validated and handed out: their average, if
+// one is kept.
+func (e *engine) shown() []float32 {
+	if average := e.optimizer.slot("average", span{0, len(e.w.flat)}); average != nil {
+		return average
+	}
+	return e.w.flat
 }
 
 // state is what a checkpoint keeps of e: all that the next batch depends on. A
@@ -113,10 +123,13 @@ func checkMemory(g kernel.Graph, steps, batch int) error {
 	return nil
 }
 
-// loss is the mean loss over the windows of src, run batch by batch, with the
+// loss is the mean loss of the shown weights over the windows of src, run batch by batch, with the
 // penalties. Its error is the cause of ctx's end.
 func (e *engine) loss(ctx context.Context, src Source, p *plan) (float64, error) {
 	e.follow(p)
+	trained := e.w.flat
+	e.w.flat = e.shown()
+	defer func() { e.w.flat = trained }()
 	var sum float64
 	for b := range p.ends {
 		if ctx.Err() != nil {

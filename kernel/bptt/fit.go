@@ -174,7 +174,7 @@ func (f *fit) resume(c *Checkpoint) error {
 	}
 	f.position = c.position
 	f.epochs = slices.Clone(c.epochs)
-	save(f.weights, f.layers, f.w.flat)
+	save(f.weights, f.layers, f.shown())
 	return nil
 }
 
@@ -185,7 +185,7 @@ func (f *fit) all(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		save(f.weights, f.layers, f.w.flat)
+		save(f.weights, f.layers, f.shown())
 		stop := f.observe(&epoch)
 		f.position = position{epochs: append(f.epochs, epoch), done: stop || epoch.N == f.cfg.Epochs}
 		if f.run.OnEpoch != nil {
@@ -208,7 +208,7 @@ func (f *fit) observe(epoch *Epoch) (stop bool) {
 		watched = epoch.ValLoss
 	}
 	f.optimizer.rate = f.plateau.observe(watched, f.optimizer.rate)
-	epoch.Best, stop = f.stopping.observe(epoch.N, watched, f.w.flat)
+	epoch.Best, stop = f.stopping.observe(epoch.N, watched, f.shown())
 	return stop
 }
 
@@ -248,7 +248,7 @@ func (f *fit) epoch(ctx context.Context) (Epoch, error) {
 // cause of ctx's end.
 func (f *fit) interrupted(ctx context.Context, start time.Time) error {
 	f.spent += time.Since(start)
-	save(f.weights, f.layers, f.w.flat)
+	save(f.weights, f.layers, f.shown())
 	if err := f.checkpoint(); err != nil {
 		return fmt.Errorf("%w; %w", context.Cause(ctx), err)
 	}

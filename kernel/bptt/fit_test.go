@@ -92,6 +92,7 @@ var updating = []Config{
 	{Optimizer: RMSprop, Centered: true, Momentum: 0.5, Loss: MAE},
 	{Optimizer: AdamW, Loss: Huber, RecurrentL2: 0.01, Schedule: Schedule{Kind: CosineDecay, DecaySteps: 8, WarmupSteps: 2, WarmupTarget: 0.01}},
 	{Optimizer: Adam, ClipValue: 0.01},
+	{Optimizer: SGD, UseEMA: true, EMAMomentum: 0.8, EMAOverwriteFrequency: 3},
 }
 
 func TestEpochShuffleVisitsEveryWindowOnce(t *testing.T) {
@@ -536,6 +537,8 @@ func TestFitRefusesWhatCannotBeTrained(t *testing.T) {
 		{"unknown monitor", nil, good, nil, Config{Monitor: "acc"}, ErrConfig, `monitor "acc": want val_loss or loss`},
 		{"monitor without data", nil, good, nil, Config{Monitor: ValLoss}, ErrConfig, "monitor val_loss: there is no validation data"},
 		{"another optimizer's setting", nil, good, nil, Config{Momentum: 0.9}, ErrConfig, "momentum needs optimizer sgd or rmsprop, not adam"},
+		{"an average's setting", nil, good, nil, Config{EMAMomentum: 0.9}, ErrConfig, "average that is not kept"},
+		{"ema momentum", nil, good, nil, Config{UseEMA: true, EMAMomentum: 1.1}, ErrConfig, "ema momentum 1.1: want 0 to 1"},
 		{"another loss's setting", nil, good, nil, Config{HuberDelta: 2}, ErrConfig, "huber delta needs loss huber, not mse"},
 		{"another schedule's setting", nil, good, nil, Config{Schedule: Schedule{Kind: StepDecay, Alpha: 1}}, ErrConfig, "alpha needs schedule cosine, not step"},
 		{"no schedule's setting", nil, good, nil, Config{Schedule: Schedule{DecaySteps: 9}}, ErrConfig, "decay steps needs schedule exponential or cosine, not none"},

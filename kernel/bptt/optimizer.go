@@ -61,6 +61,9 @@ func newOptimizer(c Config, size int) *optimizer {
 	if c.Momentum > 0 {
 		add("momentum")
 	}
+	if c.UseEMA {
+		add("average")
+	}
 	return o
 }
 
@@ -103,6 +106,24 @@ func (o *optimizer) update(s span, parameters, gradients []float32) {
 		o.updateRMSprop(s, p, g, rate)
 	default:
 		updateAdam(p, g, o.slot("momentum", s), o.slot("velocity", s), float32(1-c.Beta1), float32(1-c.Beta2), o.step, float32(c.Epsilon))
+	}
+	if c.UseEMA {
+		o.updateAverage(p, o.slot("average", s))
+	}
+}
+
+// updateAverage moves the average towards the parameters, or the parameters to
+// it where they are overwritten. The first average is the parameters.
+func (o *optimizer) updateAverage(p, average []float32) {
+	keep, rest := float32(o.cfg.EMAMomentum), float32(1-o.cfg.EMAMomentum)
+	if o.updates == 1 {
+		keep, rest = 0, 1
+	}
+	for k, v := range p {
+		average[k] = float32(keep*average[k]) + float32(rest*v)
+	}
+	if n := o.cfg.EMAOverwriteFrequency; n > 0 && o.updates%n == 0 {
+		copy(p, average)
 	}
 }
 

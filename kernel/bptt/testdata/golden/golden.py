@@ -571,6 +571,26 @@ def evaluate(layers, weights, x, y, plan):
     return total / len(x)
 
 
+class Average:
+    """Keras's use_ema with SwapEMAWeights at the end of each epoch."""
+
+    def __init__(self, momentum, frequency):
+        self.momentum, self.frequency, self.updates = momentum, frequency, 0
+
+    def update(self, arrays):
+        if self.updates == 0:
+            self.values = [v.copy() for v in arrays]
+        self.updates += 1
+        for a, v in zip(self.values, arrays):
+            a += (v - a) * (1 - self.momentum)
+            if self.frequency and self.updates % self.frequency == 0:
+                v[:] = a
+
+    def swap(self, arrays):
+        for a, v in zip(self.values, arrays):
+            v[:], a[:] = a.copy(), v.copy()
+
+
 def fit(seed, layers, config, rule, epochs=10, batch=3, windows=8, val_windows=4, features=2, steps=5, sample_weights=None, chains=None):
     chain, val_chain = chains or (0, 0)
     rng = np.random.default_rng(seed)
@@ -582,6 +602,7 @@ def fit(seed, layers, config, rule, epochs=10, batch=3, windows=8, val_windows=4
     parameters = [v.requires_grad_() for w in weights for v in w]
     arrays = [v.detach().numpy() for v in parameters]
     optimizer = RULES[config["Optimizer"]](arrays, **rule)
+    average = Average(config["EMAMomentum"], config.get("EMAOverwriteFrequency", 0)) if config.get("UseEMA") else None
     history = []
     for _ in range(epochs):
         total, states = 0.0, None
@@ -594,14 +615,21 @@ def fit(seed, layers, config, rule, epochs=10, batch=3, windows=8, val_windows=4
             loss.backward()
             total += float(loss) * len(some)
             optimizer.update(arrays, [v.grad.numpy() if v.grad is not None else np.zeros(v.shape) for v in parameters], optimizer.lr)
+            if average:
+                average.update(arrays)
+        if average:
+            average.swap(arrays)
         val = evaluate(layers, weights, vx, vy, batches(val_windows, batch, val_chain))
+        trained = [[flat(v.detach()) for v in w] for w in weights]
+        if average:
+            average.swap(arrays)
         history.append({"loss": float(f"{total / windows:.10g}"), "val_loss": float(f"{val:.10g}")})
     config = {**config, "Epochs": epochs, "BatchSize": batch, "Ordered": True, **({"Stateful": True} if chains else {})}
     return {
         "features": features, "steps": steps, "layers": layers, "config": config,
         "chain": chain, "val_chain": val_chain,
         "sample_weights": sample_weights, "x": flat(x), "target": flat(y), "val_x": flat(vx), "val_target": flat(vy),
-        "weights": start, "history": history, "trained": [[flat(v.detach()) for v in w] for w in weights],
+        "weights": start, "history": history, "trained": trained,
     }
 
 
@@ -613,6 +641,8 @@ def runs():
         fit(21, [recurrent("lstm", 5), dense(1)], {"Optimizer": "adam", **adam}, adam),
         fit(22, mixed, {"Optimizer": "adam", **adam}, adam, sample_weights=weights),
         fit(23, mixed, {"Optimizer": "adam", **adam}, adam, windows=9, val_windows=6, chains=(3, 2)),
+        fit(24, mixed, {"Optimizer": "adam", **adam, "UseEMA": True, "EMAMomentum": 0.8}, adam),
+        fit(25, mixed, {"Optimizer": "adam", **adam, "UseEMA": True, "EMAMomentum": 0.9, "EMAOverwriteFrequency": 4}, adam),
     ]
 
 
