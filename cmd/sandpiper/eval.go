@@ -10,7 +10,7 @@ import (
 
 func newEvalCommand(a *app) *cobra.Command {
 	var data []string
-	var truth string
+	var truth, plot string
 	var o api.EvalOptions
 	cmd := &cobra.Command{
 		Use:   "eval REF --data FILE",
@@ -28,6 +28,7 @@ those of the training were, unless a flag says otherwise.`,
 				return err
 			}
 			e := api.Evaluation{Ref: args[0], EvalOptions: o, Data: files}
+			e.Predictions = e.Predictions || plot != ""
 			if truth != "" {
 				file := a.upload(truth)
 				e.Truth = &file
@@ -37,6 +38,11 @@ those of the training were, unless a flag says otherwise.`,
 				if err != nil {
 					return err
 				}
+				if plot != "" {
+					if report, err = a.plotReport(report, plot, o.Predictions); err != nil {
+						return err
+					}
+				}
 				return a.printReport(report)
 			})
 		},
@@ -44,6 +50,7 @@ those of the training were, unless a flag says otherwise.`,
 	f := cmd.Flags()
 	addDataFlag(f, &data)
 	f.StringVar(&truth, "truth", "", "CSV file with the truth of each group, for rul")
+	f.StringVar(&plot, "plot", "", "draw the predictions into this `folder`, as SVG and PNG")
 	f.BoolVar(&o.Predictions, "predictions", false, "add every prediction to the JSON report")
 	f.StringVar(&o.Time, "time", "", "column that orders the rows of a group (default: as in training)")
 	f.StringVar(&o.Group, "group", "", "column whose values windows never cross (default: as in training)")

@@ -26,12 +26,14 @@ const warningHeader = "Sandpiper-Warning"
 type DataOptions struct {
 	Time     string          `json:"time,omitempty" doc:"Column that orders the rows of a group; of a description none: the first column of timestamps"`
 	Group    string          `json:"group,omitempty" doc:"Column of the group of a row; none: where there are several files, each is a group"`
-	Features []string        `json:"features,omitempty" doc:"Of an export: columns to write; none: every numeric one"`
+	Features []string        `json:"features,omitempty" doc:"Of an export or a picture: columns to write; none: every numeric one"`
+	Picture  string          `json:"picture,omitempty" enum:"svg,png" doc:"Of a picture: svg, the default, or png"`
 	Data     dataset.Options `json:"data,omitzero" doc:"How the files are read and cleaned; a description only reads them"`
 }
 
 func (a *API) registerData() {
 	a.registerRecording()
+	a.registerPlot()
 	a.registerDataOperation(huma.Operation{
 		OperationID: "describe-data", Path: Base + "/data/description",
 		Summary: "Describe data: rows, groups, times, and what each column holds",
@@ -67,6 +69,37 @@ func (a *API) registerData() {
 			w.Header().Add(warningHeader, url.PathEscape(warning))
 		}
 		_ = t.WriteCSV(w) // a client that has gone
+		return nil
+	})
+}
+
+func (a *API) registerPlot() {
+	a.registerDataOperation(huma.Operation{
+		OperationID: "plot-data", Path: Base + "/data/plot",
+		Summary: "Draw every column of data over its rows",
+		Responses: map[string]*huma.Response{"200": {
+			Description: "The picture",
+			Content:     map[string]*huma.MediaType{"image/svg+xml": {Schema: binary("SVG")}, "image/png": {Schema: binary("PNG")}},
+		}},
+	}, func(w http.ResponseWriter, files dataset.Files, o DataOptions) error {
+		if o.Picture != "" && o.Picture != "svg" && o.Picture != "png" {
+			return newProblem(http.StatusUnprocessableEntity, CodeUsage, fmt.Sprintf("picture %.40q; there are svg and png", o.Picture))
+		}
+		t, err := dataset.ReadFiles(files, o.columns(), o.Data)
+		if err != nil {
+			return err
+		}
+		c, err := t.Chart()
+		if err != nil {
+			return err
+		}
+		if o.Picture == "png" {
+			w.Header().Set("Content-Type", "image/png")
+			_ = c.WritePNG(w) // a client that has gone
+			return nil
+		}
+		w.Header().Set("Content-Type", "image/svg+xml")
+		_ = c.WriteSVG(w) // likewise
 		return nil
 	})
 }
@@ -186,8 +219,19 @@ func (c *Client) DescribeData(ctx context.Context, o DataOptions, files []File) 
 // ExportData writes the cleaned rows of files to w as CSV and returns what was done
 // to them, in plain words.
 func (c *Client) ExportData(ctx context.Context, w io.Writer, o DataOptions, files []File) (warnings []string, err error) {
-	rq, wait := multipartCall(escape("data", "export"), append([]part{{name: partOptions, json: o}}, dataParts(files)...))
-	rq.accept = "text/csv, application/problem+json"
+	return c.madeOfData(ctx, w, "export", "text/csv", o, files)
+}
+
+// PlotData writes the picture of files to w.
+func (c *Client) PlotData(ctx context.Context, w io.Writer, o DataOptions, files []File) error {
+	_, err := c.madeOfData(ctx, w, "plot", "image/svg+xml, image/png", o, files)
+	return err
+}
+
+// madeOfData writes what an operation on files answers to w.
+func (c *Client) madeOfData(ctx context.Context, w io.Writer, operation, accept string, o DataOptions, files []File) (warnings []string, err error) {
+	rq, wait := multipartCall(escape("data", operation), append([]part{{name: partOptions, json: o}}, dataParts(files)...))
+	rq.accept = accept + ", application/problem+json"
 	res, err := c.do(ctx, rq)
 	if err != nil {
 		return nil, errors.Join(wait(), err)

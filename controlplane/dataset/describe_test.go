@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -125,5 +126,21 @@ func BenchmarkDescribe(b *testing.B) {
 		if _, err := Describe(One(src()), Columns{}, Options{}); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func TestChartOfATable(t *testing.T) {
+	table := numbered(t, 5, 7)
+	c, err := table.Chart()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := c.WriteSVG(&b); err != nil || strings.Count(b.String(), ">a<") != 1 || strings.Count(b.String(), ">b<") != 1 {
+		t.Errorf("a picture of a and b: %v", err)
+	}
+	table.Features = make([]string, maxDrawn+1)
+	if _, err := table.Chart(); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("of %d columns: %v", maxDrawn+1, err)
 	}
 }

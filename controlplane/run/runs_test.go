@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
@@ -537,5 +538,17 @@ func TestStopAllKeepsEveryRun(t *testing.T) {
 	}
 	if r := w.show("pump-1"); !errors.Is(err, closing) || r.State != Stopped || r.Reason != "shut down" {
 		t.Errorf("Train = %v, run %s: %s; want it stopped for the reason given", err, r.State, r.Reason)
+	}
+}
+
+func TestChartOfARun(t *testing.T) {
+	r := &Run{ID: "m-1"}
+	if _, err := r.Chart(); !errors.Is(err, ErrState) {
+		t.Errorf("before an epoch: %v", err)
+	}
+	val := 0.5
+	r.History = []train.Epoch{{Epoch: 1, Loss: 1, ValLoss: &val, Best: true, LearningRate: 1e-3}}
+	if c, err := r.Chart(); err != nil || c.WriteSVG(io.Discard) != nil {
+		t.Errorf("of one epoch: %v", err)
 	}
 }
