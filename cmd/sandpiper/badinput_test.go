@@ -611,7 +611,7 @@ func badPlaces() []badRow {
 			return w.cli("model", "ls", "--server", "http://"+w.closedPort(), "--token", "x")
 		}, "exit 5", []string{"control plane unreachable: 127.0.0.1"}},
 		{"server/refuses the token", func(w *badWorld) answer { return w.cli("model", "ls", "--server", w.http, "--token", "x") },
-			"exit 4", []string{"the token is not the one of this control plane", "`sandpiper init` wrote it"}},
+			"exit 4", []string{"the token is not one of this control plane", "`sandpiper init` wrote it"}},
 		{"server/without a token", func(w *badWorld) answer { return w.cli("model", "ls", "--server", w.http) },
 			"exit 4", []string{"this needs a token"}},
 		{"folder/served already", func(w *badWorld) answer {

@@ -11,8 +11,9 @@
 //	over DIR/api.sock      mode 0600, so whoever can connect is the administrator
 //	in the same process    without a socket
 //
-// What is done by force is recorded with its caller: the holder of the token,
-// the user at the other end of the socket, the user this process runs as.
+// What is changed is recorded with its caller: the holder of the token, the user at
+// the other end of the socket, the user this process runs as. Tokens have roles;
+// see needs.
 package api
 
 import (
@@ -20,6 +21,8 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -33,6 +36,8 @@ import (
 	"github.com/danielgtaylor/huma/v2/yaml"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane"
+	"github.com/sandpiper-edge/sandpiper/controlplane/audit"
+	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
 )
 
 // Base is the path that every resource is below.
@@ -92,6 +97,7 @@ func New(cfg Config) *API {
 	}
 	hc.Security = []map[string][]string{{"token": {}}}
 	a.huma = humago.New(a.mux, hc)
+	a.huma.UseMiddleware(a.authorize)
 	a.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, newProblem(http.StatusNotFound, CodeNotFound, "nothing is at this path; /openapi.json lists what is"))
 	})
@@ -104,6 +110,8 @@ func New(cfg Config) *API {
 	a.registerUsers()
 	a.registerRollouts()
 	a.registerPredictions()
+	a.registerAudit()
+	a.registerTokens()
 	return a
 }
 
@@ -119,18 +127,59 @@ func (a *API) Authenticated(token string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		scheme, got, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		sum := sha256.Sum256([]byte(got))
-		ok := subtle.ConstantTimeCompare(want[:], sum[:]) == 1 && token != "" && strings.EqualFold(scheme, "Bearer")
+		bearer := strings.EqualFold(scheme, "Bearer")
+		who, role := tokenHolder, fleet.Admin
+		ok := subtle.ConstantTimeCompare(want[:], sum[:]) == 1 && token != "" && bearer
+		if !ok && bearer {
+			t, err := a.cp.Fleet.AuthenticateAPI(r.Context(), got)
+			if err != nil && !errors.Is(err, fleet.ErrDenied) {
+				writeProblem(w, a.problem("authenticate", err))
+				return
+			}
+			ok, who, role = err == nil, holder(t), t.Role
+		}
 		if !ok && !strings.HasPrefix(r.URL.Path, "/openapi") {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="sandpiper"`)
 			detail := "this needs a token: send Authorization: Bearer TOKEN, with the token that `sandpiper init` wrote"
 			if got != "" {
-				detail = "the token is not the one of this control plane; `sandpiper init` wrote it into its data folder"
+				detail = "the token is not one of this control plane; `sandpiper init` wrote it into its data folder, and `sandpiper token add` makes more"
 			}
 			writeProblem(w, newProblem(http.StatusUnauthorized, CodeDenied, detail))
 			return
 		}
-		a.mux.ServeHTTP(w, r.WithContext(withCaller(r.Context(), tokenHolder)))
+		a.mux.ServeHTTP(w, r.WithContext(withRole(audit.By(r.Context(), who), role)))
 	})
+}
+
+// needs is the role that an operation needs: to look, viewer; to change something
+// releaser, unless it is in this list.
+var needs = map[string]fleet.Role{
+	"verify-model": fleet.Viewer, "verify-audit": fleet.Viewer,
+	"add-device": fleet.Admin, "add-user": fleet.Admin, "protect-model": fleet.Admin,
+	"list-tokens": fleet.Admin, "add-token": fleet.Admin, "remove-token": fleet.Admin,
+}
+
+// authorize lets a caller of sufficient role pass.
+func (a *API) authorize(ctx huma.Context, next func(huma.Context)) {
+	op := ctx.Operation()
+	needed, ok := needs[op.OperationID]
+	switch {
+	case ok:
+	case op.Method == http.MethodGet:
+		needed = fleet.Viewer
+	default:
+		needed = fleet.Releaser
+	}
+	if have := roleOf(ctx.Context()); !have.May(needed) {
+		p := newProblem(http.StatusForbidden, CodeDenied,
+			fmt.Sprintf("%s has the role %s, and %s needs the role %s; an admin can make such a token with `sandpiper token add`",
+				caller(ctx.Context()), have, op.OperationID, needed))
+		ctx.SetHeader("Content-Type", "application/problem+json")
+		ctx.SetStatus(p.Status)
+		_ = json.NewEncoder(ctx.BodyWriter()).Encode(p) // a client that has gone
+		return
+	}
+	next(huma.WithContext(ctx, audit.By(ctx.Context(), caller(ctx.Context()))))
 }
 
 // NewHTTPServer returns a server for h with limits on headers and idle
@@ -177,7 +226,7 @@ func WriteYAML(w io.Writer, document []byte) error {
 // register adds an operation whose errors go through problem.
 func register[I, O any](a *API, op huma.Operation, handle func(context.Context, *I) (*O, error)) {
 	op.Path = Base + op.Path
-	op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusUnprocessableEntity, http.StatusInternalServerError)
+	op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden, http.StatusUnprocessableEntity, http.StatusInternalServerError)
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handle(ctx, in)
 		if err != nil {

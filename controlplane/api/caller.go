@@ -5,15 +5,30 @@ import (
 	"net"
 	"os/user"
 	"strconv"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/audit"
+	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
 )
 
-// tokenHolder is the caller over TCP: there is one token.
+// tokenHolder is the caller over TCP with the token that init wrote.
 const tokenHolder = "admin token"
 
-type callerKey struct{}
+// holder is how the holder of another token is called.
+func holder(t fleet.APIToken) string { return "token " + t.Name }
 
-func withCaller(ctx context.Context, who string) context.Context {
-	return context.WithValue(ctx, callerKey{}, who)
+type roleKey struct{}
+
+// withRole returns a context whose caller may do what the role may; without, a
+// caller is the administrator by the way they came.
+func withRole(ctx context.Context, r fleet.Role) context.Context {
+	return context.WithValue(ctx, roleKey{}, r)
+}
+
+func roleOf(ctx context.Context) fleet.Role {
+	if r, ok := ctx.Value(roleKey{}).(fleet.Role); ok {
+		return r
+	}
+	return fleet.Admin
 }
 
 // withPeer is an http.Server's ConnContext: on a Unix socket the caller is the
@@ -21,7 +36,7 @@ func withCaller(ctx context.Context, who string) context.Context {
 func withPeer(ctx context.Context, c net.Conn) context.Context {
 	if u, ok := c.(*net.UnixConn); ok {
 		if uid, ok := peerUID(u); ok {
-			return withCaller(ctx, userName(uid))
+			return audit.By(ctx, userName(uid))
 		}
 	}
 	return ctx
@@ -31,7 +46,7 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 // a peer that the system does not tell, is the process's own user's: the socket
 // is open to nobody else.
 func caller(ctx context.Context) string {
-	if who, ok := ctx.Value(callerKey{}).(string); ok {
+	if who := audit.Who(ctx); who != audit.ControlPlane {
 		return who
 	}
 	u, err := user.Current()

@@ -180,13 +180,16 @@ func (c *Client) json(ctx context.Context, method, path string, query url.Values
 	return c.decode(ctx, rq, out)
 }
 
-// decode sends a request and decodes the answer into out.
+// decode sends a request and decodes the answer into out, unless that is nil.
 func (c *Client) decode(ctx context.Context, rq call, out any) error {
 	res, err := c.do(ctx, rq)
 	if err != nil {
 		return err
 	}
 	defer res.Body.Close()
+	if out == nil {
+		return nil
+	}
 	b, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
 		return c.transportError(ctx, err)

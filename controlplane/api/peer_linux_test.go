@@ -4,6 +4,8 @@ import (
 	"net"
 	"os"
 	"testing"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/audit"
 )
 
 func TestPeerUID(t *testing.T) {
@@ -27,7 +29,7 @@ func TestPeerUID(t *testing.T) {
 		t.Errorf("peer is uid %d (%v), want %d", uid, ok, os.Getuid())
 	}
 	// The peer's word counts, not who this process is.
-	if ctx := withPeer(t.Context(), server); ctx.Value(callerKey{}) == nil {
+	if ctx := withPeer(t.Context(), server); audit.Who(ctx) == audit.ControlPlane {
 		t.Error("a connection of the socket has no caller")
 	}
 	if got := userName(1<<32 - 2); got != "uid 4294967294" {

@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane"
+	"github.com/sandpiper-edge/sandpiper/controlplane/audit"
 	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
 	"github.com/sandpiper-edge/sandpiper/controlplane/filter"
 	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
@@ -108,6 +109,11 @@ var problems = []struct {
 	{bptt.ErrOtherRun, http.StatusConflict, CodeFailed},
 	{bptt.ErrCheckpoint, http.StatusConflict, CodeFailed},
 
+	{registry.ErrNotApproved, http.StatusConflict, CodeRefused},
+	{registry.ErrApprovals, http.StatusUnprocessableEntity, CodeUsage},
+	{fleet.ErrRole, http.StatusUnprocessableEntity, CodeUsage},
+	{audit.ErrBroken, http.StatusConflict, CodeRefused},
+	{audit.ErrHead, http.StatusUnprocessableEntity, CodeUsage},
 	{rollout.ErrNoPrevious, http.StatusConflict, CodeNoPrevious},
 	{rollout.ErrNoDevices, http.StatusNotFound, CodeNotFound},
 	{rollout.ErrTarget, http.StatusUnprocessableEntity, CodeUsage},

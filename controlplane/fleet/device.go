@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sandpiper-edge/sandpiper/controlplane/audit"
 	"github.com/sandpiper-edge/sandpiper/controlplane/filter"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/protocol"
@@ -37,7 +38,12 @@ func (f *Fleet) Add(ctx context.Context, id string, labels map[string]string) (D
 	}
 	token := NewToken()
 	row := store.Device{ID: id, Token: hashToken(token), Created: now(), Labels: labels}
-	err := f.store.Update(ctx, func(tx store.Tx) error { return tx.PutDevice(ctx, row) })
+	err := f.store.Update(ctx, func(tx store.Tx) error {
+		if err := tx.PutDevice(ctx, row); err != nil {
+			return err
+		}
+		return tx.Audit(ctx, audit.Entry{Action: audit.DeviceAdd, Device: id, Detail: labelText(labels)})
+	})
 	if errors.Is(err, ErrExists) {
 		err = ErrExists
 	}
@@ -53,7 +59,12 @@ func (f *Fleet) SetLabels(ctx context.Context, id string, labels map[string]stri
 	if err := checkLabels(labels); err != nil {
 		return Device{}, fmt.Errorf("label device %s: %w", id, err)
 	}
-	err := f.store.Update(ctx, func(tx store.Tx) error { return tx.SetLabels(ctx, id, labels) })
+	err := f.store.Update(ctx, func(tx store.Tx) error {
+		if err := tx.SetLabels(ctx, id, labels); err != nil {
+			return err
+		}
+		return tx.Audit(ctx, audit.Entry{Action: audit.DeviceLabel, Device: id, Detail: labelText(labels)})
+	})
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return Device{}, fmt.Errorf("label device %s: %w", id, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sandpiper-edge/sandpiper/controlplane/audit"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 )
@@ -27,7 +28,12 @@ func (f *Fleet) AddUser(ctx context.Context, id string) (User, string, error) {
 	}
 	token := NewToken()
 	row := store.User{ID: id, Token: hashToken(token), Created: now()}
-	err := f.store.Update(ctx, func(tx store.Tx) error { return tx.PutUser(ctx, row) })
+	err := f.store.Update(ctx, func(tx store.Tx) error {
+		if err := tx.PutUser(ctx, row); err != nil {
+			return err
+		}
+		return tx.Audit(ctx, audit.Entry{Action: audit.UserAdd, Detail: id})
+	})
 	if errors.Is(err, ErrExists) {
 		err = ErrExists
 	}

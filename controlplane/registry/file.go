@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/sandpiper-edge/sandpiper/controlplane/audit"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/kernel"
 	"github.com/sandpiper-edge/sandpiper/protocol"
@@ -135,7 +136,10 @@ func (r *Registry) importFile(ctx context.Context, file io.Reader) (Version, err
 		switch {
 		case err == nil && old.Name == row.Name && old.Number == row.Number:
 			if old.Envelope == nil { // ours, signed elsewhere
-				return tx.SignVersion(ctx, row.Name, row.Number, envelope)
+				if err := tx.SignVersion(ctx, row.Name, row.Number, envelope); err != nil {
+					return err
+				}
+				return tx.Audit(ctx, entry(audit.ModelSign, row, "imported"))
 			}
 			return nil
 		case err == nil:
@@ -149,7 +153,10 @@ func (r *Registry) importFile(ctx context.Context, file io.Reader) (Version, err
 		if err := tx.PutTransfer(ctx, transfer.Transfer); err != nil {
 			return err
 		}
-		return tx.PutVersion(ctx, row)
+		if err := tx.PutVersion(ctx, row); err != nil {
+			return err
+		}
+		return audited(ctx, tx, row, "imported")
 	})
 	if err != nil {
 		return Version{}, err

@@ -21,8 +21,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/sandpiper-edge/sandpiper/controlplane/audit"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/kernel"
 	"github.com/sandpiper-edge/sandpiper/kernel/predictor"
@@ -170,7 +172,10 @@ func (r *Registry) add(ctx context.Context, name string, m *artifact.Model, w *k
 		if err := tx.PutTransfer(ctx, transfer.Transfer); err != nil {
 			return err
 		}
-		return tx.PutVersion(ctx, row)
+		if err := tx.PutVersion(ctx, row); err != nil {
+			return err
+		}
+		return audited(ctx, tx, row, origin(info))
 	})
 	if err != nil {
 		return Version{}, err
@@ -191,7 +196,10 @@ func (r *Registry) Sign(ctx context.Context, ref string, key ed25519.PrivateKey)
 			return Version{}, fmt.Errorf("sign %s: %w", ref, err)
 		}
 		err = r.store.Update(ctx, func(tx store.Tx) error {
-			return tx.SignVersion(ctx, row.Name, row.Number, envelope)
+			if err := tx.SignVersion(ctx, row.Name, row.Number, envelope); err != nil {
+				return err
+			}
+			return tx.Audit(ctx, entry(audit.ModelSign, row, ""))
 		})
 		if err != nil {
 			return Version{}, fmt.Errorf("sign %s: %w", ref, err)
@@ -239,6 +247,15 @@ func (r *Registry) version(ctx context.Context, row store.Version) (Version, err
 		return Version{}, err
 	}
 	return fromRow(row, aliases)
+}
+
+// Lineage returns where a stored version comes from.
+func Lineage(row store.Version) (artifact.Lineage, error) {
+	var rel artifact.Release
+	if err := rel.UnmarshalBinary(row.Payload); err != nil {
+		return artifact.Lineage{}, fmt.Errorf("stored release of %s: %w", Ref(row.Name, row.Number), err)
+	}
+	return rel.Lineage, nil
 }
 
 func fromRow(row store.Version, aliases map[string]uint64) (Version, error) {
@@ -331,11 +348,43 @@ func (r *Registry) Tag(ctx context.Context, ref, alias string) (Version, error) 
 	if err != nil {
 		return Version{}, err
 	}
-	err = r.store.Update(ctx, func(tx store.Tx) error { return tx.SetAlias(ctx, row.Name, alias, row.Number) })
+	err = r.store.Update(ctx, func(tx store.Tx) error {
+		if err := tx.SetAlias(ctx, row.Name, alias, row.Number); err != nil {
+			return err
+		}
+		return tx.Audit(ctx, entry(audit.ModelTag, row, alias))
+	})
 	if err != nil {
 		return Version{}, fmt.Errorf("tag %s: %w", ref, err)
 	}
 	return r.version(ctx, row)
+}
+
+// entry is an audit entry about a version.
+func entry(action string, row store.Version, detail string) audit.Entry {
+	return audit.Entry{Action: action, Model: row.Name, Number: row.Number, Digest: row.Digest, Detail: detail}
+}
+
+// audited records that a version came into being, and its signature if it has one.
+func audited(ctx context.Context, tx store.Tx, row store.Version, from string) error {
+	if err := tx.Audit(ctx, entry(audit.ModelAdd, row, from)); err != nil || row.Envelope == nil {
+		return err
+	}
+	return tx.Audit(ctx, entry(audit.ModelSign, row, ""))
+}
+
+// origin says in an audit entry where a version comes from.
+func origin(info Info) string {
+	var parts []string
+	for _, p := range []struct{ name, value string }{{"run", info.Run}, {"data", info.Data}, {"forced by", info.Forced}} {
+		if p.value != "" {
+			parts = append(parts, p.name+" "+p.value)
+		}
+	}
+	if info.Parent != nil {
+		parts = append(parts, "parent "+info.Parent.String())
+	}
+	return strings.Join(parts, ", ")
 }
 
 // golden opens m and holds it against its golden vectors.

@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sandpiper-edge/sandpiper/controlplane/audit"
 	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/protocol"
@@ -129,7 +130,7 @@ type Started struct {
 // devices run. The same start again returns the same rollout
 // and changes nothing, but for devices that gave the version up: they are told
 // to try again. Errors: ErrNotFound for a version or device,
-// ErrUnsigned, ErrNoDevices, ErrNoKey.
+// ErrUnsigned, registry.ErrNotApproved, ErrNoDevices, ErrNoKey.
 func (r *Rollouts) Start(ctx context.Context, ref string, target Target) (Started, error) {
 	v, err := r.registry.Resolve(ctx, ref)
 	if err != nil {
@@ -151,6 +152,9 @@ func (r *Rollouts) Start(ctx context.Context, ref string, target Target) (Starte
 	c := r.change(at)
 	var out Started
 	err = r.store.Update(ctx, func(tx store.Tx) error {
+		if err := registry.Approved(ctx, tx, v.Name, v.Number); err != nil {
+			return err
+		}
 		ids, err := target.devices(ctx, tx)
 		if err != nil {
 			return err
@@ -195,8 +199,20 @@ func sameOrNew(ctx context.Context, tx store.Tx, row store.Rollout) (store.Rollo
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return row, err
 	}
-	row.ID, err = tx.PutRollout(ctx, row)
-	return row, err
+	return putRollout(ctx, tx, row)
+}
+
+// putRollout adds a rollout and records who asked for it.
+func putRollout(ctx context.Context, tx store.Tx, row store.Rollout) (store.Rollout, error) {
+	var err error
+	if row.ID, err = tx.PutRollout(ctx, row); err != nil {
+		return row, err
+	}
+	action := audit.RolloutStart
+	if row.Kind == store.KindRollback {
+		action = audit.RolloutRollback
+	}
+	return row, tx.Audit(ctx, audit.Entry{Action: action, Model: row.Model, Number: row.Number, Digest: row.Digest, Rollout: row.ID, Detail: row.Target})
 }
 
 // A Refusal is a device that a rollback left as it is, and why.
@@ -262,7 +278,7 @@ func (r *Rollouts) Rollback(ctx context.Context, model string, target Target) (R
 				continue
 			}
 			if row.ID == 0 {
-				if row.ID, err = tx.PutRollout(ctx, row); err != nil {
+				if row, err = putRollout(ctx, tx, row); err != nil {
 					return err
 				}
 				moved := fromRow(row)

@@ -68,6 +68,13 @@ func (t Tx) PutVersion(ctx context.Context, v Version) error {
 	return mapError(err)
 }
 
+// VersionNumber returns the number of the version of a model with that digest, or
+// ErrNotFound.
+func (t Tx) VersionNumber(ctx context.Context, name string, d protocol.Digest) (number uint64, err error) {
+	err = t.tx.QueryRowContext(ctx, `SELECT number FROM versions WHERE digest = ? AND name = ?`, d[:], name).Scan(&number)
+	return number, mapError(err)
+}
+
 // SignVersion adds the signature to an unsigned version.
 func (t Tx) SignVersion(ctx context.Context, name string, number uint64, envelope []byte) error {
 	res, err := t.tx.ExecContext(ctx, `UPDATE versions SET envelope = ? WHERE name = ? AND number = ?`, envelope, name, number)
