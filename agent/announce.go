@@ -21,7 +21,7 @@ const maxNotices = 32
 func (a *Agent) connected(ctx context.Context) error {
 	f, d := a.cfg.Fleet, a.cfg.Device
 	a.usage.hold()
-	filters := []string{protocol.WantTopic(f, d), protocol.AckTopic(f, d), protocol.PredictTopic(f, d, "+", "+", "+"), protocol.StateTopic(f)}
+	filters := []string{protocol.WantTopic(f, d), protocol.AckTopic(f, d), protocol.PredictTopic(f, d, "+", "+", "+"), protocol.StateTopic(f), protocol.TruthTopic(f, d, "+")}
 	if a.cfg.Simple {
 		filters = append(filters, protocol.SimplePredictTopic(f, d, "+"))
 	}

@@ -35,13 +35,16 @@ const (
 
 // pipelines feed the models that say how, one goroutine for all of them.
 type pipelines struct {
-	agent     *Agent
-	inbox     chan link.Message
-	outbox    chan link.Message
-	connected atomic.Uint64 // counts connections: subscriptions end with each
-	dropped   atomic.Uint64 // messages that found the inbox full
-	status    atomic.Pointer[map[string]PipelineStatus]
-	filters   atomic.Pointer[[]string] // foreign topics that are read
+	agent           *Agent
+	inbox           chan link.Message
+	outbox          chan link.Message
+	overheard       chan overheard
+	overheardValues atomic.Int64                       // inputs that wait there
+	listening       atomic.Pointer[map[string]*judged] // by model, whose requests are compared
+	connected       atomic.Uint64                      // counts connections: subscriptions end with each
+	dropped         atomic.Uint64                      // messages that found the inbox full
+	status          atomic.Pointer[map[string]feedStatus]
+	filters         atomic.Pointer[[]string] // foreign topics that are read
 
 	// Owned by run, and by Run when that has ended.
 	began     time.Time
@@ -54,14 +57,23 @@ type pipelines struct {
 	refused   string // the filters that the broker refused, in words
 }
 
-// A running is one model's pipeline.
+// A running is one model's pipeline, if it has one, and what it is compared in.
 type running struct {
 	*served
-	feed    *pipeline.Feed
-	next    time.Duration // of the next row, since pipelines.began
-	tick    uint64        // periods so far: the number of the next row
-	judged  *judged       // nil: nothing is compared
-	problem string        // the last payload or prediction that was of no use
+	feed      *pipeline.Feed // nil: it has none
+	next      time.Duration  // of the next row, since pipelines.began
+	tick      uint64         // periods so far: the number of the next row
+	judged    *judged
+	ended     *judged // the pair before that
+	labelled  bool    // a label came
+	unmatched uint64  // labels that no output waited for
+	problem   string  // the last payload or prediction that was of no use
+}
+
+// A feedStatus is what the status says of a running.
+type feedStatus struct {
+	pipeline  *PipelineStatus
+	unmatched uint64
 }
 
 // A PipelineStatus is what a pipeline says about itself.
@@ -75,7 +87,8 @@ type PipelineStatus struct {
 func newPipelines(a *Agent) *pipelines {
 	return &pipelines{
 		agent: a, inbox: make(chan link.Message, valuesWaiting), outbox: make(chan link.Message, outputsWaiting),
-		feeds: make(map[string]*running),
+		overheard: make(chan overheard, overheardWaiting),
+		feeds:     make(map[string]*running),
 	}
 }
 
@@ -119,6 +132,8 @@ func (p *pipelines) run(ctx context.Context) error {
 			return context.Cause(ctx)
 		case m := <-p.inbox:
 			p.receive(m)
+		case o := <-p.overheard:
+			p.weigh(o)
 		case <-p.agent.models.changed:
 			p.follow(ctx)
 		case <-tick:
@@ -134,11 +149,19 @@ func (p *pipelines) run(ctx context.Context) error {
 	}
 }
 
-// next is when the next row is due.
+// next is when the next row, or report, is due.
 func (p *pipelines) next() (next time.Duration, any bool) {
+	due := func(at time.Duration) {
+		if !any || at < next {
+			next, any = at, true
+		}
+	}
 	for _, r := range p.feeds {
-		if !any || r.next < next {
-			next, any = r.next, true
+		if r.feed != nil {
+			due(r.next)
+		}
+		if r.judged != nil && r.judged.pair() {
+			due(r.judged.next)
 		}
 	}
 	return next, any
@@ -151,21 +174,22 @@ func (p *pipelines) follow(ctx context.Context) {
 		all = *m
 	}
 	for name := range p.feeds {
-		if s := all[name]; s == nil || s.predictor.Pipeline() == nil {
+		if all[name] == nil {
 			delete(p.feeds, name)
 		}
 	}
 	for name, s := range all {
-		if s.predictor.Pipeline() == nil {
-			continue
-		}
 		r := p.feeds[name]
 		switch {
 		case r != nil && r.served == s:
-		case r != nil && r.feed.Swap(s.predictor):
+		case r != nil && r.feed != nil && r.feed.Swap(s.predictor):
 			r.served, r.problem = s, ""
 		default:
-			p.feeds[name] = p.begin(s)
+			if r == nil {
+				r = &running{}
+				p.feeds[name] = r
+			}
+			p.begin(r, s)
 		}
 	}
 	for _, r := range p.feeds {
@@ -174,9 +198,18 @@ func (p *pipelines) follow(ctx context.Context) {
 	p.subscribe(ctx)
 }
 
-// begin makes the feed of s, with the streams that were saved of it.
-func (p *pipelines) begin(s *served) *running {
-	r := &running{served: s, feed: pipeline.New(s.predictor, p.agent.cfg.Device)}
+// begin makes the feed of s that of r, with the streams that were saved of it.
+func (p *pipelines) begin(r *running, s *served) {
+	r.served, r.feed, r.problem = s, nil, ""
+	if s.predictor.Pipeline() != nil {
+		r.feed = pipeline.New(s.predictor, p.agent.cfg.Device)
+	}
+	if r.judged != nil {
+		r.wait()
+	}
+	if r.feed == nil {
+		return
+	}
 	r.next = p.now() + r.feed.Period()
 	if b := p.saved[s.name]; b != nil {
 		delete(p.saved, s.name)
@@ -184,7 +217,6 @@ func (p *pipelines) begin(s *served) *running {
 			p.agent.cfg.Log.Info("states of streams not taken over; they warm up", "model", s.name, "err", err)
 		}
 	}
-	return r
 }
 
 // subscribe asks the broker for what the feeds read, once a connection.
@@ -192,12 +224,12 @@ func (p *pipelines) subscribe(ctx context.Context) {
 	a := p.agent
 	var filters []string
 	for _, name := range sortedKeys(p.feeds) {
+		if p.feeds[name].feed == nil {
+			continue
+		}
 		topics, samples := p.feeds[name].feed.Topics()
 		if samples {
 			topics = append(topics, protocol.SampleTopic(a.cfg.Fleet, a.cfg.Device, "+"))
-		}
-		if p.feeds[name].judged != nil {
-			topics = append(topics, protocol.TruthTopic(a.cfg.Fleet, a.cfg.Device, name))
 		}
 		for _, t := range topics {
 			if !slices.Contains(filters, t) {
@@ -247,6 +279,9 @@ func (p *pipelines) receive(m link.Message) {
 		sampleErr = sample.UnmarshalBinary(m.Payload)
 	}
 	for _, r := range p.feeds {
+		if r.feed == nil {
+			continue
+		}
 		problem := sampleErr
 		switch {
 		case err != nil:
@@ -265,7 +300,7 @@ func (p *pipelines) tick() {
 	now := p.now()
 	for _, name := range sortedKeys(p.feeds) {
 		r := p.feeds[name]
-		if r.next > now {
+		if p.tellQuality(r, now); r.feed == nil || r.next > now {
 			continue
 		}
 		for r.next <= now { // rows that were missed are gaps
@@ -276,10 +311,9 @@ func (p *pipelines) tick() {
 		for _, result := range r.feed.Tick(now) {
 			p.settle(r, result, wall)
 			if r.judged != nil {
-				r.judged.compare(result, wall, r.tick, r.feed.Arrives(), now)
+				p.compare(r, result, wall, now)
 			}
 		}
-		p.tellQuality(r, now)
 	}
 }
 
@@ -296,6 +330,7 @@ func (p *pipelines) settle(r *running, result pipeline.Result, wall int64) {
 	if err != nil {
 		r.problem = clip(fmt.Sprintf("stream %s: %s", result.Stream, err))
 		a.usage.count(r.name, pipelineUser, refused, 0)
+		a.usage.ran(r.name, r.Digest, verdictOf(err), 0, false)
 		if errors.Is(err, errOutput) {
 			_ = a.predictError(r.served, err) // it ends a trial, and logs
 		}
@@ -305,6 +340,7 @@ func (p *pipelines) settle(r *running, result pipeline.Result, wall int64) {
 		return
 	}
 	a.usage.count(r.name, pipelineUser, answered, 0)
+	a.usage.ran(r.name, r.Digest, ranWell, result.Took[0], r.judged != nil && r.judged.pair())
 	if !result.Tell {
 		return
 	}
@@ -360,9 +396,13 @@ func (p *pipelines) send(ctx context.Context) error {
 
 // report makes the status anew.
 func (p *pipelines) report() {
-	all := make(map[string]PipelineStatus, len(p.feeds))
+	all := make(map[string]feedStatus, len(p.feeds))
 	for name, r := range p.feeds {
-		all[name] = PipelineStatus{Streams: r.feed.Streams(), Refused: p.refused, Problem: r.problem, Dropped: p.dropped.Load()}
+		s := feedStatus{unmatched: r.unmatched}
+		if r.feed != nil {
+			s.pipeline = &PipelineStatus{Streams: r.feed.Streams(), Refused: p.refused, Problem: r.problem, Dropped: p.dropped.Load()}
+		}
+		all[name] = s
 	}
 	p.status.Store(&all)
 }
@@ -370,8 +410,13 @@ func (p *pipelines) report() {
 // save writes the states of all streams.
 func (p *pipelines) save(now time.Time) {
 	var b []byte
+	fed := false
 	for _, name := range sortedKeys(p.feeds) {
 		r := p.feeds[name]
+		if r.feed == nil {
+			continue
+		}
+		fed = true
 		part, err := r.feed.AppendBinary(nil, r.Digest, p.now(), now)
 		if err != nil {
 			p.agent.cfg.Log.Warn("streams not saved", "model", name, "err", err)
@@ -385,7 +430,7 @@ func (p *pipelines) save(now time.Time) {
 	}
 	p.nextSave = now.Add(max(flushPeriod, time.Duration(len(b)/savePerMinute)*time.Minute))
 	sum := sha256.Sum256(b)
-	if len(p.feeds) == 0 || sum == p.savedSum {
+	if !fed || sum == p.savedSum {
 		return
 	}
 	p.savedSum = sum

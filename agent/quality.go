@@ -2,6 +2,7 @@ package agent
 
 import (
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/sandpiper-edge/sandpiper/agent/link"
@@ -10,54 +11,134 @@ import (
 	"github.com/sandpiper-edge/sandpiper/protocol"
 )
 
-// defaultJudge is how often a device reports when the want does not say.
-const defaultJudge = time.Minute
+const (
+	// defaultJudge is how often a device reports when the want does not say.
+	defaultJudge = time.Minute
+	// Bounds of the requests that wait to be run on the version beside the active
+	// one; one more is skipped. Their values are 256 KiB at most.
+	overheardWaiting = 256
+	overheardValues  = protocol.MaxWindowValues
+)
 
-// A judged is a pair of versions being compared on the same inputs: the
-// candidate, which is active, and the version it replaced, which runs beside it
-// and is heard by nobody.
+// A judged is a model whose outputs are compared with the truth: those of two
+// versions on the same inputs while the want says so, of which callers see the
+// active one only, and else those of the active one alone.
 type judged struct {
 	pairKey
-	beside *predictor.Predictor // A; nil: it cannot be read, and all is skipped
-	pairs  *pipeline.Pairs
+	shadow bool                 // B is the shadow; else B is active, and A beside it is what it replaced
+	beside *predictor.Predictor // the one that is not active; nil: it cannot be read, and its outputs are missing
+	opened protocol.Digest      // what beside is, or should be
+	sums   *pipeline.Sums
+	fed    *pipeline.Pairs // outputs of the pipeline
+	asked  *pipeline.Pairs // outputs of requests
 	began  time.Duration
 	next   time.Duration // of the report
+
+	skipped atomic.Uint32 // requests that found the queue full
 }
 
-// A pairKey says what is compared, for which stage.
+// A pairKey says what is compared, for which stage; without A, B alone is
+// measured.
 type pairKey struct {
 	stage uint32
 	a, b  protocol.Digest
 }
 
+func (k pairKey) pair() bool { return !k.a.IsZero() }
+
+// pairOf says what the state wants compared of a model whose active version
+// answers: that and the version in the candidate's slot, or, if no other version
+// is wanted, what it replaced and that. What is judged until then goes on while
+// a shadow is being activated.
+func (s *state) pairOf(model string, now time.Time) (key pairKey, shadow bool) {
+	r, j := s.Models[model], s.Judge
+	alone := pairKey{b: r.Active.Digest}
+	switch {
+	case j == nil || j.Model != model || now.UnixMilli() > j.Until:
+		return alone, false
+	case !r.Beside.none():
+		return pairKey{j.Stage, r.Active.Digest, r.Beside.Digest}, true
+	case !r.Shadow.Digest.IsZero() || r.Want.Digest != r.Active.Digest || r.Previous.none():
+		return alone, false
+	}
+	return pairKey{j.Stage, r.Previous.Digest, r.Active.Digest}, false
+}
+
 // judge begins, goes on with, or ends what the newest want says about r.
 func (p *pipelines) judge(r *running) {
 	s := p.agent.snapshot.Load()
-	j, rollout := s.Judge, s.Models[r.name]
-	if j == nil || j.Model != r.name || p.agent.clock().UnixMilli() > j.Until ||
-		rollout.Previous.none() || rollout.Active.Digest != r.Digest {
-		r.judged = nil
-		r.feed.Beside(nil)
-		return
+	key, shadow := s.pairOf(r.name, p.agent.clock())
+	if s.Models[r.name].Active.Digest != r.Digest {
+		key, shadow = pairKey{b: r.Digest}, false // it is about to be swapped
 	}
-	key := pairKey{j.Stage, rollout.Previous.Digest, r.Digest}
 	if r.judged == nil || r.judged.pairKey != key {
-		r.judged = p.beginPair(r, key, *j)
+		p.compareAnew(r, key, s.Judge)
 	}
-	r.feed.Beside(r.judged.beside)
+	j := r.judged
+	j.shadow = shadow
+	p.openBeside(r)
+	if r.feed != nil {
+		r.feed.Beside(j.beside)
+	}
+	p.listen()
 }
 
-// beginPair opens the version that was in place.
-func (p *pipelines) beginPair(r *running, key pairKey, j protocol.Judge) *judged {
-	out := &judged{
-		pairKey: key, began: p.now(), next: p.now() + every(j),
-		pairs: pipeline.NewPairs(r.predictor.OutStd(), len(r.predictor.Schema().Targets), r.feed.Arrives()),
+// compareAnew puts what is compared from now on in the place of what was. Sums
+// of a pair that comes back go on: they are cumulative for its stage.
+func (p *pipelines) compareAnew(r *running, key pairKey, j *protocol.Judge) {
+	next := r.ended
+	if next == nil || next.pairKey != key {
+		next = &judged{pairKey: key, began: p.now(), sums: pipeline.NewSums(r.predictor.OutStd(), r.predictor.Outputs())}
+		next.sums.Told = func(lane int, e, naive float64) {
+			p.agent.usage.scored(r.name, [2]protocol.Digest{key.a, key.b}[lane], e, naive)
+		}
 	}
-	var err error
-	if out.beside, err = p.agent.openSlot(slot{r.name, key.a}); err != nil {
-		p.agent.cfg.Log.Error("the version in place before cannot be judged beside the candidate", "model", r.name, "err", err)
+	if key.pair() {
+		next.next = p.now() + every(*j)
 	}
-	return out
+	if r.judged != nil && r.judged.pair() {
+		r.ended = r.judged
+	}
+	r.judged = next
+	r.wait()
+}
+
+// wait makes the memories of outputs that wait for their truth anew.
+func (r *running) wait() {
+	targets := len(r.predictor.Schema().Targets)
+	r.judged.fed = pipeline.NewPairs(r.judged.sums, targets, r.feed != nil && r.feed.Arrives())
+	r.judged.asked = pipeline.NewPairs(r.judged.sums, targets, false)
+}
+
+// openBeside opens the version that runs beside the active one.
+func (p *pipelines) openBeside(r *running) {
+	j := r.judged
+	var d protocol.Digest
+	if j.pair() {
+		d = j.a
+		if j.shadow {
+			d = j.b
+		}
+	}
+	if j.opened == d {
+		return
+	}
+	j.opened, j.beside = d, nil
+	if d.IsZero() {
+		return
+	}
+	beside, err := p.agent.openSlot(slot{r.name, d})
+	switch {
+	case err != nil:
+		p.agent.cfg.Log.Error("version cannot be judged beside the active one", "model", r.name, "digest", d.Short(), "err", err)
+	case !pipeline.Fits(r.predictor, beside):
+		p.agent.cfg.Log.Error("version does not read and say what the active one does; it cannot be judged", "model", r.name, "digest", d.Short())
+	default:
+		j.beside = beside
+	}
+	if !j.shadow && j.beside != nil { // as before the swap: errors are in A's deviations
+		j.sums.Std = pipeline.NewSums(beside.OutStd(), beside.Outputs()).Std
+	}
 }
 
 func every(j protocol.Judge) time.Duration {
@@ -72,24 +153,152 @@ func (j *judged) seconds(now time.Duration) uint32 {
 	return uint32(min((now-j.began)/time.Second, math.MaxUint32))
 }
 
-// compare takes what one stream had at a tick.
-func (j *judged) compare(result pipeline.Result, wall int64, tick uint64, arrives bool, now time.Duration) {
-	if arrives {
-		j.pairs.Arrived(result.Stream, tick, result.Truth, j.seconds(now))
+// said takes what the active version and the one beside it said about an input.
+func (j *judged) said(active, beside []float32) [2][]float32 {
+	if j.shadow {
+		return j.sums.Said(active, beside)
 	}
-	if result.Y[0] != nil || result.Y[1] != nil || result.Err[0] != nil || result.Err[1] != nil {
-		j.pairs.Add(result.Stream, wall, tick, result.Y[1], result.Y[0])
+	return j.sums.Said(beside, active)
+}
+
+// compare takes what one stream had at a tick.
+func (p *pipelines) compare(r *running, result pipeline.Result, wall int64, now time.Duration) {
+	j, arrives := r.judged, r.feed.Arrives()
+	if arrives {
+		j.fed.Arrived(result.Stream, r.tick, result.Truth, j.seconds(now))
+	}
+	if result.Y[1] != nil || result.Err[1] != nil {
+		p.ranBeside(r, result.Y[1], result.Took[1], result.Err[1])
+	}
+	if result.Y[0] == nil && result.Y[1] == nil && result.Err[0] == nil && result.Err[1] == nil {
+		return
+	}
+	y := j.said(result.Y[0], result.Y[1])
+	switch name := (pipeline.Name{Stream: result.Stream, T: wall}); {
+	case arrives:
+		j.fed.Add(name, r.tick, y, result.Truth)
+	case j.pair() || r.labelled:
+		j.fed.Add(name, r.tick, y, nil)
 	}
 }
 
-// label takes a truth about r's predictions.
+// ranBeside counts what the version beside the active one made of an input.
+func (p *pipelines) ranBeside(r *running, y []float32, took time.Duration, err error) {
+	a := p.agent
+	if err == nil {
+		if a.cfg.Tamper != nil {
+			a.cfg.Tamper(r.name, r.judged.opened, y)
+		}
+		err = finite(y)
+	}
+	a.usage.ran(r.name, r.judged.opened, verdictOf(err), took, true)
+}
+
+// An overheard is a request that was answered.
+type overheard struct {
+	version *served
+	name    pipeline.Name
+	rows, y []float32
+}
+
+// listen tells overhear whose requests are of use: those of models that are
+// judged, and of those that labels came for.
+func (p *pipelines) listen() {
+	next := make(map[string]*judged)
+	for name, r := range p.feeds {
+		if r.judged != nil && (r.judged.pair() || r.labelled) {
+			next[name] = r.judged
+		}
+	}
+	p.listening.Store(&next)
+}
+
+// judges returns what model's requests are compared in; nil: nothing.
+func (p *pipelines) judges(model string) *judged {
+	if all := p.listening.Load(); all != nil {
+		return (*all)[model]
+	}
+	return nil
+}
+
+// timed reports whether the time that predictions of model take is kept.
+func (p *pipelines) timed(model string) bool {
+	j := p.judges(model)
+	return j != nil && j.pair()
+}
+
+// overhear takes requests whose replies are under way; it does not block. What
+// the queue has no room for is skipped.
+func (p *pipelines) overhear(asks []*ask) {
+	for _, k := range asks {
+		if k.version == nil || k.rows == nil || k.reply.Error != nil && k.reply.Error.Code != protocol.CodeInternal {
+			continue
+		}
+		j := p.judges(k.version.name)
+		if j == nil {
+			continue
+		}
+		o := overheard{version: k.version, rows: k.rows, y: k.reply.Y, name: pipeline.Name{Stream: k.stream, T: k.t, User: k.user, Corr: k.id}}
+		values := int64(len(o.rows))
+		if p.overheardValues.Add(values) <= overheardValues {
+			select {
+			case p.overheard <- o:
+				continue
+			default:
+			}
+		}
+		p.overheardValues.Add(-values)
+		j.skipped.Add(1)
+	}
+}
+
+// weigh runs the version beside the active one on a request, and keeps what both
+// said until a label comes.
+func (p *pipelines) weigh(o overheard) {
+	p.overheardValues.Add(-int64(len(o.rows)))
+	r := p.feeds[o.version.name]
+	if r == nil || r.judged == nil {
+		return
+	}
+	j := r.judged
+	if r.Digest != o.version.Digest { // another version has come to answer meanwhile
+		j.sums.Skip(1)
+		return
+	}
+	var beside []float32
+	if j.beside != nil {
+		began := time.Now()
+		y := make([]float32, j.beside.Outputs())
+		err := j.beside.PredictBatch(y, o.rows, 1)
+		p.ranBeside(r, y, time.Since(began), err)
+		if err == nil {
+			beside = y
+		}
+	}
+	y := j.said(o.y, beside)
+	if j.pair() || r.labelled {
+		j.asked.Add(o.name, 0, y, nil)
+	}
+}
+
+// label takes a truth about r's outputs. From the first one on they are kept for
+// labels although nothing is judged.
 func (p *pipelines) label(r *running, payload []byte) error {
 	var m protocol.Truth
 	if err := m.UnmarshalBinary(payload); err != nil {
 		return err
 	}
-	if r.judged != nil && m.Stream != "" {
-		r.judged.pairs.Label(m.Stream, m.T, m.Y, r.judged.seconds(p.now()))
+	if !r.labelled {
+		r.labelled = true
+		p.listen()
+	}
+	j, now := r.judged, p.now()
+	if j == nil {
+		return nil
+	}
+	name := pipeline.Name{Stream: m.Stream, T: m.T, User: m.User, Corr: m.Corr}
+	if !j.fed.Label(name, m.Y, j.seconds(now)) && !j.asked.Label(name, m.Y, j.seconds(now)) {
+		r.unmatched++
 	}
 	return nil
 }
@@ -97,20 +306,26 @@ func (p *pipelines) label(r *running, payload []byte) error {
 // tellQuality reports the sums of r when it is time, and looks whether the
 // stage is over.
 func (p *pipelines) tellQuality(r *running, now time.Duration) {
-	if r.judged == nil || now < r.judged.next {
+	j := r.judged
+	if j == nil || !j.pair() || now < j.next {
 		return
 	}
 	a := p.agent
-	q := r.judged.pairs.Sums()
-	q.Stage, q.Boot = r.judged.stage, uint32(a.boot.Load())
-	q.A, q.B = [8]byte(r.judged.a[:8]), [8]byte(r.judged.b[:8])
+	j.sums.Skip(j.skipped.Swap(0))
+	q := j.sums.Quality()
+	q.Stage, q.Boot = j.stage, uint32(a.boot.Load())
+	q.A, q.B = [8]byte(j.a[:8]), [8]byte(j.b[:8])
+	if j.shadow {
+		q.Flags |= protocol.QualityShadow
+	}
 	if b, err := q.AppendBinary(nil); err != nil {
 		a.cfg.Log.Error("encode quality", "err", err)
 	} else {
 		p.publish(link.Message{Topic: protocol.QualityTopic(a.cfg.Fleet, a.cfg.Device), Payload: b})
 	}
-	if j := a.snapshot.Load().Judge; j != nil {
-		r.judged.next = now + every(*j)
+	j.next = now + defaultJudge
+	if judge := a.snapshot.Load().Judge; judge != nil {
+		j.next = now + every(*judge)
 	}
 	p.judge(r)
 }

@@ -236,6 +236,7 @@ func (s *service) answer(ctx context.Context, batch []request) {
 			}
 			s.reply(ctx, k.request, b)
 		}
+		s.agent.pipelines.overhear(asks)
 	}
 }
 
@@ -257,14 +258,19 @@ func encodeReply(request []byte, m protocol.PredictReply) []byte {
 func (a *Agent) Predict(ctx context.Context, model string, req []byte) []byte {
 	k := &ask{request: request{payload: req, arrived: time.Now()}, user: localUser}
 	a.predict(model, []*ask{k})
-	return encodeReply(req, k.reply)
+	b := encodeReply(req, k.reply)
+	a.pipelines.overhear([]*ask{k})
+	return b
 }
 
 // An ask is a request, for whom it is counted, and what becomes of it.
 type ask struct {
 	request
 	user, id string
+	version  *served // nil: none answers
 	rows     []float32
+	stream   string
+	t        int64
 	reply    protocol.PredictReply
 }
 
@@ -286,8 +292,10 @@ func (a *Agent) predict(model string, asks []*ask) {
 		if v == nil {
 			k.reply.Error = a.absent(model)
 		} else {
-			k.reply.Version = v.label
-			k.rows, k.reply.Error = read(v, k.request)
+			k.version, k.reply.Version = v, v.label
+			var req protocol.PredictRequest
+			req, k.reply.Error = read(v, k.request)
+			k.rows, k.stream, k.t = req.Rows, req.Stream, req.T
 		}
 		if k.reply.Error == nil {
 			ready = append(ready, k)
@@ -304,7 +312,20 @@ func (a *Agent) predict(model string, asks []*ask) {
 	for _, k := range asks {
 		if k.reply.Error != nil {
 			a.usage.count(model, k.user, refused, 0)
+			a.countError(k)
 		}
+	}
+}
+
+// countError counts an error for the version that should have answered, unless
+// the request came too late for it.
+func (a *Agent) countError(k *ask) {
+	switch {
+	case k.version == nil || k.reply.Error.Code == protocol.CodeExpired:
+	case k.reply.Error.Code == protocol.CodeInternal:
+		a.usage.ran(k.version.name, k.version.Digest, ranBadly, 0, false)
+	default:
+		a.usage.ran(k.version.name, k.version.Digest, notFit, 0, false)
 	}
 }
 
@@ -324,6 +345,7 @@ func (a *Agent) infer(v *served, asks []*ask) {
 		asks[0].reply.Error = a.predictError(v, err)
 		return
 	}
+	timed := a.pipelines.timed(v.name)
 	for i, k := range asks {
 		n := len(y) / len(asks)
 		k.reply.Y = y[i*n:][:n]
@@ -333,6 +355,7 @@ func (a *Agent) infer(v *served, asks []*ask) {
 		}
 		k.reply.US = uint32(min(took.Microseconds(), math.MaxUint32))
 		a.usage.count(v.name, k.user, answered, took)
+		a.usage.ran(v.name, v.Digest, ranWell, took, timed)
 	}
 }
 
@@ -366,16 +389,16 @@ func (a *Agent) absent(model string) *protocol.RequestError {
 }
 
 // read decodes a request and checks that it fits v and is in time.
-func read(v *served, r request) ([]float32, *protocol.RequestError) {
+func read(v *served, r request) (protocol.PredictRequest, *protocol.RequestError) {
 	if len(r.payload) > protocol.MaxPayload {
-		return nil, &protocol.RequestError{
+		return protocol.PredictRequest{}, &protocol.RequestError{
 			Code: protocol.CodeBadRequest, Message: "request is too large",
 			Want: fmt.Sprintf("at most %d bytes", protocol.MaxPayload), Got: fmt.Sprintf("%d bytes", len(r.payload)),
 		}
 	}
 	req, err := protocol.DecodePredictRequest(r.payload, v.features)
 	if err != nil {
-		return nil, requestError(err)
+		return protocol.PredictRequest{}, requestError(err)
 	}
 	if least, most := v.predictor.MinWindow(), v.predictor.Window(); req.Steps < least || req.Steps > most {
 		want := fmt.Sprintf("%d×%d", most, len(v.features))
@@ -386,18 +409,18 @@ func read(v *served, r request) ([]float32, *protocol.RequestError) {
 		if v.predictor.Stateful() {
 			message += "; a stream model takes the last rows of the stream, which it replays from the zero state"
 		}
-		return nil, &protocol.RequestError{
+		return protocol.PredictRequest{}, &protocol.RequestError{
 			Code: protocol.CodeBadShape, Message: message,
 			Want: want, Got: fmt.Sprintf("%d×%d", req.Steps, req.Features),
 		}
 	}
 	if waited := time.Since(r.arrived); req.DeadlineMS > 0 && waited > time.Duration(req.DeadlineMS)*time.Millisecond {
-		return nil, &protocol.RequestError{
+		return protocol.PredictRequest{}, &protocol.RequestError{
 			Code: protocol.CodeExpired, Message: "the deadline passed while the request waited",
 			Want: fmt.Sprintf("%d ms", req.DeadlineMS), Got: fmt.Sprintf("%d ms", waited.Milliseconds()),
 		}
 	}
-	return req.Rows, nil
+	return req, nil
 }
 
 // finite reports the first output that is not a number.

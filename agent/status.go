@@ -37,7 +37,9 @@ type ModelStatus struct {
 	Serving     string               `json:"serving,omitempty"` // what answers now, NAME:vN
 	Floor       uint64               `json:"floor,omitempty"`
 	Failed      *protocol.Failure    `json:"failed,omitempty"`
-	Predictions uint64               `json:"predictions"` // answered since the start
+	Predictions uint64               `json:"predictions"`                // answered since the start
+	Quality     *QualityStatus       `json:"quality,omitempty"`          // of the active version, since the start
+	Unmatched   uint64               `json:"labels_unmatched,omitempty"` // labels that no output waited for
 	Pipeline    *PipelineStatus      `json:"pipeline,omitempty"`
 }
 
@@ -59,6 +61,7 @@ func (a *Agent) Status() Status {
 		m := ModelStatus{
 			Version: h.Version, Digest: h.Active, Previous: r.Previous.version(name), Candidate: h.Candidate,
 			Phase: h.Phase, Floor: r.Floor, Failed: h.Failed, Shadow: h.Shadow, Predictions: a.usage.predictions(name),
+			Quality: a.usage.quality(name, h.Active),
 		}
 		if why, ok := a.waiting.Load(name); ok {
 			m.Waiting = why.(string)
@@ -67,9 +70,7 @@ func (a *Agent) Status() Status {
 			m.Serving = v.label
 		}
 		if all := a.pipelines.status.Load(); all != nil {
-			if p, ok := (*all)[name]; ok {
-				m.Pipeline = &p
-			}
+			m.Pipeline, m.Unmatched = (*all)[name].pipeline, (*all)[name].unmatched
 		}
 		out.Models[name] = m
 	}

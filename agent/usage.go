@@ -38,15 +38,17 @@ const (
 // was counted is kept, over restarts too, until the control plane has
 // acknowledged it as stored.
 type usage struct {
-	mu      sync.Mutex // guards what follows
-	boot    uint64
-	seq     uint64 // of the last record
-	counts  map[usageKey]protocol.UsageCount
-	dirty   bool
-	current []byte            // the last record of this start; nil before the first
-	acked   uint64            // seq of the newest record of this start that was acknowledged
-	earlier []usageRecord     // of starts before, not acknowledged; oldest first
-	sent    map[uint64]uint64 // by boot the seq that this connection carried; nil before it was announced
+	mu       sync.Mutex // guards what follows
+	boot     uint64
+	seq      uint64 // of the last record
+	counts   map[usageKey]protocol.UsageCount
+	versions map[versionKey]*versionUse
+	uses     uint64 // of versions, to know which was used longest ago
+	dirty    bool
+	current  []byte            // the last record of this start; nil before the first
+	acked    uint64            // seq of the newest record of this start that was acknowledged
+	earlier  []usageRecord     // of starts before, not acknowledged; oldest first
+	sent     map[uint64]uint64 // by boot the seq that this connection carried; nil before it was announced
 }
 
 // A usageRecord is a start's last record, encoded.
@@ -56,7 +58,7 @@ type usageRecord struct {
 }
 
 func newUsage() *usage {
-	return &usage{counts: make(map[usageKey]protocol.UsageCount)}
+	return &usage{counts: make(map[usageKey]protocol.UsageCount), versions: make(map[versionKey]*versionUse)}
 }
 
 // count adds one request. Models and users that are no ids are not counted:
@@ -163,6 +165,7 @@ func (u *usage) record(now time.Time) ([]byte, error) {
 		}
 		return strings.Compare(x.User, y.User)
 	})
+	m.Versions = u.versionCounts()
 	b, err := m.AppendBinary(nil)
 	if err != nil {
 		return nil, err

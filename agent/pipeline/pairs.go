@@ -3,111 +3,129 @@ package pipeline
 import (
 	"math"
 	"slices"
-
-	"github.com/sandpiper-edge/sandpiper/protocol"
 )
 
-// maxWaiting is how many outputs wait for their truth, of all streams and both
-// versions: 512 KiB.
-const maxWaiting = 1 << 17
+const (
+	// maxWaiting is how many bytes of outputs wait for their truth, of all streams
+	// and both versions, with what it takes to find them again.
+	maxWaiting = 1 << 20
+	// waitingCost is what a forecast takes beside its outputs, in bytes.
+	waitingCost = 256
+)
 
-// Pairs compares two versions of a model on the same inputs: the one in place,
-// A, and the candidate, B. It keeps sums, and the forecasts whose truth has not
-// come. Errors are absolute ones of the output or, of several outputs, their
-// mean in training standard deviations.
+// Pairs keeps what two versions of a model said until the truth comes, and gives
+// both to Sums.
 type Pairs struct {
-	std     []float32 // by output; nil for one output
+	sums    *Sums
 	targets int
-	arrives bool // the truth is among the inputs
-	streams map[string][]*forecast
-	queue   []*forecast // the same, oldest first, and some that are done
-	live    int         // forecasts in streams
-	waiting int         // their outputs
-	sums    protocol.Quality
-	apart   float64 // Σ|y_A − y_B|
+	arrives bool                   // the truth is among the inputs
+	by      map[string][]*forecast // by each of its keys
+	queue   []*forecast            // the same, oldest first, and some that are done
+	live    int                    // forecasts that wait
+	waiting int                    // what they take, bytes
+}
+
+// A Name is how a label may name an output: by stream and time, by who asked
+// under which correlation id, or by either. An empty one is none.
+type Name struct {
+	Stream     string
+	T          int64 // UTC ms of the window's last row
+	User, Corr string
+}
+
+// keys are under which a forecast is found; ids have none of these signs.
+func (n Name) keys() (keys []string) {
+	if n.Stream != "" {
+		keys = append(keys, n.Stream)
+	}
+	if n.Corr != "" {
+		keys = append(keys, "#"+n.Corr)
+	}
+	return keys
 }
 
 // A forecast is what both versions said; nil where one said nothing.
 type forecast struct {
-	stream string
-	t      int64  // UTC ms of the window's last row
-	tick   uint64 // of that row
-	y      [2][]float32
-	truth  []float32
-	steps  int // of the horizon, whose truth came
-	done   bool
+	name  Name
+	tick  uint64 // of its last row
+	y     [2][]float32
+	naive []float32 // what would be said if nothing changed; nil: not known
+	truth []float32
+	steps int // of the horizon, whose truth came
+	done  bool
 }
 
-// NewPairs returns empty sums. std are the training standard deviations of the
-// outputs, horizon steps of targets values; arrives says that truth comes to
-// Arrived, so that a full memory keeps what waits and passes over what is new.
-func NewPairs(std []float32, targets int, arrives bool) *Pairs {
-	p := &Pairs{targets: targets, arrives: arrives, streams: make(map[string][]*forecast)}
-	if len(std) > 1 {
-		p.std = std
-	}
-	return p
+func (f *forecast) outputs() int { return max(len(f.y[0]), len(f.y[1])) }
+
+func (f *forecast) cost() int {
+	return waitingCost + 4*(len(f.y[0])+len(f.y[1])+len(f.naive)+f.outputs())
 }
 
-// Add takes what A and B said at a tick about stream. An output that is not
-// finite counts as missing.
-func (p *Pairs) Add(stream string, t int64, tick uint64, a, b []float32) {
-	f := &forecast{stream: stream, t: t, tick: tick, y: [2][]float32{whole(a), whole(b)}}
-	if f.y[0] == nil && p.sums.BadA < math.MaxUint16 {
-		p.sums.BadA++
-	}
-	if f.y[1] == nil && p.sums.BadB < math.MaxUint16 {
-		p.sums.BadB++
-	}
-	if f.y[0] != nil && f.y[1] != nil {
-		p.apart += p.distance(f.y[0], f.y[1])
-	}
-	n := len(f.y[0]) + len(f.y[1])
-	if n == 0 {
+// NewPairs returns an empty memory. Outputs are a horizon of steps of targets
+// values; arrives says that truth comes to Arrived, so that a full memory keeps
+// what waits and passes over what is new.
+func NewPairs(sums *Sums, targets int, arrives bool) *Pairs {
+	return &Pairs{sums: sums, targets: targets, arrives: arrives, by: make(map[string][]*forecast)}
+}
+
+// Add keeps what Said returned at a tick. Last are the targets' values at that
+// tick, from which the naive forecast is made; nil where there are none. An
+// output for the same request as one that waits takes its place.
+func (p *Pairs) Add(name Name, tick uint64, y [2][]float32, last []Value) {
+	f := &forecast{name: name, tick: tick, y: y}
+	keys := name.keys()
+	if f.outputs() == 0 || len(keys) == 0 {
 		return
+	}
+	if len(last) > 0 && !missing(last) && f.outputs()%len(last) == 0 {
+		for i := range f.outputs() {
+			f.naive = append(f.naive, last[i%len(last)].V)
+		}
 	}
 	for p.arrives && len(p.queue) > 0 && p.overdue(p.queue[0], tick) {
 		p.end(p.queue[0]) // its stream fell silent
 	}
-	for p.waiting+n > maxWaiting {
+	if name.Corr != "" {
+		for _, old := range slices.Clone(p.by[keys[len(keys)-1]]) {
+			if old.name == name {
+				p.end(old)
+			}
+		}
+	}
+	for p.waiting+f.cost() > maxWaiting {
 		if p.arrives || len(p.queue) == 0 {
 			return
 		}
 		p.end(p.queue[0])
 	}
-	p.waiting += n
-	p.streams[stream] = append(p.streams[stream], f)
+	p.waiting += f.cost()
+	for _, k := range keys {
+		p.by[k] = append(p.by[k], f)
+	}
 	p.queue = append(p.queue, f)
 	p.live++
 }
 
 // overdue reports whether the truth of f should have come before tick.
 func (p *Pairs) overdue(f *forecast, tick uint64) bool {
-	steps := max(len(f.y[0]), len(f.y[1])) / p.targets
-	return tick > f.tick+uint64(steps)
-}
-
-// whole returns y, or nil if it is missing or not finite.
-func whole(y []float32) []float32 {
-	if len(y) == 0 || slices.ContainsFunc(y, func(v float32) bool { return v-v != 0 }) {
-		return nil
-	}
-	return y
+	return tick > f.tick+uint64(f.outputs()/p.targets)
 }
 
 // end forgets f.
 func (p *Pairs) end(f *forecast) {
 	f.done = true
 	p.live--
-	p.waiting -= len(f.y[0]) + len(f.y[1])
-	left := p.streams[f.stream]
-	if left[0] == f { // as nearly always
-		left = left[1:]
-	} else {
-		left = slices.DeleteFunc(left, func(o *forecast) bool { return o == f })
-	}
-	if p.streams[f.stream] = left; len(left) == 0 {
-		delete(p.streams, f.stream)
+	p.waiting -= f.cost()
+	for _, k := range f.name.keys() {
+		left := p.by[k]
+		if left[0] == f { // as nearly always
+			left = left[1:]
+		} else {
+			left = slices.DeleteFunc(left, func(o *forecast) bool { return o == f })
+		}
+		if p.by[k] = left; len(left) == 0 {
+			delete(p.by, k)
+		}
 	}
 	if len(p.queue) > 2*p.live+64 { // those that are done behind one that waits long
 		p.queue = slices.DeleteFunc(p.queue, func(f *forecast) bool { return f.done })
@@ -117,17 +135,22 @@ func (p *Pairs) end(f *forecast) {
 	}
 }
 
+// Clear forgets all that waits.
+func (p *Pairs) Clear() {
+	clear(p.by)
+	p.queue, p.live, p.waiting = nil, 0, 0
+}
+
 // Arrived takes the targets' values of a tick: step h of a forecast is the
 // truth h ticks after its last row. A forecast that a value is missing for is
 // never compared.
 func (p *Pairs) Arrived(stream string, tick uint64, truth []Value, now uint32) {
-	for _, f := range slices.Clone(p.streams[stream]) {
+	for _, f := range slices.Clone(p.by[stream]) {
 		if tick <= f.tick {
 			continue
 		}
-		outputs := max(len(f.y[0]), len(f.y[1]))
 		step := int(min(tick-f.tick, math.MaxInt32))
-		if step != f.steps+1 || slices.ContainsFunc(truth, func(v Value) bool { return !v.OK }) {
+		if step != f.steps+1 || missing(truth) {
 			p.end(f) // a tick or a value is missing
 			continue
 		}
@@ -135,66 +158,40 @@ func (p *Pairs) Arrived(stream string, tick uint64, truth []Value, now uint32) {
 		for _, v := range truth {
 			f.truth = append(f.truth, v.V)
 		}
-		if f.steps*p.targets >= outputs {
+		if f.steps*p.targets >= f.outputs() {
 			p.compare(f, f.truth, now)
 		}
 	}
 }
 
-// Label takes what the forecast about a stream at a time should have been, and
-// reports whether it was waiting for that.
-func (p *Pairs) Label(stream string, t int64, y []float32, now uint32) bool {
-	for _, f := range p.streams[stream] {
-		if f.t == t && len(y) == max(len(f.y[0]), len(f.y[1])) {
-			p.compare(f, y, now)
-			return true
-		}
-	}
-	return false
+func missing(values []Value) bool {
+	return slices.ContainsFunc(values, func(v Value) bool { return !v.OK })
 }
 
-// compare adds a pair whose truth is there, if both forecasts are.
+// Label takes what the output of that name should have been, and reports
+// whether it was waiting for that. A correlation id without a user names the
+// newest output under it, if one user alone has asked under it.
+func (p *Pairs) Label(name Name, y []float32, now uint32) bool {
+	var found *forecast
+	for _, k := range name.keys() {
+		for _, f := range p.by[k] {
+			switch {
+			case len(y) != f.outputs() || name.Stream != "" && f.name.T != name.T || name.User != "" && f.name.User != name.User:
+				continue
+			case found != nil && name.Corr != "" && found.name.User != f.name.User:
+				return false
+			}
+			found = f
+		}
+	}
+	if found != nil {
+		p.compare(found, y, now)
+	}
+	return found != nil
+}
+
+// compare hands on f, whose truth is there.
 func (p *Pairs) compare(f *forecast, truth []float32, now uint32) {
 	p.end(f)
-	s := &p.sums
-	if f.y[0] == nil || f.y[1] == nil {
-		s.Skipped++
-		return
-	}
-	if s.Pairs == 0 {
-		s.FirstS = now
-	}
-	s.Pairs++
-	s.LastS = max(s.FirstS, now)
-	a, b := p.distance(f.y[0], truth), p.distance(f.y[1], truth)
-	s.SumA, s.SumB = s.SumA+a, s.SumB+b
-	s.SquareA, s.SquareB = s.SquareA+a*a, s.SquareB+b*b
-	s.MaxA, s.MaxB = max(s.MaxA, clamp32(a)), max(s.MaxB, clamp32(b))
-}
-
-// distance is the error of y against truth.
-func (p *Pairs) distance(y, truth []float32) float64 {
-	if p.std == nil {
-		return math.Abs(float64(y[0]) - float64(truth[0]))
-	}
-	sum := 0.0
-	for i, v := range y {
-		std := float64(p.std[i])
-		if std == 0 {
-			std = 1 // a constant in training
-		}
-		sum += math.Abs(float64(v)-float64(truth[i])) / std
-	}
-	return sum / float64(len(y))
-}
-
-func clamp32(v float64) float32 { return float32(min(v, math.MaxFloat32)) }
-
-// Sums returns the sums so far; the caller says of what.
-func (p *Pairs) Sums() protocol.Quality {
-	q := p.sums
-	q.Format = protocol.Format
-	q.Disagreement = clamp32(p.apart)
-	q.SquareA, q.SquareB = min(q.SquareA, math.MaxFloat64), min(q.SquareB, math.MaxFloat64)
-	return q
+	p.sums.Compare(f.y, f.naive, truth, now)
 }

@@ -1,7 +1,8 @@
 // Package pipeline feeds models from the values that arrive on a device: it
 // aligns them into rows, keeps what each stream's next prediction needs, and
-// decides which predictions are told. It has no clock, no connection and no
-// goroutine: its caller says what came and when, and does what follows.
+// decides which predictions are told, and compares what two versions said with
+// the truth. It has no connection, no goroutine and no clock but to time a
+// prediction: its caller says what came and when, and does what follows.
 //
 // Times are since any fixed moment, by a clock that does not jump.
 package pipeline
@@ -281,8 +282,9 @@ type Result struct {
 	Truth  []Value // of the targets, in their order; valid until the next Tick
 	// Y are the outputs of the model that answers, and of the one beside it,
 	// in new memory; nil where there was nothing to predict.
-	Y   [lanes][]float32
-	Err [lanes]error // why there are none, although it was time
+	Y    [lanes][]float32
+	Err  [lanes]error         // why there are none, although it was time
+	Took [lanes]time.Duration // to compute Y
 	// Tell says that Y[0] shall be published, with the alarm's state.
 	Tell  bool
 	Alarm bool
@@ -318,7 +320,9 @@ func (f *Feed) advance(s *stream, row []float32, now time.Duration, r *Result) {
 	due := s.made >= uint64(f.keep) && (s.made-uint64(f.keep))%uint64(f.spec.Stride) == 0
 	for i, m := range f.models {
 		if m != nil {
+			began := time.Now()
 			r.Y[i], r.Err[i] = f.predict(s, i, row, due)
+			r.Took[i] = time.Since(began)
 		}
 	}
 	if r.Y[0] != nil {
@@ -365,7 +369,7 @@ func (s *stream) reset() {
 // is fed as that was; if not, nothing is changed and a new Feed is due. Streams
 // go on: a stream model replays the rows that were kept.
 func (f *Feed) Swap(model *predictor.Predictor) bool {
-	if !f.fits(model) || !sameSpec(f.spec, model.Pipeline()) {
+	if !Fits(f.models[0], model) || !sameSpec(f.spec, model.Pipeline()) {
 		return false
 	}
 	beside := f.models[1]
@@ -382,7 +386,7 @@ func (f *Feed) Swap(model *predictor.Predictor) bool {
 // Beside runs model, if it reads the same rows, beside the one that answers;
 // nil ends that. It reports whether it does.
 func (f *Feed) Beside(model *predictor.Predictor) bool {
-	if model != nil && !f.fits(model) {
+	if model != nil && !Fits(f.models[0], model) {
 		model = nil
 	}
 	if f.models[1] != model {
@@ -394,12 +398,12 @@ func (f *Feed) Beside(model *predictor.Predictor) bool {
 	return model != nil
 }
 
-// fits reports whether model reads rows as those of the one that answers and
-// gives as many outputs.
-func (f *Feed) fits(model *predictor.Predictor) bool {
-	a, b := f.models[0].Schema(), model.Schema()
+// Fits reports whether two models read the same rows and give as many outputs,
+// so that they can be compared.
+func Fits(x, y *predictor.Predictor) bool {
+	a, b := x.Schema(), y.Schema()
 	return slices.Equal(a.Features, b.Features) && slices.Equal(a.Targets, b.Targets) && a.Horizon == b.Horizon &&
-		a.State == b.State && a.Window == b.Window && a.Warmup == b.Warmup
+		a.State == b.State && a.Window == b.Window && a.MinWindow == b.MinWindow && a.Warmup == b.Warmup
 }
 
 func sameSpec(a, b *artifact.Pipeline) bool {

@@ -138,6 +138,12 @@ func status(ctx context.Context, o options, stdout io.Writer) error {
 			}
 			fmt.Fprintf(w, "  fetching %s\twaits: %s\n", what.Short(), m.Waiting)
 		}
+		if q := m.Quality; q != nil {
+			fmt.Fprintf(w, "  quality\t%s\n", q)
+		}
+		if m.Unmatched > 0 {
+			fmt.Fprintf(w, "  labels\t%d that no output waited for\n", m.Unmatched)
+		}
 		if s := m.Shadow; s != nil {
 			fmt.Fprintf(w, "  shadow\t%s, %s\n", or(s.Version, s.Digest.Short()), s.Phase)
 			if f := s.Failed; f != nil {
