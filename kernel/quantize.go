@@ -88,7 +88,9 @@ func validateInt8(layer int, name string, want int, v []int8) error {
 // scale a column, its largest magnitude over 127. Scales are rounded to
 // float16 before they are used, so that they store in two bytes, except those
 // outside float16's normal range, where the rounding would cost accuracy. A
-// column of zeros has scale 1.
+// column of zeros has scale 1. Biases of recurrent layers are rounded to as many
+// bits, for the same reason: that is off by 2⁻¹² of the bias, where the weights
+// beside it are off by 2⁻⁸ of the largest of their column.
 func Quantize(w *Weights) (*QuantWeights, error) {
 	if err := w.Validate(); err != nil {
 		return nil, err
@@ -101,11 +103,21 @@ func Quantize(w *Weights) (*QuantWeights, error) {
 			o.Dense = append([]float32(nil), l.Kernel...)
 			continue
 		}
+		roundBiases(o.Bias)
 		columns := w.Graph.Layers[i].columns()
 		o.Kernel, o.KernelScale = quantizeColumns(l.Kernel, columns)
 		o.Recurrent, o.RecurrentScale = quantizeColumns(l.Recurrent, columns)
 	}
 	return q, nil
+}
+
+// roundBiases rounds each bias to 11 significant bits, unless that overflows.
+func roundBiases(bias []float32) {
+	for i, b := range bias {
+		if h := roundFloat16(b); !math.IsInf(float64(h), 0) {
+			bias[i] = h
+		}
+	}
 }
 
 // quantizeColumns quantizes a row-major matrix with one scale for each of its
@@ -140,7 +152,7 @@ func quantScale(m float32) float32 {
 	return max(s, math.SmallestNonzeroFloat32)
 }
 
-// roundFloat16 rounds s > 0 to float16's 11 significant bits, half to even,
+// roundFloat16 rounds s to float16's 11 significant bits, half to even,
 // without its limits of exponent.
 func roundFloat16(s float32) float32 {
 	b := math.Float32bits(s)
