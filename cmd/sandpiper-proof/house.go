@@ -39,6 +39,7 @@ var checks = map[string]check{
 	"agent.install-size":          installSize,
 	"agent.update-size":           updateSize,
 	"agent.head-size":             headSize,
+	"agent.codecs":                tests("./protocol/artifact", "TestCodecsReachTheEntropy"),
 	"agent.prediction-cbor":       predictionOverEcho(false, 1.4),
 	"agent.prediction-json":       predictionOverEcho(true, 1.6),
 	"agent.swap-load":             swapLoad,

@@ -19,10 +19,11 @@ type Codec uint8
 
 // Codecs. Of each stream the smallest result is kept.
 const (
-	Raw   Codec = iota
-	Zstd        // RFC 8878, one frame a block
-	Huff0       // the Huffman coding of zstd literals, table included
-	FSE         // finite state entropy, table included
+	Raw      Codec = iota
+	Zstd           // RFC 8878, one frame a block
+	Huff0          // the Huffman coding of zstd literals, table included
+	FSE            // finite state entropy, table included
+	Adaptive       // arithmetic coding that learns as it goes: see adaptive
 	codecEnd
 )
 
@@ -48,6 +49,8 @@ func (c Codec) String() string {
 		return "huff0"
 	case FSE:
 		return "fse"
+	case Adaptive:
+		return "adaptive"
 	}
 	return "Codec(" + strconv.Itoa(int(c)) + ")"
 }
@@ -66,7 +69,9 @@ type coder func(b, stream []byte) ([]byte, Codec, error)
 func encodeRaw(b, stream []byte) ([]byte, Codec, error) { return append(b, stream...), Raw, nil }
 
 // encodeBest appends stream coded by the codec that makes it smallest; the
-// first wins among equals.
+// first wins among equals. The adaptive code must save a byte in 256 of what it
+// decodes to: a device reads its version at every start, and at 0.1 µs a byte
+// that is ten times the time of the table codes.
 func encodeBest(b, stream []byte) ([]byte, Codec, error) {
 	best, codec := stream, Raw
 	for c := Zstd; c < codecEnd; c++ {
@@ -77,7 +82,11 @@ func encodeBest(b, stream []byte) ([]byte, Codec, error) {
 			}
 			return b, 0, err
 		}
-		if len(e) < len(best) {
+		cost := 0
+		if c == Adaptive {
+			cost = len(stream) / 256
+		}
+		if len(e)+cost < len(best) {
 			best, codec = e, c
 		}
 	}
@@ -139,6 +148,8 @@ func encodeBlock(block []byte, c Codec) ([]byte, error) {
 			return nil, errLarger
 		}
 		return e, err
+	case Adaptive:
+		return encodeAdaptive(block), nil
 	}
 	return nil, fmt.Errorf("%w: %v", ErrFormat, c)
 }
@@ -210,6 +221,8 @@ func (d *decoder) block(block, coded []byte, c Codec) error {
 		d.fse.DecompressLimit = len(block)
 		got, err := fse.Decompress(coded, d.fse)
 		return exactly(block, got, err)
+	case Adaptive:
+		return decodeAdaptive(block, coded)
 	}
 	return fmt.Errorf("%w %v; update the software", ErrFormat, c)
 }
