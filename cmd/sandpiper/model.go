@@ -127,6 +127,9 @@ func drawVersion(g *grid, v api.Version, r *train.Report) {
 		g.row("went on from", p)
 	}
 	g.row("float32 kept", yesNo(v.HasFloat32))
+	if r.Verdict != nil {
+		g.row("verdict", r.Verdict.Text)
+	}
 	if r.Quantization != nil {
 		g.row("int8 check", int8Check(r))
 	}
@@ -196,6 +199,7 @@ func newModelSignCommand(a *app) *cobra.Command {
 		Args:  exactArgs("REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), func(ctx context.Context, c *api.Client) error {
+				a.noteVerdictOf(ctx, c, args[0])
 				v, err := c.Sign(ctx, args[0])
 				return a.printVersion(v, err)
 			})

@@ -29,6 +29,7 @@ A device that is added later and matches joins the newest rollout.`,
 		Args: exactArgs("REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), func(ctx context.Context, c *api.Client) error {
+				a.noteVerdictOf(ctx, c, args[0])
 				r, err := c.StartRollout(ctx, api.NewRollout{Ref: args[0], To: to})
 				if err != nil {
 					return err

@@ -60,6 +60,7 @@ func (a *app) printReport(raw json.RawMessage) error {
 	for _, w := range r.Warnings {
 		a.notef("warning: %s", w)
 	}
+	a.noteVerdict(r.Model, r)
 	return a.print(raw, []string{r.Version}, func(g *grid) {
 		g.row("version", r.Version)
 		g.row("task", r.Task)
@@ -70,8 +71,30 @@ func (a *app) printReport(raw json.RawMessage) error {
 		if r.Quantization != nil {
 			g.row("int8 check", int8Check(r))
 		}
+		if r.Verdict != nil {
+			g.row("verdict", r.Verdict.Text)
+		}
 		drawMetrics(g, r)
 	})
+}
+
+// noteVerdict warns of a model that should not, or not yet, be shipped.
+func (a *app) noteVerdict(name string, r *train.Report) {
+	if v := r.Verdict; v != nil && v.Worth != train.WorthYes {
+		a.notef("warning: %s %s", name, v.Text)
+	}
+}
+
+// noteVerdictOf is noteVerdict of a version that is about to reach devices. What
+// is wrong with asking for it, the command itself will say.
+func (a *app) noteVerdictOf(ctx context.Context, c *api.Client, ref string) {
+	v, err := c.Version(ctx, ref)
+	if err != nil || v.Report == nil {
+		return
+	}
+	if r, err := train.ParseReport(v.Report); err == nil {
+		a.noteVerdict(v.Ref, r)
+	}
 }
 
 // int8Check says how the int8 model stands to its bound.
@@ -95,14 +118,27 @@ func drawTensors(g *grid, q *train.Quantization) {
 // drawMetrics draws one row for each metric and one column for each predictor.
 func drawMetrics(g *grid, r *train.Report) {
 	baselines := slices.Sorted(maps.Keys(r.Baselines))
-	g.header(append([]string{"metric", "float32", "int8"}, baselines...)...)
+	head := []string{"metric", "float32", "int8"}
+	if r.Intervals != nil {
+		head = append(head, "95 %")
+	}
+	g.header(append(head, baselines...)...)
 	for _, m := range slices.Sorted(maps.Keys(r.Metrics.Int8)) {
 		cells := []any{m, lookup(r.Metrics.Float32, m), lookup(r.Metrics.Int8, m)}
+		if r.Intervals != nil {
+			cells = append(cells, between(r.Intervals[m]))
+		}
 		for _, b := range baselines {
 			cells = append(cells, lookup(r.Baselines[b], m))
 		}
 		g.row(cells...)
 	}
+}
+
+// between writes an interval with three significant digits.
+func between(i train.Interval) string {
+	short := func(f train.Figure) string { return strconv.FormatFloat(float64(f), 'g', 3, 64) }
+	return short(i[0]) + " to " + short(i[1])
 }
 
 func lookup(metrics train.Metrics, name string) string {

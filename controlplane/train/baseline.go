@@ -9,13 +9,13 @@ import (
 
 // An evaluation is a set of windows and everything the baselines need.
 type evaluation struct {
-	task     string
+	scorer
 	features int
 	w        *dataset.Windows
 	sc       *kernel.Scaler
 	setup    *Setup
-	std      []float64    // of each target, for the scaled errors
 	skip     *kernel.Skip // of the model; nil: none
+	ends     []int        // of blocks of windows
 }
 
 // truth returns the targets of all windows in raw units, windows × outputs.
@@ -28,31 +28,26 @@ func (e *evaluation) truth() []float32 {
 	return out
 }
 
-func (e *evaluation) metrics(predicted, truth []float32) Metrics {
-	if e.task == RUL {
-		return rulMetrics(predicted, truth, e.setup.cap())
-	}
-	return forecastMetrics(predicted, truth, e.std)
-}
+// skipBaseline is the model without its network.
+const skipBaseline = "skip"
 
-// baselines evaluates every baseline that is at hand on the windows.
-func (e *evaluation) baselines(ctx context.Context, truth []float32) (map[string]Metrics, error) {
-	out := map[string]Metrics{}
-	if e.task == RUL {
-		if len(e.setup.Mean) == 1 {
-			predicted := make([]float32, len(truth))
-			for i := range predicted {
-				predicted[i] = float32(e.setup.Mean[0])
-			}
-			out["mean"] = e.metrics(predicted, truth)
+// baselines scores every baseline that is at hand on the windows.
+func (e *evaluation) baselines(ctx context.Context, truth []float32) (map[string]*score, error) {
+	out := map[string]*score{}
+	if n := len(e.setup.Mean); n > 0 && len(truth)%n == 0 {
+		predicted := make([]float32, len(truth))
+		for i := range predicted {
+			predicted[i] = float32(e.setup.Mean[i%n])
 		}
-	} else {
+		out["mean"] = e.score(predicted, truth)
+	}
+	if e.task == Forecast {
 		if predicted, ok := e.repeat(1); ok {
-			out["repeat_last"] = e.metrics(predicted, truth)
+			out["repeat_last"] = e.score(predicted, truth)
 		}
 		if e.setup.Season > 1 {
 			if predicted, ok := e.repeat(e.setup.Season); ok {
-				out["repeat_season"] = e.metrics(predicted, truth)
+				out["repeat_season"] = e.score(predicted, truth)
 			}
 		}
 	}
@@ -61,7 +56,7 @@ func (e *evaluation) baselines(ctx context.Context, truth []float32) (map[string
 		if err != nil {
 			return nil, err
 		}
-		out["linear"] = e.metrics(predicted, truth)
+		out["linear"] = e.score(predicted, truth)
 	}
 	if e.skip != nil {
 		space := e.skip.NewSpace()
@@ -69,7 +64,7 @@ func (e *evaluation) baselines(ctx context.Context, truth []float32) (map[string
 		if err != nil {
 			return nil, err
 		}
-		out["skip"] = e.metrics(predicted, truth)
+		out[skipBaseline] = e.score(predicted, truth)
 	}
 	return out, nil
 }

@@ -5,10 +5,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"maps"
 	"math"
 	"runtime"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -227,10 +225,15 @@ func evaluateWindows(ctx context.Context, e evaluated) (*Report, error) {
 		return nil, err
 	}
 	sc := kernelScaler(e.model)
-	base := evaluation{task: e.model.Task, features: len(e.table.Features), w: e.windows, sc: sc, setup: e.setup, std: e.setup.Std}
-	if len(base.std) != len(e.table.Targets) { // a model without its training report
-		base.std = outputStd(sc, len(e.table.Targets))
+	std := e.setup.Std
+	if len(std) != len(e.table.Targets) { // a model without its training report
+		std = outputStd(sc, len(e.table.Targets))
 	}
+	base := evaluation{
+		scorer:   scorer{task: e.model.Task, std: std, cap: e.setup.cap(), windows: e.windows.Len()},
+		features: len(e.table.Features), w: e.windows, sc: sc, setup: e.setup,
+	}
+	base.ends = base.blocks()
 	if w := predictor.Skip(e.model); w != nil {
 		if base.skip, err = kernel.NewSkip(w, base.features); err != nil {
 			return nil, err
@@ -252,7 +255,7 @@ func evaluateWindows(ctx context.Context, e evaluated) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	rep.Metrics.Int8 = base.metrics(int8s, truth)
+	all := scores{int8: base.score(int8s, truth)}
 	var floats []float32
 	if e.weights != nil {
 		f, err := predictor.OpenFloat32Of(e.model, e.weights)
@@ -262,31 +265,16 @@ func evaluateWindows(ctx context.Context, e evaluated) (*Report, error) {
 		if floats, err = e.predict(ctx, f); err != nil {
 			return nil, err
 		}
-		rep.Metrics.Float32 = base.metrics(floats, truth)
+		all.float32 = base.score(floats, truth)
 	}
-	if rep.Baselines, err = base.baselines(ctx, truth); err != nil {
+	if all.baselines, err = base.baselines(ctx, truth); err != nil {
 		return nil, err
 	}
-	rep.Warnings = append(rep.Warnings, verdict(rep)...)
+	base.fill(rep, all)
 	if e.predictions {
 		rep.Predictions = predictions(e.windows, e.model.Task == RUL, truth, floats, int8s)
 	}
 	return rep, nil
-}
-
-// verdict says in plain words when a baseline is as good as the model.
-func verdict(r *Report) (warnings []string) {
-	figure := "rmse"
-	if r.Task == Forecast {
-		figure = "mse"
-	}
-	got := r.Metrics.Int8[figure]
-	for _, name := range slices.Sorted(maps.Keys(r.Baselines)) {
-		if b := r.Baselines[name][figure]; !(got < b) {
-			warnings = append(warnings, fmt.Sprintf("the model does not beat the baseline %s on these rows: %s %.4g against %.4g", name, figure, got, b))
-		}
-	}
-	return warnings
 }
 
 // outputStd takes the scale of each target from the model's outputs.

@@ -10,6 +10,11 @@ import (
 //	mse, mae, rmse            in the target's own units; of `rul`, against min(truth, cap)
 //	mse_scaled, mae_scaled    forecasts: errors divided by the standard deviation of the
 //	                          target's training rows, as papers on ETT report them
+//	smape                     percent: |error| by the mean of |predicted| and |truth|, 0 where
+//	                          both are 0 (Makridakis 1993)
+//	skill                     1 − mse ÷ that of the naive forecast (Murphy 1988), of scaled
+//	                          errors: repeat_last of a forecast, mean of `rul`. 1 is perfect,
+//	                          0 no better than naive
 //	rmse_uncapped             rul: against the truth as it is
 //	cmapss_score              rul: the asymmetric score of the C-MAPSS data set against the
 //	                          truth as it is (Saxena et al., PHM08, 2008)
@@ -34,44 +39,102 @@ func (m Metrics) MarshalJSON() ([]byte, error) {
 	return json.Marshal(out)
 }
 
-// forecastMetrics compares predictions with truth, both windows × outputs in
-// raw units. std is the standard deviation of each target; outputs are steps ×
-// targets, so output o is of target o mod len(std). A target without spread
-// counts unscaled.
-func forecastMetrics(predicted, truth []float32, std []float64) Metrics {
-	var se, ae, ses, aes float64
-	for i, p := range predicted {
-		d := float64(p) - float64(truth[i])
-		s := std[i%len(std)]
-		if s == 0 {
-			s = 1
-		}
-		se += d * d
-		ae += math.Abs(d)
-		ses += d / s * (d / s)
-		aes += math.Abs(d / s)
+// A Figure is a number that JSON has as null where it is not finite.
+type Figure float64
+
+// MarshalJSON implements json.Marshaler.
+func (f Figure) MarshalJSON() ([]byte, error) {
+	if v := float64(f); math.IsNaN(v) || math.IsInf(v, 0) {
+		return []byte("null"), nil
 	}
-	n := float64(len(predicted))
-	return Metrics{"mse": se / n, "mae": ae / n, "rmse": math.Sqrt(se / n), "mse_scaled": ses / n, "mae_scaled": aes / n}
+	return json.Marshal(float64(f))
 }
 
-// rulMetrics compares predictions with truth, one of each a window, in rows.
-func rulMetrics(predicted, truth []float32, cap float64) Metrics {
-	var se, ae, seu, score, scoreCapped float64
-	for i, p := range predicted {
-		full := float64(p) - float64(truth[i])
-		d := float64(p) - math.Min(float64(truth[i]), cap)
-		se += d * d
-		ae += math.Abs(d)
-		seu += full * full
-		score += cmapssScore(full)
-		scoreCapped += cmapssScore(d)
+// sums are what windows add to the figures; those of parts add up to those of
+// the whole.
+type sums struct {
+	windows, values            float64 // counts; a window has outputs values
+	squared, absolute, percent float64 // of errors in the targets' units
+	squaredScaled, absScaled   float64 // forecast
+	squaredFull                float64 // rul, against the truth as it is
+	score, scoreCapped         float64
+}
+
+func (s *sums) add(o sums) {
+	s.windows += o.windows
+	s.values += o.values
+	s.squared += o.squared
+	s.absolute += o.absolute
+	s.percent += o.percent
+	s.squaredScaled += o.squaredScaled
+	s.absScaled += o.absScaled
+	s.squaredFull += o.squaredFull
+	s.score += o.score
+	s.scoreCapped += o.scoreCapped
+}
+
+// A scorer makes figures of predictions in raw units.
+type scorer struct {
+	task string
+	// std is the standard deviation of each target of a forecast; outputs are steps
+	// × targets, so output o is of target o mod len(std). A target without spread
+	// counts unscaled.
+	std     []float64
+	cap     float64 // of rul; +Inf: none
+	windows int     // that are evaluated: what a score is the sum of
+}
+
+// of are the sums of output o.
+func (s scorer) of(o int, predicted, truth float64) sums {
+	t := sums{values: 1}
+	d := predicted - truth
+	if s.task == RUL {
+		t.squaredFull = d * d
+		t.score = cmapssScore(d)
+		truth = math.Min(truth, s.cap)
+		d = predicted - truth
+		t.scoreCapped = cmapssScore(d)
+	} else {
+		std := s.std[o%len(s.std)]
+		if std == 0 {
+			std = 1
+		}
+		t.squaredScaled = d / std * (d / std)
+		t.absScaled = math.Abs(d / std)
 	}
-	n := float64(len(predicted))
-	return Metrics{
-		"mse": se / n, "mae": ae / n, "rmse": math.Sqrt(se / n), "rmse_uncapped": math.Sqrt(seu / n),
-		"cmapss_score": score, "cmapss_score_capped": scoreCapped,
+	t.squared = d * d
+	t.absolute = math.Abs(d)
+	if size := math.Abs(predicted) + math.Abs(truth); size > 0 {
+		t.percent = 200 * math.Abs(d) / size
 	}
+	return t
+}
+
+// metrics are the figures that t sums up to. A score is that of as many windows
+// as are evaluated.
+func (s scorer) metrics(t sums) Metrics {
+	m := Metrics{
+		"mse": t.squared / t.values, "mae": t.absolute / t.values, "rmse": math.Sqrt(t.squared / t.values), "smape": t.percent / t.values,
+	}
+	if s.task == RUL {
+		all := float64(s.windows) / t.windows
+		m["rmse_uncapped"] = math.Sqrt(t.squaredFull / t.values)
+		m["cmapss_score"], m["cmapss_score_capped"] = t.score*all, t.scoreCapped*all
+	} else {
+		m["mse_scaled"], m["mae_scaled"] = t.squaredScaled/t.values, t.absScaled/t.values
+	}
+	return m
+}
+
+// skill is that of m beside the naive figures.
+func (s scorer) skill(m, naive Metrics) float64 { return 1 - m[s.mse()]/naive[s.mse()] }
+
+// mse is the name of the squared error that models are compared by.
+func (s scorer) mse() string {
+	if s.task == RUL {
+		return "mse"
+	}
+	return "mse_scaled"
 }
 
 // cmapssScore is the penalty of predicting d more than is left: a late warning

@@ -22,7 +22,13 @@ type Report struct {
 	Seconds   float64            `json:"seconds"`
 	Metrics   Pair               `json:"metrics"`
 	Baselines map[string]Metrics `json:"baselines"` // on the same windows
-	Warnings  []string           `json:"warnings"`
+	// Intervals are those of the int8 model's figures, by a bootstrap over groups or
+	// stretches of time; absent where there are too few.
+	Intervals map[string]Interval `json:"intervals,omitempty"`
+	Verdict   *Verdict            `json:"verdict,omitempty"`
+	ByTarget  []Part              `json:"by_target,omitempty"` // of a forecast of several
+	BySteps   *Steps              `json:"by_step,omitempty"`   // of a forecast of several
+	Warnings  []string            `json:"warnings"`
 
 	Features []string `json:"features"`
 	Targets  []string `json:"targets"`

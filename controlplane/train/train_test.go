@@ -313,6 +313,7 @@ func TestEvaluateRULAgainstTruth(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	delete(r.Metrics.Int8, "skill") // there is no mean to be relative to
 	if diff := cmp.Diff(r.Metrics.Int8, i.Metrics.Int8); diff != "" || i.Metrics.Float32 != nil || len(i.Baselines) != 0 {
 		t.Errorf("imported: float32 %v, baselines %v, int8 %s", i.Metrics.Float32, i.Baselines, diff)
 	}
@@ -544,19 +545,6 @@ func TestStrideThinsTrainingWindowsOnly(t *testing.T) {
 	r := run1(t, o, hours(640)).Report
 	if r.Training.Windows != 38 || r.Training.Validation != 95 || r.Items != 115 { // 371 windows, every tenth
 		t.Errorf("%d training, %d validation, %d test windows, want 38, 95, 115", r.Training.Windows, r.Training.Validation, r.Items)
-	}
-}
-
-func TestReportSaysWhichBaselineIsAsGood(t *testing.T) {
-	r := &Report{Task: RUL, Metrics: Pair{Int8: Metrics{"rmse": 15, "mse": 1}}, Baselines: map[string]Metrics{
-		"mean": {"rmse": 40, "mse": 0}, "linear": {"rmse": 15, "mse": 0}, "other": {"rmse": 14.5, "mse": 0},
-	}}
-	want := []string{
-		"the model does not beat the baseline linear on these rows: rmse 15 against 15",
-		"the model does not beat the baseline other on these rows: rmse 15 against 14.5",
-	}
-	if diff := cmp.Diff(want, verdict(r)); diff != "" {
-		t.Error(diff)
 	}
 }
 
