@@ -24,7 +24,7 @@ NAME:vN for one version, or NAME:ALIAS.`,
 	cmd.AddCommand(
 		newModelListCommand(a), newModelShowCommand(a), newModelVerifyCommand(a), newModelTagCommand(a),
 		newModelSignCommand(a), newModelExportCommand(a), newModelImportCommand(a), newModelPipelineCommand(a),
-		newModelProtectCommand(a), newModelApproveCommand(a),
+		newModelCardCommand(a), newModelProtectCommand(a), newModelApproveCommand(a),
 	)
 	return cmd
 }

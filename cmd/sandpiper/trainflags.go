@@ -34,7 +34,11 @@ func newTrainFlags(o *api.TrainOptions, data *dataArgs) *trainFlags {
 	t.addOptimizer(o)
 	t.addSchedule(o)
 	t.addEpochs(o)
-	f := t.group("int8")
+	f := t.group("Model card")
+	f.StringVar(&o.Use.Intended, "intended-use", "", "what the model is for")
+	f.StringVar(&o.Use.Limits, "limits", "", "what it is not for, and what is known to go wrong")
+	f.StringVar(&o.Use.Contact, "contact", "", "whom to ask")
+	f = t.group("int8")
 	f.Float64Var(&t.int8Bound, "int8-bound", 0, "how much worse the int8 model's figure may be, as a fraction of float32's (default 0.01, or 0.1 rows of rul, or 0.001 of a forecast's variance)")
 	f.BoolVar(&o.Force, "force", false, "add the version even if int8 is worse than that; its lineage then says who did")
 	return t

@@ -159,6 +159,8 @@ type TrainOptions struct {
 	Seed         uint64  `json:"seed,omitempty"`
 	train.Settings
 
+	Use train.Use `json:"use,omitzero" doc:"For the card of the version"`
+
 	From     string `json:"from,omitempty" doc:"The version to go on from: NAME, NAME:vN or NAME:ALIAS; what it says of columns, window and layers is the default"`
 	HeadOnly bool   `json:"head_only,omitempty" doc:"With from: whether the last layer alone learns, so that devices fetch no more than that"`
 

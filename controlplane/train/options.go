@@ -87,6 +87,7 @@ type Options struct {
 	Int8Bound *float64
 
 	Predictions bool // put every evaluated window into the report
+	Use         Use  // for the model's card
 }
 
 func setDefault[T comparable](p *T, v T) {
@@ -170,6 +171,9 @@ func (o Options) withDefaults() (Options, error) {
 }
 
 func (o Options) check() error {
+	if err := o.Use.check(); err != nil {
+		return err
+	}
 	if err := o.checkState(); err != nil {
 		return err
 	}

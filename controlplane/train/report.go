@@ -43,6 +43,7 @@ type Report struct {
 	Training     *Training     `json:"training,omitempty"`
 	Quantization *Quantization `json:"quantization,omitempty"`
 	Setup        *Setup        `json:"setup,omitempty"`
+	Use          Use           `json:"use,omitzero"` // as its maker said
 
 	Predictions []Prediction `json:"predictions,omitempty"`
 }

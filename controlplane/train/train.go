@@ -127,6 +127,7 @@ func (j Job) Run(ctx context.Context, data dataset.Files) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	rep.Use = o.Use
 	rep.Training, rep.Cleaning = training, &r.learned.Cleaning
 	rep.Quantization = &Quantization{tensors, o.gate().pass(rep.Metrics)}
 	rep.Seconds = time.Since(start).Seconds()
