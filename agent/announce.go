@@ -415,6 +415,11 @@ func (a *Agent) have() protocol.Have {
 			h.Candidate = r.Want.Digest
 		}
 		h.Failed, h.Shadow = r.Failed.report(), r.shadowHave(name)
+		if h.Hold = string(r.Hold); r.keepsFromWant() && r.Phase != trying && !r.Want.Digest.IsZero() && r.Want.Digest != r.Active.Digest {
+			h.Failed = &protocol.Failure{
+				Digest: r.Want.Digest, Epoch: r.Want.Epoch, Rev: r.Want.Rev, Code: h.Hold, Message: "the device's owner keeps " + h.Version,
+			}
+		}
 		m.Models[name] = h
 	}
 	return m

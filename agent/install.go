@@ -32,23 +32,9 @@ func (a *Agent) Install(ctx context.Context, r io.Reader) (Installed, error) {
 		return Installed{}, &refusedError{err}
 	}
 	name := v.slot.Model
-	done := make(chan error, 1)
-	d := delivery{event: event{kind: evInstalled, model: name, held: v.held}, slot: &v.slot, ready: v.predictor, done: done}
 	out := Installed{Name: name, Version: v.held.version(name), Digest: v.held.Digest}
-	select {
-	case a.installs <- d:
-		out.Running = true
-		select {
-		case err = <-done:
-		case <-ctx.Done():
-			err = context.Cause(ctx)
-		}
-	case <-a.owner: // nobody decides: this call does
-		err = a.decide(ctx, nil, d)
-		a.owner <- struct{}{}
-	case <-ctx.Done():
-		err = context.Cause(ctx)
-	}
+	d := delivery{event: event{kind: evInstalled, model: name, held: v.held}, slot: &v.slot, ready: v.predictor}
+	out.Running, err = a.submit(ctx, d)
 	if err != nil {
 		return Installed{}, fmt.Errorf("install %s: %w", out.Version, err)
 	}

@@ -28,9 +28,10 @@ const maxLocal = 16
 //
 //	GET  /status          Status, JSON
 //	POST /install         an artifact file → Installed, JSON
+//	POST /pin/REF         → Placed, JSON; also /unpin/MODEL, /rollback/MODEL
 //	POST /predict/MODEL   a request, JSON or CBOR → a reply in kind
 //
-// Errors of status and install are {"error": text, "refused": bool}.
+// Errors of all but predict are {"error": text, "refused": bool}.
 //
 // A socket that cannot be made, in a data folder that is read-only or full, is
 // no reason not to answer over MQTT: it is logged and tried again.
@@ -178,6 +179,12 @@ func (a *Agent) route(ctx context.Context, r *http.Request) answer {
 			return errorAnswer(status, err.Error(), refused)
 		}
 		return jsonAnswer(http.StatusOK, installed)
+	case "POST /pin":
+		return placedAnswer(a.Pin(ctx, argument))
+	case "POST /unpin":
+		return placedAnswer(a.Unpin(ctx, argument))
+	case "POST /rollback":
+		return placedAnswer(a.Rollback(ctx, argument))
 	case "POST /predict":
 		b, err := io.ReadAll(io.LimitReader(r.Body, protocol.MaxPayload+1))
 		if err != nil {
@@ -195,7 +202,7 @@ func (a *Agent) route(ctx context.Context, r *http.Request) answer {
 // A localError is the body of an answer that is none.
 type localError struct {
 	Error   string `json:"error"`
-	Refused bool   `json:"refused,omitempty"` // the file is at fault
+	Refused bool   `json:"refused,omitempty"` // a check speaks against what was asked for
 }
 
 func installStatus(err error) (status int, refused bool) {
@@ -206,6 +213,19 @@ func installStatus(err error) (status int, refused bool) {
 		return http.StatusServiceUnavailable, false
 	}
 	return http.StatusInsufficientStorage, false
+}
+
+func placedAnswer(p Placed, err error) answer {
+	switch {
+	case err == nil:
+		return jsonAnswer(http.StatusOK, p)
+	case errors.Is(err, ErrNotHere):
+		return errorAnswer(http.StatusNotFound, err.Error(), false)
+	case errors.Is(err, ErrFloor), errors.Is(err, ErrReturned):
+		return errorAnswer(http.StatusConflict, err.Error(), true)
+	}
+	status, refused := installStatus(err)
+	return errorAnswer(status, err.Error(), refused)
 }
 
 func errorAnswer(status int, text string, refused bool) answer {

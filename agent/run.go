@@ -149,6 +149,11 @@ func (a *Agent) saveCounters() {
 // decide persists what d changes and then runs the effects. An error is of the
 // disk; the event waits for it to be well again.
 func (a *Agent) decide(ctx context.Context, g *errgroup.Group, d delivery) error {
+	if d.event.kind == evPinned || d.event.kind == evUnpinned || d.event.kind == evReturned {
+		if err := objection(a.state, d.event); err != nil {
+			return err
+		}
+	}
 	next, effects := step(a.state, d.event)
 	if len(effects) == 0 && d.event.kind != evStarted {
 		return nil

@@ -74,6 +74,7 @@ func TestStepOfShadows(t *testing.T) {
 		{"or refused: it gets its own attempt", then(fetching, windowed), bad(evShadowRefused, 2, "golden"), "fetching want 2: 1/0/0 shadow 0/0", "abort, obtain 2"},
 		{"withdrawn into the shadow", then(promoted, on(evReady, 2)), shadowOf(4, 1, 2), "idle want 1: 1/0/0 shadow 2/2", "serve 1, report, rolled_back, report"},
 		{"rolled back into the shadow", then(promoted, on(evReady, 2), on(evLived, 2), shadowOf(4, 1, 2), on(evReady, 1)), on(evLived, 1), "idle want 1: 1/2/0 shadow 2/0", "confirmed, export 1, report, shadow 2"},
+		{"the owner goes back to it", then(promoted, on(evReady, 2), on(evLived, 2), shadowOf(4, 2, 1), on(evShadowReady, 1)), owner(evReturned, 0), "idle want 2: 1/2/0 rolled_back shadow 1/0", "serve 1, export 1, rolled_back, report"},
 		{"installed from a file", ready, on(evInstalled, 2), "trying want 2: 2/1/0 shadow 2/0", "activated, serve 2, try 2, report"},
 		{"beside an installed one", ready, on(evInstalled, 3), "trying want 3: 3/1/0 shadow 2/2", "activated, serve 3, try 3, report"},
 		{"ready during a trial", then(fetching, on(evInstalled, 3)), on(evShadowReady, 2), "trying want 3: 3/1/0 shadow 2/2", "shadow, report"},

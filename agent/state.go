@@ -88,6 +88,7 @@ type rollout struct {
 	Starts   int      `json:"starts"`   // starts of the process during the trial
 	Floor    uint64   `json:"floor"`    // lowest version that may be activated; raised at confirm
 	Failed   *failure `json:"failed,omitempty"`
+	Hold     hold     `json:"hold,omitempty"`
 
 	Shadow       wanted   `json:"shadow,omitzero"`         // wanted beside Active; no digest: none is
 	Beside       held     `json:"beside,omitzero"`         // the candidate's slot: Shadow, once it is verified
@@ -145,6 +146,9 @@ func decodeState(b []byte) (state, error) {
 	for name, r := range s.Models {
 		if r.Phase != idle && r.Phase != fetching && r.Phase != trying {
 			return state{}, fmt.Errorf("device state: model %s is in no phase: %q", name, r.Phase)
+		}
+		if r.Hold != holdNone && r.Hold != holdPinned && r.Hold != holdReturned {
+			return state{}, fmt.Errorf("device state: model %s is held for no known reason: %q", name, r.Hold)
 		}
 	}
 	return s, nil

@@ -37,6 +37,7 @@ type ModelStatus struct {
 	Serving     string               `json:"serving,omitempty"` // what answers now, NAME:vN
 	Floor       uint64               `json:"floor,omitempty"`
 	Failed      *protocol.Failure    `json:"failed,omitempty"`
+	Hold        string               `json:"hold,omitempty"`             // pinned, rolled_back: why it does not follow the control plane
 	Predictions uint64               `json:"predictions"`                // answered since the start
 	Quality     *QualityStatus       `json:"quality,omitempty"`          // of the active version, since the start
 	Unmatched   uint64               `json:"labels_unmatched,omitempty"` // labels that no output waited for
@@ -60,7 +61,7 @@ func (a *Agent) Status() Status {
 		h := have.Models[name]
 		m := ModelStatus{
 			Version: h.Version, Digest: h.Active, Previous: r.Previous.version(name), Candidate: h.Candidate,
-			Phase: h.Phase, Floor: r.Floor, Failed: h.Failed, Shadow: h.Shadow, Predictions: a.usage.predictions(name),
+			Phase: h.Phase, Floor: r.Floor, Failed: h.Failed, Shadow: h.Shadow, Hold: h.Hold, Predictions: a.usage.predictions(name),
 			Quality: a.usage.quality(name, h.Active),
 		}
 		if why, ok := a.waiting.Load(name); ok {

@@ -24,6 +24,9 @@ const (
 	evDamaged                            // model, held.Digest, message: the slot of what answers is gone; it goes on from memory
 	evShadowReady                        // model, held, message: the wanted shadow is verified and at hand, and how it came
 	evShadowRefused                      // model, held.Digest, code, message: the wanted shadow cannot be used
+	evPinned                             // model, held.Number: the device's owner holds the model on a cached version; 0: on the one in place
+	evUnpinned                           // model: and lets it go
+	evReturned                           // model: the owner goes back to the previous version
 )
 
 type event struct {
@@ -70,6 +73,8 @@ const (
 	toldLost       = "lost"
 	toldDamaged    = "damaged"
 	toldShadow     = "shadow" // a version is ready to run beside the active one
+	toldPinned     = "pinned"
+	toldUnpinned   = "unpinned"
 )
 
 // step returns the state to persist and the effects to run once that is on
@@ -124,6 +129,10 @@ func step(s state, e event) (state, []effect) {
 		d.keepShadow(e)
 	case evShadowRefused:
 		d.refuseShadow(e)
+	case evPinned, evUnpinned, evReturned:
+		if objection(s, e) == nil {
+			d.owner(e)
+		}
 	}
 	if len(d.effects) == 0 {
 		return s, nil
@@ -223,7 +232,10 @@ func offered(s state, w protocol.Want) (state, []effect) {
 		if d.Failed != nil && d.Failed.Digest == a.Digest {
 			d.Failed = nil // asked for again, so it is tried again
 		}
-		if d.Phase == trying && a.Digest != d.Active.Digest && a.Digest == d.Previous.Digest {
+		if d.Hold == holdReturned {
+			d.Hold = holdNone
+		}
+		if d.Hold == holdNone && d.Phase == trying && a.Digest != d.Active.Digest && a.Digest == d.Previous.Digest {
 			broken := d.Active
 			d.goBack()
 			d.tell(toldRolledBack, broken, "withdrawn by the control plane during the trial")
@@ -239,11 +251,11 @@ func offered(s state, w protocol.Want) (state, []effect) {
 }
 
 // pursue goes after the wanted version unless it is in place, has failed for
-// this want, or a trial is running.
+// this want, the owner holds another, or a trial is running.
 func (d *decision) pursue() {
 	switch {
 	case d.Phase == trying:
-	case d.Want.Digest.IsZero(), d.Want.Digest == d.Active.Digest, d.refusedAlready():
+	case d.Want.Digest.IsZero(), d.Want.Digest == d.Active.Digest, d.refusedAlready(), d.keepsFromWant():
 		if d.Phase == fetching {
 			d.Phase = idle
 			d.do(doAbort)
@@ -297,8 +309,11 @@ func (d *decision) activate(h held, how string) {
 }
 
 // install is activate for a file from the device's owner. It holds until a
-// newer want.
+// newer want. A pin goes along: it is of the model.
 func (d *decision) install(h held) {
+	if d.Hold == holdReturned {
+		d.Hold = holdNone
+	}
 	if d.Phase == fetching {
 		d.Phase = idle
 		d.do(doAbort)

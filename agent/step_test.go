@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -39,6 +40,9 @@ func brief(s state) string {
 	out := fmt.Sprintf("%s want %d: %d/%d/%d", r.Phase, r.Want.Digest[31], r.Active.Digest[31], r.Previous.Digest[31], r.Older.Digest[31])
 	if r.Failed != nil {
 		out += fmt.Sprintf(" failed %d@%d %s", r.Failed.Digest[31], r.Failed.Rev, r.Failed.Code)
+	}
+	if r.Hold != holdNone {
+		out += " " + string(r.Hold)
 	}
 	return out
 }
@@ -164,6 +168,106 @@ func TestStepRaisesFloorOnlyAtConfirm(t *testing.T) {
 	}
 }
 
+// owner is what the device's owner asks for of m; n is the version to pin, 0:
+// the one in place.
+func owner(k eventKind, n byte) event {
+	return event{kind: k, model: "m", held: held{Number: uint64(n)}}
+}
+
+func TestOwnerHoldsAModel(t *testing.T) {
+	v2 := []event{wantOf(1, 1), on(evReady, 1), on(evLived, 1), wantOf(2, 2), on(evReady, 2), on(evLived, 2)}
+	after := func(es ...event) []event { return append(slices.Clone(v2), es...) }
+	trial := after(wantOf(3, 3), on(evReady, 3))
+	pin, pin1, unpin, back := owner(evPinned, 0), owner(evPinned, 1), owner(evUnpinned, 0), owner(evReturned, 0)
+	for _, tc := range []struct {
+		name    string
+		before  []event
+		event   event
+		state   string
+		effects string
+	}{
+		{"pin", v2, pin, "idle want 2: 2/1/0 pinned", "pinned, report"},
+		{"pin twice", after(pin), pin, "idle want 2: 2/1/0 pinned", ""},
+		{"pin by number", v2, owner(evPinned, 2), "idle want 2: 2/1/0 pinned", "pinned, report"},
+		{"pin the previous version", v2, pin1, "idle want 2: 1/2/0 pinned", "serve 1, export 1, pinned, report"},
+		{"pin while fetching", after(wantOf(3, 3)), pin, "idle want 3: 2/1/0 pinned", "pinned, report, abort"},
+		{"pin the version on trial", trial, pin, "trying want 3: 3/2/1 pinned", "pinned, report"},
+		{"which lives", append(slices.Clone(trial), pin), on(evLived, 3), "idle want 3: 3/2/0 pinned", "confirmed, export 3, report"},
+		{"which breaks", append(slices.Clone(trial), pin), bad(evBroke, 3, "slow"), "idle want 3: 2/1/0 failed 3@3 slow pinned", "report, rolled_back, serve 2, report"},
+		{"pin the version before the trial", trial, owner(evPinned, 2), "idle want 3: 2/1/0 pinned", "serve 2, report, pinned, report"},
+		{"want of a pinned model", after(pin), wantOf(3, 3), "idle want 3: 2/1/0 pinned", "report"},
+		{"want that withdraws what is pinned on trial", append(slices.Clone(trial), pin), wantOf(4, 2), "trying want 2: 3/2/1 pinned", "report"},
+		{"start of a pinned model", after(pin, wantOf(3, 3)), event{kind: evStarted}, "idle want 3: 2/1/0 pinned", "serve 2, export 2"},
+		{"install on a pinned model", after(pin), on(evInstalled, 3), "trying want 3: 3/2/1 pinned", "activated, serve 3, try 3, report"},
+		{"active slot of a pinned model lost", after(pin), bad(evLost, 2, ""), "idle want 2: 1/0/0 pinned", "lost, serve 1, report"},
+		{"the last slot of a pinned model lost", after(pin, bad(evLost, 1, "")), bad(evLost, 2, ""), "fetching want 2: 0/0/0 pinned", "lost, serve 0, report, obtain 2"},
+		{"unpin follows the want", after(pin, wantOf(3, 3)), unpin, "fetching want 3: 2/1/0", "unpinned, report, obtain 3"},
+		{"unpin of what is wanted", after(pin), unpin, "idle want 2: 2/1/0", "unpinned, report"},
+		{"unpin of what is not pinned", v2, unpin, "idle want 2: 2/1/0", ""},
+		{"rollback", v2, back, "idle want 2: 1/2/0 rolled_back", "serve 1, export 1, rolled_back, report"},
+		{"rollback twice", after(back), back, "idle want 2: 1/2/0 rolled_back", ""},
+		{"rollback while fetching", after(wantOf(3, 3)), back, "idle want 3: 1/2/0 rolled_back", "serve 1, export 1, rolled_back, report, abort"},
+		{"rollback during a trial", trial, back, "idle want 3: 2/1/0 rolled_back", "serve 2, report, rolled_back, report"},
+		{"rollback of a pinned model", after(pin), back, "idle want 2: 1/2/0 pinned", "serve 1, export 1, rolled_back, report"},
+		{"rollback stays at the same rev", after(back), wantOf(2, 2), "idle want 2: 1/2/0 rolled_back", ""},
+		{"and over a restart", after(back), event{kind: evStarted}, "idle want 2: 1/2/0 rolled_back", "serve 1, export 1"},
+		{"and yields to a newer want", after(back), wantOf(3, 2), "fetching want 2: 1/2/0", "obtain 2, report"},
+		{"and to unpin", after(back), unpin, "fetching want 2: 1/2/0", "unpinned, report, obtain 2"},
+		{"and to a file", after(back), on(evInstalled, 3), "trying want 3: 3/1/2", "activated, serve 3, try 3, report"},
+		{"pin after a rollback", after(back), pin, "idle want 2: 1/2/0 pinned", "pinned, report"},
+		{"late ready behind a pin", after(wantOf(3, 3), pin), on(evReady, 3), "idle want 3: 2/1/0 pinned", ""},
+		{"pin of a version that is not here", v2, owner(evPinned, 9), "idle want 2: 2/1/0", ""},
+		{"rollback without a previous version", v2[:3], back, "idle want 1: 1/0/0", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var s state
+			for _, e := range tc.before {
+				s, _ = step(s, e)
+			}
+			next, effects := step(s, tc.event)
+			if got := brief(next); got != tc.state {
+				t.Errorf("state %s, want %s", got, tc.state)
+			}
+			if got := briefEffects(effects); got != tc.effects {
+				t.Errorf("effects %q, want %q", got, tc.effects)
+			}
+		})
+	}
+}
+
+func TestWhatSpeaksAgainstTheOwner(t *testing.T) {
+	var s state
+	for _, e := range []event{wantOf(1, 1), on(evReady, 1), on(evLived, 1), wantOf(2, 2), on(evReady, 2), on(evLived, 2)} {
+		s, _ = step(s, e)
+	}
+	below := s.with("m", func(r rollout) rollout { r.Floor = 2; return r }(s.Models["m"]))
+	returned, _ := step(s, owner(evReturned, 0))
+	for _, tc := range []struct {
+		name  string
+		state state
+		event event
+		want  error
+		text  string
+	}{
+		{"another model", s, event{kind: evPinned, model: "n"}, ErrNotHere, "model n"},
+		{"another version", s, owner(evPinned, 9), ErrNotHere, "m:v9: not on this device, which has m:v2 and m:v1; install it"},
+		{"nothing before", state{}.with("m", rollout{Phase: idle, Active: hv(1)}), owner(evReturned, 0), ErrNotHere, "before m:v1"},
+		{"nothing at all", state{}.with("m", rollout{Phase: fetching}), owner(evPinned, 0), ErrNotHere, "m"},
+		{"pin below the floor", below, owner(evPinned, 1), ErrFloor, "m:v1: below the security floor, m:v2"},
+		{"rollback below the floor", below, owner(evReturned, 0), ErrFloor, "m:v1"},
+		{"rollback twice", returned, owner(evReturned, 0), ErrReturned, "m:v1 is in place; unpin m"},
+		{"fine", below, owner(evPinned, 2), nil, ""},
+	} {
+		err := objection(tc.state, tc.event)
+		if !errors.Is(err, tc.want) || err != nil && !strings.Contains(err.Error(), tc.text) {
+			t.Errorf("%s: %v, want %v with %q", tc.name, err, tc.want, tc.text)
+		}
+		if _, effects := step(tc.state, tc.event); err != nil && len(effects) > 0 {
+			t.Errorf("%s: done all the same: %s", tc.name, briefEffects(effects))
+		}
+	}
+}
+
 // play runs the environment of one device to its end: what the agent obtains
 // comes, and what it tries lives. It stops before an event when cut says so.
 func play(s state, queue []event, effects []effect, cut func() bool) (state, bool) {
@@ -190,15 +294,29 @@ func play(s state, queue []event, effects []effect, cut func() bool) (state, boo
 }
 
 // TestRestartAtEveryStep cuts the script before every event, restarts from the
-// stored form, gives the retained want again, and expects the wanted version.
+// stored form, gives the retained want and what the owner asked for again, and
+// expects the version that should be in place.
 func TestRestartAtEveryStep(t *testing.T) {
-	script := []event{wantOf(1, 1), wantOf(2, 2), wantOf(3, 1), wantOf(4, 4), wantOf(5, 5)}
-	for cutAt := range 40 {
+	script := []struct {
+		event   event
+		version byte
+		hold    hold
+	}{
+		{wantOf(1, 1), 1, ""}, {wantOf(2, 2), 2, ""}, {wantOf(3, 1), 1, ""}, {wantOf(4, 4), 4, ""}, {wantOf(5, 5), 5, ""},
+		{owner(evReturned, 0), 4, holdReturned}, {wantOf(6, 6), 6, ""}, {owner(evPinned, 0), 6, holdPinned}, {wantOf(7, 7), 6, holdPinned},
+		{owner(evPinned, 4), 4, holdPinned}, {wantOf(8, 8), 4, holdPinned}, {owner(evUnpinned, 0), 8, ""}, {owner(evReturned, 0), 4, holdReturned},
+		{owner(evUnpinned, 0), 8, ""},
+	}
+	for cutAt := range 60 {
 		var s state
+		var want event // the newest one, which the broker keeps
 		n, cuts := 0, 0
 		cut := func() bool { n++; return n == cutAt+1 }
-		for _, want := range script {
-			queue, effects := []event{want}, []effect(nil)
+		for _, line := range script {
+			if line.event.kind == evWanted {
+				want = line.event
+			}
+			queue, effects := []event{line.event}, []effect(nil)
 			for {
 				var stopped bool
 				if s, stopped = play(s, queue, effects, cut); !stopped {
@@ -217,12 +335,10 @@ func TestRestartAtEveryStep(t *testing.T) {
 					t.Fatalf("cut %d: the stored form differs: %s", cutAt, diff)
 				}
 				s, effects = step(stored, event{kind: evStarted})
-				queue = []event{want} // the broker delivers the retained want again
+				queue = []event{want, line.event}
 			}
-			r := s.Models["m"]
-			wanted := want.want.Models["m"].Active.Digest
-			if r.Phase != idle || r.Active.Digest != wanted {
-				t.Fatalf("cut %d: ended in %s, want version %d", cutAt, brief(s), wanted[31])
+			if r := s.Models["m"]; r.Phase != idle || r.Active.Digest != dg(line.version) || r.Hold != line.hold {
+				t.Fatalf("cut %d: ended in %s, want version %d %s", cutAt, brief(s), line.version, line.hold)
 			}
 		}
 		if cuts == 0 && cutAt < len(script) {
@@ -242,8 +358,9 @@ func TestRandomEvents(t *testing.T) {
 			n := byte(1 + rng.IntN(4))
 			e := []event{
 				wantOf(uint64(rng.IntN(20)), n), on(evReady, n), bad(evRefused, n, "corrupt"), on(evLived, n),
-				bad(evBroke, n, "crash"), on(evInstalled, n), {kind: evStarted},
-			}[rng.IntN(7)]
+				bad(evBroke, n, "crash"), on(evInstalled, n), {kind: evStarted}, bad(evBroke, n, "slow"),
+				owner(evPinned, n), owner(evPinned, 0), owner(evUnpinned, 0), owner(evReturned, 0),
+			}[rng.IntN(12)]
 			was := s
 			var effects []effect
 			s, effects = step(s, e)
@@ -260,6 +377,12 @@ func TestRandomEvents(t *testing.T) {
 			}
 			if confirmed = confirmed || r.Phase == idle && !r.Active.none(); confirmed && r.Active.none() {
 				t.Fatalf("%s: nothing answers", context)
+			}
+			if old.Hold == holdPinned && old.Phase == idle && r.Active != old.Active && e.kind != evInstalled && e.kind != evPinned && e.kind != evReturned {
+				t.Fatalf("%s: a pinned version is gone", context)
+			}
+			if (e.kind == evPinned || e.kind == evReturned) && r.Active != old.Active && r.Active.Number < r.Floor {
+				t.Fatalf("%s: the owner is below the floor", context)
 			}
 			if r.Floor < old.Floor || newer(was.Epoch, was.Rev, s.Epoch, s.Rev) {
 				t.Fatalf("%s: floor or rev went back", context)

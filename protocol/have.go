@@ -34,6 +34,7 @@ type ModelHave struct {
 	Candidate Digest   `json:"candidate,omitzero"`
 	Phase     string   `json:"phase"`
 	Failed    *Failure `json:"failed,omitempty"` // the last version that did not make it
+	Hold      string   `json:"hold,omitempty"`   // an id: why the device's owner keeps Active, whatever is wanted
 	// Shadow is the version that is wanted beside Active; nil: none is.
 	Shadow *ShadowHave `json:"shadow,omitempty"`
 }
@@ -75,6 +76,11 @@ func (m *Have) check() error {
 		if err := firstError(CheckID(name), checkOneOf("phase", h.Phase, PhaseIdle, PhaseFetching, PhaseTrying),
 			checkLen("version", len(h.Version), MaxName+MaxID)); err != nil {
 			return fmt.Errorf("model %.60q: %w", name, err)
+		}
+		if h.Hold != "" {
+			if err := CheckID(h.Hold); err != nil {
+				return fmt.Errorf("hold of %s: %w", name, err)
+			}
 		}
 		if err := h.Failed.check(); err != nil {
 			return fmt.Errorf("failure of %s: %w", name, err)

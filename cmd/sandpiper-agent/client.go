@@ -14,6 +14,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"runtime"
 	"slices"
@@ -80,10 +81,19 @@ func call(ctx context.Context, socket, method, path string, body io.Reader, v an
 		if e.Refused {
 			return fmt.Errorf("%w: %s", errRefused, e.Error)
 		}
+		if code == http.StatusNotFound {
+			return &notHereError{e.Error}
+		}
 		return errors.New(e.Error)
 	}
 	return json.Unmarshal(b, v)
 }
+
+// A notHereError is what the agent says about what the device does not have.
+type notHereError struct{ text string }
+
+func (e *notHereError) Error() string { return e.text }
+func (e *notHereError) Unwrap() error { return agent.ErrNotHere }
 
 // exchange sends r and reads the answer: its status code, and at most 1 MiB.
 func exchange(conn net.Conn, r *http.Request) (code int, body []byte, err error) {
@@ -130,6 +140,9 @@ func status(ctx context.Context, o options, stdout io.Writer) error {
 		fmt.Fprintf(w, "model %s\t%s, %s, %d predictions\n", name, or(m.Version, "no version"), m.Phase, m.Predictions)
 		if m.Previous != "" {
 			fmt.Fprintf(w, "  previous\t%s\n", m.Previous)
+		}
+		if m.Hold != "" {
+			fmt.Fprintf(w, "  held\t%s by the device's owner\n", m.Hold)
 		}
 		if m.Waiting != "" {
 			what := m.Candidate
@@ -216,7 +229,7 @@ func printVersion(ctx context.Context, o options, stdout io.Writer) error {
 // into the cache itself, which needs the whole configuration: the root document
 // is in it.
 func install(ctx context.Context, o options, stdout, stderr io.Writer) error {
-	f, err := os.Open(o.file)
+	f, err := os.Open(o.arg)
 	if err != nil {
 		return err
 	}
@@ -228,9 +241,6 @@ func install(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	var done agent.Installed
 	err = call(ctx, path, http.MethodPost, "/install", io.NopCloser(f), &done) // f is read again when no agent answers
 	if errors.Is(err, errUnreachable) {
-		if o.data != "" {
-			return fmt.Errorf("%w; without one, install needs --config agent.toml, which holds the keys to check the file with", err)
-		}
 		done, err = installOffline(ctx, o, f, stderr)
 	}
 	if err != nil {
@@ -247,27 +257,76 @@ func install(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	return err
 }
 
-func installOffline(ctx context.Context, o options, f *os.File, stderr io.Writer) (agent.Installed, error) {
+func installOffline(ctx context.Context, o options, f *os.File, stderr io.Writer) (done agent.Installed, err error) {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return done, err
+	}
+	err = offline(o, stderr, func(a *agent.Agent) error {
+		done, err = a.Install(ctx, f)
+		if err != nil && agent.Refused(err) {
+			err = fmt.Errorf("%w: %w", errRefused, err)
+		}
+		return err
+	})
+	return done, err
+}
+
+// offline runs do on the data folder, which no agent has open.
+func offline(o options, stderr io.Writer, do func(*agent.Agent) error) error {
+	if o.data != "" {
+		return fmt.Errorf("%w on %s; without one, %s needs --config agent.toml, which says whose folder it is", errUnreachable, agent.DefaultSocket(o.data), o.command)
+	}
 	c, err := load(o)
 	if err != nil {
-		return agent.Installed{}, err
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return agent.Installed{}, err
+		return err
 	}
 	a, err := open(c, stderr)
 	if errors.Is(err, store.ErrLocked) {
-		return agent.Installed{}, fmt.Errorf("%w: an agent has %s open and does not answer on its socket; try again when it has started, or stop it first",
+		return fmt.Errorf("%w: an agent has %s open and does not answer on its socket; try again when it has started, or stop it first",
 			errUnreachable, c.DataDir)
 	}
 	if err != nil {
-		return agent.Installed{}, err
+		return err
 	}
-	done, err := a.Install(ctx, f)
-	if err != nil && agent.Refused(err) {
-		err = fmt.Errorf("%w: %w", errRefused, err)
+	return errors.Join(do(a), a.Close())
+}
+
+// hold runs pin, unpin or rollback: through the running agent, or on the data
+// folder when none runs.
+func hold(ctx context.Context, o options, stdout, stderr io.Writer) error {
+	path, err := socket(o)
+	if err != nil {
+		return err
 	}
-	return done, errors.Join(err, a.Close())
+	var done agent.Placed
+	err = call(ctx, path, http.MethodPost, "/"+o.command+"/"+url.PathEscape(o.arg), nil, &done)
+	if errors.Is(err, errUnreachable) {
+		err = offline(o, stderr, func(a *agent.Agent) (err error) {
+			ask := map[string]func(context.Context, string) (agent.Placed, error){"pin": a.Pin, "unpin": a.Unpin, "rollback": a.Rollback}[o.command]
+			done, err = ask(ctx, o.arg)
+			if errors.Is(err, agent.ErrFloor) || errors.Is(err, agent.ErrReturned) {
+				err = fmt.Errorf("%w: %w", errRefused, err)
+			}
+			return err
+		})
+	}
+	if err != nil {
+		return err
+	}
+	if o.json() {
+		return printJSON(stdout, done)
+	}
+	when := "in place"
+	if !done.Running {
+		when = "in place when the agent starts"
+	}
+	until := map[string]string{
+		"":            "follows the control plane",
+		"pinned":      "pinned until `sandpiper-agent unpin " + done.Name + "`",
+		"rolled_back": "until a newer version is wanted, or `sandpiper-agent unpin " + done.Name + "`",
+	}[done.Hold]
+	_, err = fmt.Fprintf(stdout, "%s %s; %s\n", or(done.Version, done.Name+": no version"), when, until)
+	return err
 }
 
 // token makes a token for a user of the local listener. Only its hash is kept,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/sandpiper-edge/sandpiper/agent"
 	"github.com/sandpiper-edge/sandpiper/cmd/internal/config"
 )
 
@@ -39,7 +40,7 @@ func exitCode(err error) int {
 		return exitUnreachable
 	case errors.Is(err, context.DeadlineExceeded):
 		return exitTimeout
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, agent.ErrNotHere):
 		return exitNotFound
 	case errors.Is(err, fs.ErrPermission):
 		return exitDenied

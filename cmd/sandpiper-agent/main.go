@@ -5,11 +5,13 @@
 //	sandpiper-agent status  [--config FILE | --data DIR] [-o json]
 //	sandpiper-agent version [--config FILE | --data DIR] [-o json]
 //	sandpiper-agent install FILE [--config FILE | --data DIR] [-o json]
+//	sandpiper-agent pin REF | unpin MODEL | rollback MODEL [--config FILE | --data DIR] [-o json]
 //	sandpiper-agent bench   [-o json]
 //	sandpiper-agent token   [-o json]
 //
-// Status, version and install talk to a running agent through agent.sock in
-// its data folder.
+// All but run, bench and token talk to a running agent through agent.sock in its
+// data folder. Install, pin, unpin and rollback work on the folder itself when
+// none runs.
 package main
 
 import (
@@ -33,6 +35,9 @@ const usage = `sandpiper-agent keeps the models of one device up to date and ans
   sandpiper-agent status                     what runs, and what it last failed at
   sandpiper-agent version                    of this program, its kernel and protocol
   sandpiper-agent install FILE               put a signed model file in place, on trial
+  sandpiper-agent pin MODEL[:vN]             keep a model on its version, or on one in the cache, whatever is wanted
+  sandpiper-agent rollback MODEL             back to the version before, until a newer one is wanted
+  sandpiper-agent unpin MODEL                follow the control plane again
   sandpiper-agent token                      make a token for a user of the local listener
   sandpiper-agent bench                      time predictions on this machine, beside reading their weights
 
@@ -104,6 +109,8 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		return printVersion(ctx, o, stdout)
 	case "install":
 		return install(ctx, o, stdout, stderr)
+	case "pin", "unpin", "rollback":
+		return hold(ctx, o, stdout, stderr)
 	case "token":
 		return token(o, stdout)
 	case "bench":
@@ -115,7 +122,7 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 // options is a command line.
 type options struct {
 	command string
-	file    string // of install
+	arg     string // the file of install, the model of pin, unpin and rollback
 	config  string
 	data    string
 	output  string
@@ -152,17 +159,23 @@ func parse(args []string) (options, error) {
 	if o.command == "help" {
 		return o, flag.ErrHelp
 	}
+	needs := map[string]string{
+		"install":  "the model file, as `sandpiper model export` writes it",
+		"pin":      "the model, as MODEL or MODEL:vN",
+		"unpin":    "the model",
+		"rollback": "the model",
+	}[o.command]
 	want := 1
-	if o.command == "install" {
+	if needs != "" {
 		want = 2
 	}
 	switch {
 	case len(words) > want:
 		return o, usagef("%s: %q is one argument too many", o.command, words[want])
 	case len(words) < want:
-		return o, usagef("install: name the model file, as `sandpiper model export` writes it")
-	case o.command == "install":
-		o.file = words[1]
+		return o, usagef("%s: name %s", o.command, needs)
+	case want == 2:
+		o.arg = words[1]
 	}
 	if o.output != "json" && o.output != "table" {
 		return o, usagef("-o %s: write -o json or -o table", o.output)

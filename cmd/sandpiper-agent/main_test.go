@@ -86,6 +86,11 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"install", "/nowhere/model", "--config", path}, exitNotFound, "no such file"},
 		{[]string{"install", text, "--data", t.TempDir()}, exitUnreachable, "--config"},
 		{[]string{"install", text, "--config", path}, exitRefused, "refused"},
+		{[]string{"pin", "--config", path}, exitUsage, "pin: name the model, as MODEL or MODEL:vN"},
+		{[]string{"rollback", "a", "b", "--config", path}, exitUsage, `"b" is one argument too many`},
+		{[]string{"rollback", "pump", "--data", t.TempDir()}, exitUnreachable, "rollback needs --config"},
+		{[]string{"pin", "pump:v3", "--config", path}, exitNotFound, "model pump: not on this device"},
+		{[]string{"unpin", "pump", "--config", path}, exitNotFound, "model pump: not on this device"},
 		{[]string{"--help"}, exitOK, ""},
 	} {
 		code, _, stderr := command(t, tc.args...)
