@@ -25,6 +25,7 @@ import (
 	"github.com/sandpiper-edge/sandpiper/agent/link"
 	"github.com/sandpiper-edge/sandpiper/agent/store"
 	"github.com/sandpiper-edge/sandpiper/kernel"
+	"github.com/sandpiper-edge/sandpiper/kernel/predictor"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
 )
@@ -48,6 +49,9 @@ type Config struct {
 	DailyBytes int64         // most that downloads may cost in 24 hours, at least MinDailyBytes; 0: no limit
 	QueueLen   int           // requests that may wait, one more answers busy; 0 takes 256
 	Trial      time.Duration // how long a new version is on trial; 0 takes 10 s
+	// MaxSlowdown is how many times as long as the version it replaces a new one
+	// may take for a prediction, on this device; 0 takes 8, below 0 any.
+	MaxSlowdown float64
 
 	// Simple answers requests on sp1/F/d/D/p/MODEL, which name nobody, on
 	// sp1/F/d/D/o/MODEL, for tools that know fixed topics only.
@@ -91,6 +95,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.Trial == 0 {
 		c.Trial = 10 * time.Second
+	}
+	if c.MaxSlowdown == 0 {
+		c.MaxSlowdown = slowFactor
 	}
 	if c.Fallback == "" {
 		c.Fallback = FallbackFull
@@ -145,28 +152,29 @@ type Agent struct {
 	running  atomic.Bool
 	boot     atomic.Uint64
 
-	deliveries chan delivery     // events for the loop
-	installs   chan delivery     // the same, unbuffered: taken only while the loop runs
-	control    chan link.Message // want and ack, for the loop
-	wall       func() time.Time  // time.Now, but for tests: the device's clock, for people and schedules
-	scrubEvery time.Duration     // scrubPeriod, but for tests
-	scrubbed   chan error        // what a check of the cache found, for the loop
-	changed    chan struct{}     // capacity 1: there is something to announce
-	waiting    sync.Map          // why a download does not go on: string, by model
-	network    network           // what was found out about the broker
-	budget     *budget           // of downloads
-	mail       mailbox           // chunks, for the downloads
-	inFlight   chan struct{}     // capacity chunksInFlight: chunks being fetched
-	models     models            // what answers
-	service    *service          // prediction requests
-	local      *broker.Broker    // clients beside the device; nil if there shall be none
-	board      board             // what Home Assistant was told
-	turns      turns             // versions that wait for their hour
-	localHave  []byte            // the report they were told last; owned by publishChanges
-	batches    bool              // requests that wait for one model are computed together
-	usage      *usage            // counters
-	pipelines  *pipelines        // predictions that nobody asks for
-	notices    *notices          // events that the disk could not take
+	deliveries chan delivery                            // events for the loop
+	installs   chan delivery                            // the same, unbuffered: taken only while the loop runs
+	control    chan link.Message                        // want and ack, for the loop
+	wall       func() time.Time                         // time.Now, but for tests: the device's clock, for people and schedules
+	measure    func(*predictor.Predictor) time.Duration // measure, but for tests
+	scrubEvery time.Duration                            // scrubPeriod, but for tests
+	scrubbed   chan error                               // what a check of the cache found, for the loop
+	changed    chan struct{}                            // capacity 1: there is something to announce
+	waiting    sync.Map                                 // why a download does not go on: string, by model
+	network    network                                  // what was found out about the broker
+	budget     *budget                                  // of downloads
+	mail       mailbox                                  // chunks, for the downloads
+	inFlight   chan struct{}                            // capacity chunksInFlight: chunks being fetched
+	models     models                                   // what answers
+	service    *service                                 // prediction requests
+	local      *broker.Broker                           // clients beside the device; nil if there shall be none
+	board      board                                    // what Home Assistant was told
+	turns      turns                                    // versions that wait for their hour
+	localHave  []byte                                   // the report they were told last; owned by publishChanges
+	batches    bool                                     // requests that wait for one model are computed together
+	usage      *usage                                   // counters
+	pipelines  *pipelines                               // predictions that nobody asks for
+	notices    *notices                                 // events that the disk could not take
 	closed     sync.Once
 	closeErr   error
 }
@@ -194,6 +202,7 @@ func New(c Config) (*Agent, error) {
 		installs:   make(chan delivery),
 		control:    make(chan link.Message, 2*store.MaxEvents),
 		wall:       time.Now,
+		measure:    measure,
 		scrubEvery: scrubPeriod,
 		scrubbed:   make(chan error),
 		changed:    make(chan struct{}, 1),

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sandpiper-edge/sandpiper/kernel/predictor"
 )
 
 func TestPinHoldsAgainstTheControlPlane(t *testing.T) {
@@ -105,4 +107,56 @@ func TestOwnerDecidesWhileNoAgentRuns(t *testing.T) {
 			t.Errorf("the file took the pin away: %q", h)
 		}
 	})
+}
+
+// TestSlowVersionEndsItsTrial takes times from a table: a real clock would
+// stand still in the bubble, and be a matter of luck outside.
+func TestSlowVersionEndsItsTrial(t *testing.T) {
+	for _, tc := range []struct {
+		name        string
+		before, now time.Duration
+		slowdown    float64
+		slow        bool
+	}{
+		{"as fast", 2 * time.Millisecond, 2 * time.Millisecond, 0, false},
+		{"8 times", 2 * time.Millisecond, 16 * time.Millisecond, 0, false},
+		{"more", 2 * time.Millisecond, 17 * time.Millisecond, 0, true},
+		{"more, within a millisecond", time.Microsecond, time.Millisecond, 0, false},
+		{"a narrower bound", 2 * time.Millisecond, 5 * time.Millisecond, 2, true},
+		{"no bound", time.Millisecond, time.Hour, -1, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			within(t, func(t *testing.T, w *world) {
+				dir := t.TempDir()
+				v1, v2 := w.version(1), w.version(2)
+				w.installed(dir, v1).stop()
+				c := w.config(dir)
+				c.MaxSlowdown = tc.slowdown
+				a, err := New(c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				runs := 0
+				a.measure = func(p *predictor.Predictor) time.Duration {
+					runs++
+					delayed := time.Duration(runs%measureRuns) * time.Minute // all but the last of each; p is on trial, or the one before
+					if a.models.get("pump").predictor == p {
+						return tc.now + delayed
+					}
+					return tc.before + delayed
+				}
+				d := w.run(a)
+				w.rollOut(v2)
+				pass(trialTime)
+				want := "idle active pump:v2 serving pump:v2 previous pump:v1"
+				if tc.slow {
+					want = "idle active pump:v1 serving pump:v1 failed slow@2"
+				}
+				d.expect(want)
+				if f := w.lastHave().Models["pump"].Failed; tc.slow && (f == nil || f.Code != "slow" || !strings.Contains(f.Message, tc.before.String())) {
+					t.Errorf("reported %+v", f)
+				}
+			})
+		})
+	}
 }

@@ -310,15 +310,19 @@ func (a *Agent) do(ctx context.Context, g *errgroup.Group, e effect, ready *pred
 	}
 }
 
-// try checks the golden vectors on the version in place and starts, or starts
-// again, the clock of its trial.
+// try checks the golden vectors and the speed of the version in place and
+// starts, or starts again, the clock of its trial.
 func (a *Agent) try(ctx context.Context, e effect) {
 	if t := a.trials[e.model]; t != nil {
 		t.Stop()
 	}
 	end, after := event{kind: evLived, model: e.model, held: e.held}, a.cfg.Trial
 	if s := a.models.get(e.model); s != nil {
-		if err := s.predictor.Check(); err != nil {
+		err := s.predictor.Check()
+		if err == nil {
+			err = a.tooSlow(e.model, s.predictor)
+		}
+		if err != nil {
 			end, after = broke(e.model, e.held, err), 0
 		}
 	}

@@ -132,6 +132,10 @@ func code(err error) string {
 			return c.code
 		}
 	}
+	var slow *slowError
+	if errors.As(err, &slow) {
+		return "slow"
+	}
 	return "corrupt"
 }
 

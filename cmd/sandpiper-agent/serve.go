@@ -48,7 +48,8 @@ func configure(c config.Agent, stderr io.Writer) (agent.Config, error) {
 		Fleet: c.Fleet, Device: c.Device, Broker: c.Broker, Username: c.Username, Token: c.Token, Root: c.Root,
 		DataDir: c.DataDir, Version: version, Socket: agent.DefaultSocket(c.DataDir),
 		QuotaBytes: c.Limits.QuotaBytes, DailyBytes: c.Limits.DailyBytes, QueueLen: c.Limits.QueueLen, Trial: time.Duration(c.Limits.Trial),
-		Fallback: c.Fallback, Simple: c.Simple, Local: local, HomeAssistant: homeAssistant(c.HomeAssistant),
+		MaxSlowdown: c.Limits.Slowdown,
+		Fallback:    c.Fallback, Simple: c.Simple, Local: local, HomeAssistant: homeAssistant(c.HomeAssistant),
 		Log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: c.LogLevel})),
 	}, nil
 }

@@ -58,6 +58,9 @@ func (p *Predictor) Check() error {
 	return nil
 }
 
+// Vectors is the number of golden vectors, the predictions that Check makes.
+func (p *Predictor) Vectors() int { return len(p.inputs) }
+
 func (p *Predictor) agrees(got, want float32) bool {
 	if p.model.Int8() {
 		return math.Float32bits(got) == math.Float32bits(want)

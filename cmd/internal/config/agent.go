@@ -62,6 +62,7 @@ type AgentLimits struct {
 	DailyBytes int64    `toml:"daily_bytes"` // most that downloads cost in 24 hours, bytes; 0: no limit
 	QueueLen   int      `toml:"queue_len"`   // prediction requests that may wait
 	Trial      Duration `toml:"trial"`       // how long a new version is on trial
+	Slowdown   float64  `toml:"slowdown"`    // how many times as long as the one before a new version may take; -1: any
 }
 
 // AgentHomeAssistant shows the device in Home Assistant.
@@ -156,6 +157,8 @@ func (a *Agent) check(doc *document) error {
 		return doc.errorf("limits.daily_bytes", "%d does not carry a download forward; write at least 131072 (128 KiB), or 0 for no limit", l.DailyBytes)
 	case l.QueueLen < 0 || l.QueueLen > 1<<16:
 		return doc.errorf("limits.queue_len", "%d is outside 1 to 65536; 0 takes the default", l.QueueLen)
+	case l.Slowdown != 0 && l.Slowdown != -1 && !(l.Slowdown >= 1 && l.Slowdown <= 1e6):
+		return doc.errorf("limits.slowdown", "%g is no factor from 1 to 1000000; write -1 where a new version may take any time, or leave it out for the default, 8", l.Slowdown)
 	case l.Trial < 0:
 		return doc.errorf("limits.trial", "%s is negative; write a duration such as \"10s\", or leave it out for the default", l.Trial)
 	}

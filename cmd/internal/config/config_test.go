@@ -96,6 +96,8 @@ func TestErrorsNameTheirPlace(t *testing.T) {
 		{"broker path", loadAgent, edit(":1883", ":1883/mqtt"), ":3:1: broker: has something after the port"},
 		{"base64", loadAgent, edit("aGVsbG8=", "***"), ":6:8: not valid base64"},
 		{"duration", loadAgent, goodAgent + "[limits]\ntrial = \"10\"\n", ":8:9: \"10\" is not a duration"},
+		{"slowdown", loadAgent, goodAgent + "[limits]\nslowdown = 0.5\n", ":8:1: limits.slowdown: 0.5 is no factor"},
+		{"slowdown that is no number", loadAgent, goodAgent + "[limits]\nslowdown = nan\n", ":8:1: limits.slowdown: NaN is no factor"},
 		{"negative trial", loadAgent, goodAgent + "[limits]\ntrial = \"-1s\"\n", ":8:1: limits.trial: -1s is negative"},
 		{"fallback", loadAgent, "fallback = \"half\"\n" + goodAgent, ":1:1: fallback: \"half\" is neither full nor never"},
 		{"local address", loadAgent, goodAgent + "[local]\nlisten = \"1883\"\n", ":8:1: local.listen: \"1883\" is not an address"},

@@ -69,7 +69,7 @@ prefix = {{q .}}
 # where it connects to this device, "broker" where both connect to one of yours.
 # [home_assistant]
 # via = "local"
-{{end}}{{end}}{{if or .Limits.QuotaBytes .Limits.DailyBytes .Limits.QueueLen .Limits.Trial}}
+{{end}}{{end}}{{if or .Limits.QuotaBytes .Limits.DailyBytes .Limits.QueueLen .Limits.Trial .Limits.Slowdown}}
 [limits]
 {{- with .Limits.QuotaBytes}}
 quota_bytes = {{.}}
@@ -83,10 +83,14 @@ queue_len = {{.}}
 {{- with .Limits.Trial}}
 trial = {{q .String}}
 {{- end}}
+{{- with .Limits.Slowdown}}
+slowdown = {{.}}
+{{- end}}
 {{else}}
 # [limits]
 # quota_bytes = 67108864   # model cache on disk
 # daily_bytes = 0          # most that downloads cost in 24 hours of running, for metered links; 0: no limit
 # queue_len = 256          # prediction requests that may wait; one more answers busy
 # trial = "10s"            # how long a new version is on trial before it is kept
+# slowdown = 8             # how many times as long as the one before it may take for a prediction; -1: any
 {{end}}`

@@ -18,7 +18,7 @@ func TestAgentWritesWhatItReads(t *testing.T) {
 		Fleet: "default", Device: "pump1", Broker: "tls://broker.example:8883", Username: "d.pump1",
 		Token: `quote " and \ and é`, Root: config.Base64{0, 1, 254, 255}, DataDir: filepath.Join(t.TempDir(), "cache"),
 		LogLevel: slog.LevelDebug,
-		Limits:   config.AgentLimits{QuotaBytes: 8 << 20, DailyBytes: 1 << 20, QueueLen: 16, Trial: config.Duration(90 * time.Second)},
+		Limits:   config.AgentLimits{QuotaBytes: 8 << 20, DailyBytes: 1 << 20, QueueLen: 16, Trial: config.Duration(90 * time.Second), Slowdown: 2.5},
 	}
 	dir := t.TempDir()
 	local := config.AgentLocal{
