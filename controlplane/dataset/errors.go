@@ -12,7 +12,7 @@ var (
 	ErrMalformed  = errors.New("malformed CSV")           // a row that does not fit the header, a cell that is no number
 	ErrLine       = errors.New("malformed line protocol") // a place that does not follow its syntax
 	ErrParquet    = errors.New("malformed Parquet")       // a file that is cut, damaged or of a kind that is not read
-	ErrColumn     = errors.New("no such column")          // a column that was asked for and is not in the header
+	ErrColumn     = errors.New("no such column")          // a column that is asked for is not there, or cannot be what it is asked to be
 	ErrTarget     = errors.New("unusable target")         // a missing or non-finite target value
 	ErrWeight     = errors.New("unusable weight")         // a missing, negative or non-finite weight, or none above 0
 	ErrOrder      = errors.New("time is not ascending")   // a row that is not after the one before it in its group
@@ -22,6 +22,14 @@ var (
 	ErrLeak       = errors.New("leakage")                 // what a model is judged by would have helped to train it
 	ErrTruth      = errors.New("truth does not fit data") // a truth file without the groups of the data
 )
+
+// A columnError matches ErrColumn and says itself what is wrong with the columns.
+type columnError string
+
+func (e columnError) Error() string        { return string(e) }
+func (e columnError) Is(target error) bool { return target == ErrColumn }
+
+func columnErrorf(format string, args ...any) error { return columnError(fmt.Sprintf(format, args...)) }
 
 // A CellError is a cell, a row or a header that cannot be used.
 type CellError struct {

@@ -336,7 +336,7 @@ func (d *lineDecoder) read() ([]byte, error) {
 			}
 			continue
 		default:
-			return nil, fmt.Errorf("line %d: %w: a second measurement, %.40q beside %.40q; say in measurement which one to read", d.lines.line, ErrColumn, m, d.measurement)
+			return nil, columnErrorf("line %d: a second measurement, %.40q beside %.40q; say in measurement which one to read", d.lines.line, m, d.measurement)
 		}
 		return b, nil
 	}

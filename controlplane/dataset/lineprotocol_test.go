@@ -72,7 +72,7 @@ func TestLineProtocolNamesWhatIsWrong(t *testing.T) {
 		{"m a=1 1\nm time=2 2\n", Options{}, Columns{}, ErrLine, `"time" comes twice in the line, or is the time`},
 		{"m a=1 1\nm \xff=1 2\n", Options{}, Columns{}, ErrLine, "not UTF-8"},
 		{"m a=1 1\nm a=1 99999999999\n", Options{TimeFormat: "s"}, Columns{}, ErrLine, "out of range"},
-		{"m a=1 1\nn a=1 2\n", Options{}, Columns{}, ErrColumn, `line 2: no such column: a second measurement, "n" beside "m"; say in measurement which one to read`},
+		{"m a=1 1\nn a=1 2\n", Options{}, Columns{}, ErrColumn, `line 2: a second measurement, "n" beside "m"; say in measurement which one to read`},
 		{"m a=1 1\nn a=1 2\n", Options{Measurement: "k"}, Columns{}, ErrEmpty, `no line of the measurement "k"; there are "m", "n"`},
 		{"# nothing\n", Options{}, Columns{}, ErrEmpty, "no points"},
 		{"m alpha=1 1\n", Options{}, Columns{Features: []string{"alhpa"}}, ErrColumn, `did you mean "alpha"?`},

@@ -42,7 +42,7 @@ func (d *parquetDecoder) open(r io.Reader) error {
 		return parquetError(err)
 	}
 	if len(d.r.Columns()) == 0 {
-		return fmt.Errorf("%w: it has no column of numbers, text or times", ErrColumn)
+		return columnErrorf("it has no column of numbers, text or times")
 	}
 	d.cells = make([]cell, len(d.r.Columns()))
 	return nil

@@ -155,7 +155,7 @@ func open(f File, r io.Reader, rules *rules, want []string) (decoder, error) {
 	p := &partitioned{decoder: d, names: slices.Clone(d.header()), values: values}
 	for _, k := range keys {
 		if slices.Contains(p.names, k) {
-			return nil, fmt.Errorf("%w: %q is both a column and a folder; rename one", ErrColumn, k)
+			return nil, columnErrorf("%q is both a column and a folder; rename one", k)
 		}
 		p.names = append(p.names, k)
 	}
@@ -441,7 +441,7 @@ func (b *builder) find(name, what string) (int, error) {
 		return i, nil
 	}
 	if name == "" {
-		return 0, fmt.Errorf("%s: %w: an empty name", what, ErrColumn)
+		return 0, columnErrorf("%s: a column without a name", what)
 	}
 	return 0, fmt.Errorf("%s: %w: %q; %s", what, ErrColumn, name, suggest(name, b.names))
 }
@@ -453,11 +453,11 @@ func (b *builder) choose(dst *[]use, names []string, what string) error {
 			return err
 		}
 		if i == b.group {
-			return fmt.Errorf("%s: %w: %q is the group column; a group's name says nothing about its rows", what, ErrColumn, n)
+			return columnErrorf("%s: %q is the group column; a group's name says nothing about its rows", what, n)
 		}
 		for _, u := range *dst {
 			if u.column == i {
-				return fmt.Errorf("%s: %w: %q is named twice", what, ErrColumn, n)
+				return columnErrorf("%s: %q is named twice", what, n)
 			}
 		}
 		*dst = append(*dst, b.use(i, what == "target"))
@@ -513,7 +513,7 @@ func (b *builder) sample() error {
 		}
 		b.defaultFeatures(text)
 		if len(b.features) == 0 {
-			return fmt.Errorf("%w: no numeric column is left for the features; name them", ErrColumn)
+			return columnErrorf("no numeric column is left for the features; name them")
 		}
 	}
 	for _, r := range rows {
@@ -745,6 +745,7 @@ func (b *builder) bad(column string, sentinel error, reason string) error {
 // there were: one is no group of its own.
 func (b *builder) table(files int) (*Table, error) {
 	t := &Table{X: b.x, Y: b.y, Weights: b.weights, times: b.times, Skipped: b.skipped, Cleaning: b.cleaning}
+	b.x, b.y, b.weights, b.times.at = nil, nil, nil, nil // or there would be two of each while rows move
 	for _, u := range b.features {
 		t.Features = append(t.Features, u.name)
 	}
@@ -767,6 +768,7 @@ func (b *builder) table(files int) (*Table, error) {
 	if b.mixed {
 		b.gather(t)
 	}
+	b.rowOf = nil
 	return t, t.clean(b.rules, b.missing)
 }
 

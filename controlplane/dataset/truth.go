@@ -46,7 +46,7 @@ func ReadTruth(r io.Reader, group string) (map[string]float32, error) {
 
 func truthColumns(header []string, group string) (g, v int, err error) {
 	if len(header) < 2 {
-		return 0, 0, fmt.Errorf("truth: %w: one column; it holds a group and a value a row", ErrColumn)
+		return 0, 0, columnErrorf("truth: one column; it holds a group and a value a row")
 	}
 	for i, name := range header {
 		if name == group {
@@ -64,7 +64,7 @@ func truthColumns(header []string, group string) (g, v int, err error) {
 			}
 		}
 	}
-	return 0, 0, fmt.Errorf("truth: %w: none of %s is named rul, truth or value", ErrColumn, strings.Join(header, ", "))
+	return 0, 0, columnErrorf("truth: none of the columns %s is named rul, truth or value", strings.Join(header, ", "))
 }
 
 func (b *builder) truthRow(cells []cell, line, g int, out map[string]float32) error {
