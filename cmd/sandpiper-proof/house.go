@@ -52,6 +52,8 @@ var checks = map[string]check{
 	"data.fd001":                  fd001,
 	"data.int8-difference":        int8Difference,
 	"data.etth1":                  etth1,
+	"data.describe-million":       describeMillion,
+	"data.train-million":          trainMillion,
 	"device.amd64":                answersOn("amd64", ""),
 	"device.arm64":                answersOn("arm64", "qemu-aarch64"),
 	"device.armv7":                answersOn("arm", "qemu-arm"),

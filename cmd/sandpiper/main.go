@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 )
 
@@ -22,6 +23,11 @@ func main() { os.Exit(mainCode()) }
 
 // mainCode runs the program with the arguments of the process.
 func mainCode() int {
+	if os.Getenv("GOGC") == "" {
+		// Tables of data are few and large: half as much garbage as data costs little time,
+		// and a million rows of 10 columns are trained on in 150 MiB instead of 215.
+		debug.SetGCPercent(50)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once

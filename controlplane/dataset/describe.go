@@ -282,7 +282,7 @@ func (t *tally) describe(rows int) ColumnDescription {
 
 // numbersOf describes values, which it sorts.
 func numbersOf(v []float32) *Numbers {
-	slices.Sort(v)
+	sortValues(v)
 	n := &Numbers{
 		Min: float64(v[0]), P5: quantile(v, 0.05), P25: quantile(v, 0.25), Median: quantile(v, 0.5),
 		P75: quantile(v, 0.75), P95: quantile(v, 0.95), Max: float64(v[len(v)-1]),

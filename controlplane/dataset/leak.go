@@ -1,7 +1,6 @@
 package dataset
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"math/bits"
@@ -177,33 +176,43 @@ type copyRun struct {
 	group int
 	row   int  // first one
 	whole bool // there are no others in its span, or there are enough
+	part  string
 }
 
+// checkCopies compares n rows in a row by their hashes, 8 bytes a row that is trained
+// on, and looks again where some are equal.
 func (t *Table) checkCopies(p Parts, n int) error {
-	var trained []copyRun
+	hashes := make([]uint64, 0, p.Train.Rows())
 	t.runs(p.Train, n, func(r copyRun) bool {
-		trained = append(trained, r)
+		hashes = append(hashes, r.hash)
 		return true
 	})
-	slices.SortFunc(trained, func(a, b copyRun) int { return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.row, b.row)) })
+	slices.Sort(hashes)
+	const enough = 4096 // equal ones are looked at
+	held := map[uint64]copyRun{}
 	for k, part := range [3]Part{nil, p.Validation, p.Test} {
-		var err error
-		t.runs(part, n, func(held copyRun) bool {
-			i, _ := slices.BinarySearchFunc(trained, held.hash, func(r copyRun, h uint64) int { return cmp.Compare(r.hash, h) })
-			for ; i < len(trained) && trained[i].hash == held.hash; i++ {
-				if r := trained[i]; r.group != held.group && (r.whole || held.whole) {
-					err = fmt.Errorf("%w: rows of the %s part are copies of training rows: those from %s%s and those from %s%s; remove one of them",
-						ErrLeak, partNames[k], t.Time(held.row), inGroup(t.Groups[held.group]), t.Time(r.row), inGroup(t.Groups[r.group]))
-					return false
-				}
+		t.runs(part, n, func(r copyRun) bool {
+			_, equal := slices.BinarySearch(hashes, r.hash)
+			if _, known := held[r.hash]; equal && !known {
+				r.part = partNames[k]
+				held[r.hash] = r
 			}
-			return true
+			return len(held) < enough
 		})
-		if err != nil {
-			return err
-		}
 	}
-	return nil
+	if len(held) == 0 {
+		return nil
+	}
+	var err error
+	t.runs(p.Train, n, func(r copyRun) bool {
+		h, equal := held[r.hash]
+		if equal && r.group != h.group && (r.whole || h.whole) {
+			err = fmt.Errorf("%w: rows of the %s part are copies of training rows: those from %s%s and those from %s%s; remove one of them",
+				ErrLeak, h.part, t.Time(h.row), inGroup(t.Groups[h.group]), t.Time(r.row), inGroup(t.Groups[r.group]))
+		}
+		return err == nil
+	})
+	return err
 }
 
 // runs calls yield with every n rows in a row of the spans of p, of which copyValues

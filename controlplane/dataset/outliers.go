@@ -1,7 +1,6 @@
 package dataset
 
 import (
-	"cmp"
 	"math"
 	"slices"
 )
@@ -70,12 +69,12 @@ func robust(v []float32, n, f int, p Part, z float64) (median, limit float64) {
 	if len(column) == 0 {
 		return 0, math.Inf(1)
 	}
-	slices.Sort(column)
+	sortValues(column)
 	m := column[len(column)/2]
 	for i, x := range column {
 		column[i] = float32(math.Abs(float64(x) - float64(m)))
 	}
-	slices.SortFunc(column, cmp.Compare)
+	sortValues(column)
 	if mad := float64(column[len(column)/2]); mad > 0 {
 		return float64(m), z * 1.4826 * mad
 	}
