@@ -20,7 +20,7 @@ func newDataCommand(a *app) *cobra.Command {
 		Long: `Look at data before training on it. FILE is CSV or InfluxDB line protocol, as .gz
 too, or Parquet; a folder of such files; or - for stdin.`,
 	}
-	cmd.AddCommand(newDataDescribeCommand(a), newDataPlotCommand(a), newDataExportCommand(a), newDataRecordCommand(a))
+	cmd.AddCommand(newDataDescribeCommand(a), newDataPlotCommand(a), newDataDriftCommand(a), newDataExportCommand(a), newDataRecordCommand(a))
 	return cmd
 }
 

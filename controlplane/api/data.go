@@ -34,6 +34,7 @@ type DataOptions struct {
 func (a *API) registerData() {
 	a.registerRecording()
 	a.registerPlot()
+	a.registerDrift()
 	a.registerDataOperation(huma.Operation{
 		OperationID: "describe-data", Path: Base + "/data/description",
 		Summary: "Describe data: rows, groups, times, and what each column holds",
@@ -172,7 +173,7 @@ func (o DataOptions) columns() dataset.Columns {
 func (a *API) registerDataOperation(op huma.Operation, do func(http.ResponseWriter, dataset.Files, DataOptions) error) {
 	parts := &huma.RequestBody{Required: true}
 	op.Method, op.RequestBody, op.Tags = http.MethodPost, parts, []string{"data"}
-	op.Description = uploadDescription(a.maxUpload, "options and data (once for each file)")
+	op.Description = uploadDescription(a.maxUpload, "options, data and test (each once for each file; test to compare data with)")
 	op.Errors = []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity, http.StatusInternalServerError}
 	huma.Register(a.huma, op, func(context.Context, *struct{}) (*huma.StreamResponse, error) {
 		return &huma.StreamResponse{Body: func(ctx huma.Context) {
@@ -199,7 +200,7 @@ func (a *API) onData(hc huma.Context, w http.ResponseWriter, do func(http.Respon
 	if err := p.options(&o); err != nil {
 		return err
 	}
-	files, err := p.files()
+	files, err := p.heldOutFiles()
 	if err != nil {
 		return err
 	}

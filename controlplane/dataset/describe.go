@@ -94,11 +94,38 @@ type describer struct {
 	byName map[string]*tally
 	here   []*tally // of the columns of the file at hand
 	kept   int      // values
+	sums   digest
 }
 
 // Describe describes a data set. c names the time and the group, if there are any;
 // without a time the first column of timestamps is it.
 func Describe(files Files, c Columns, o Options) (*Description, error) {
+	d, err := newDescriber(c, o)
+	if err != nil {
+		return nil, err
+	}
+	for f, err := range files {
+		if err != nil {
+			return nil, err
+		}
+		if err := d.file(f); err != nil {
+			return nil, f.blame(err)
+		}
+	}
+	if d.rows == 0 {
+		return nil, fmt.Errorf("%w: no rows", ErrEmpty)
+	}
+	t, err := d.table(d.sums.files)
+	if err != nil {
+		return nil, err
+	}
+	digest := d.sums.sum()
+	out := d.describe(t)
+	out.Files, out.Data = d.sums.files, hex.EncodeToString(digest[:])
+	return out, nil
+}
+
+func newDescriber(c Columns, o Options) (*describer, error) {
 	o = Options{
 		Format: o.Format, Separator: o.Separator, Decimal: o.Decimal, TimeFormat: o.TimeFormat, Null: o.Null, Text: o.Text,
 		Measurement: o.Measurement, Convert: o.Convert,
@@ -107,35 +134,20 @@ func Describe(files Files, c Columns, o Options) (*Description, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &describer{builder: newBuilder(rules, Columns{Time: c.Time, Group: c.Group}), byName: map[string]*tally{}}
-	var sums digest
-	for f, err := range files {
-		if err != nil {
-			return nil, err
-		}
-		sum := sha256.New()
-		tee := io.TeeReader(f, sum)
-		if err := d.read(f, tee); err != nil {
-			return nil, f.blame(err)
-		}
-		if _, err := io.Copy(io.Discard, tee); err != nil {
-			return nil, f.blame(err)
-		}
-		if err := sums.add(f, sum.Sum(nil)); err != nil {
-			return nil, f.blame(err)
-		}
+	return &describer{builder: newBuilder(rules, Columns{Time: c.Time, Group: c.Group}), byName: map[string]*tally{}}, nil
+}
+
+// file tallies a file.
+func (d *describer) file(f File) error {
+	sum := sha256.New()
+	tee := io.TeeReader(f, sum)
+	if err := d.read(f, tee); err != nil {
+		return err
 	}
-	if d.rows == 0 {
-		return nil, fmt.Errorf("%w: no rows", ErrEmpty)
+	if _, err := io.Copy(io.Discard, tee); err != nil {
+		return err
 	}
-	t, err := d.table(sums.files)
-	if err != nil {
-		return nil, err
-	}
-	digest := sums.sum()
-	out := d.describe(t)
-	out.Files, out.Data = sums.files, hex.EncodeToString(digest[:])
-	return out, nil
+	return d.sums.add(f, sum.Sum(nil))
 }
 
 func (d *describer) read(f File, r io.Reader) error {
