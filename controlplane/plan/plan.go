@@ -1,0 +1,426 @@
+// Package plan decides how a version spreads over a fleet: to which devices in
+// which order, what is looked at before more of them get it, and what becomes
+// of those that have it when it is no good.
+//
+//	             ┌──────────────────── paused (any stage; stops still count)
+//	scheduled ─▶ preparing ─▶ running, stage 1 ─▶ … ─▶ stage n ─▶ watching ─▶ done
+//	    │            │           │    ▲
+//	    │            │           ▼    │ promote
+//	    │            │          held ─┘
+//	    └────────────┴───────────┴──▶ stopped, aborted or superseded: all back
+//
+// Everything here is a pure function of its arguments: Step is given the durable
+// state and what happened, with the time, and returns the state to store. What
+// devices are to do follows from that state alone (Role), so whoever stores it
+// can be killed at any moment and go on.
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/quality"
+	"github.com/sandpiper-edge/sandpiper/protocol"
+)
+
+// ErrPlan: a plan that cannot be carried out.
+var ErrPlan = errors.New("invalid plan")
+
+// What to do about a stage whose deadline passes without a verdict.
+const (
+	Widen   = "widen"   // as many devices again as the next stage has run it in shadow, once; then stop
+	Abandon = "stop"    // take it back
+	Hold    = "hold"    // wait for a person
+	Proceed = "promote" // go on; recorded with the name of who started the rollout
+)
+
+// How a stage judges the quality.
+const (
+	Paired = "paired" // by the errors of both versions on the same inputs; enough devices decide, few leave it to a person
+	Guard  = "guard"  // likewise, but only to stop: an earlier stage judged it
+	Off    = "off"    // not at all: the other checks decide
+)
+
+// A Plan says how a version spreads. Zero fields of it and of its stages mean
+// the defaults that WithDefaults fills in.
+type Plan struct {
+	Name string `json:"name,omitempty" doc:"shadow-first, canary-first, shadow, or empty for one of your own"`
+	// Group is the label whose values are judged apart, and get their share of
+	// each stage.
+	Group  string  `json:"group,omitempty" doc:"Label whose values are judged apart and get their share of each stage"`
+	Stages []Stage `json:"stages" nullable:"false" minItems:"1" maxItems:"32" doc:"In order; the last one takes all devices"`
+
+	Every          Duration `json:"every,omitempty" doc:"Between two reports of a judged device"`
+	Watch          Duration `json:"watch,omitempty" doc:"How long judged devices go on reporting when all have the version; negative: not at all"`
+	OnInconclusive string   `json:"on_inconclusive,omitempty" doc:"When a deadline passes without a verdict: widen, stop, hold or promote"`
+
+	BytesPerSecond int64     `json:"bytes_per_second,omitempty" minimum:"0" doc:"Downloads of a stage are spread so that all together stay below; 0: no limit"`
+	Start          time.Time `json:"start,omitzero" doc:"Not before"`
+	Window         *Window   `json:"window,omitempty" doc:"Part of the device's local day in which it may change versions, 01:00-05:00"`
+}
+
+// A Stage is a step of a plan: Devices of the target run the version, in all.
+type Stage struct {
+	Name    string `json:"name,omitempty" maxLength:"48"`
+	Shadow  bool   `json:"shadow,omitempty" doc:"They run it beside the version in place, unheard"`
+	Devices Amount `json:"devices" doc:"A number, or a percentage of the target, in all"`
+
+	Quality  string   `json:"quality,omitempty" doc:"paired, guard or off"`
+	Deadline Duration `json:"deadline,omitempty" doc:"When waiting for a verdict ends"`
+	Minimum  Duration `json:"minimum,omitempty" doc:"How long the stage takes at least; negative: no time"`
+	Hold     bool     `json:"hold,omitempty" doc:"A person promotes after it passed"`
+
+	MStop float64 `json:"m_stop,omitempty" minimum:"0" doc:"Margin of quality: certainly above stops"`
+	MPass float64 `json:"m_pass,omitempty" minimum:"0" doc:"Margin of quality: certainly below passes"`
+
+	Checks
+}
+
+// Checks are limits beside the quality. nil is unchecked, but for MaxFailed.
+type Checks struct {
+	MaxFailed    *float64 `json:"max_failed,omitempty" doc:"Share of devices that may fail on the version, or be silent at the deadline"`
+	MaxRestarted *float64 `json:"max_restarted,omitempty" doc:"Share of devices whose agent may restart again and again"`
+	MaxLatency   *float64 `json:"max_latency,omitempty" doc:"Largest p99 of the prediction latency, as a multiple of that of the version in place"`
+	MaxErrorRate *float64 `json:"max_error_rate,omitempty" doc:"Share of predictions that may fail"`
+}
+
+const (
+	maxStages  = 32
+	everyLeast = time.Second
+	everyMost  = time.Hour
+	longest    = 365 * 24 * time.Hour
+	// shadowLeast is how many devices a shadow has at least, where there are so many.
+	shadowLeast, shadowPercent = 1000, 10
+	canaryMost, canaryPercent  = 100, 1
+	defaultFailed              = 0.05
+	defaultGroup               = "hw"
+)
+
+// ShadowFirst is the plan for fleets of enough devices: judged where nobody
+// hears it, then on a canary for what only activation shows, then everywhere.
+func ShadowFirst(total int) Plan {
+	shadow := min(max(shadowLeast, ceilPercent(shadowPercent, total)), total)
+	canary := min(max(canaryPercentOf(total), quality.MinJudged), shadow)
+	return Plan{Name: "shadow-first", Stages: []Stage{
+		{Name: "shadow", Shadow: true, Devices: Amount{Count: shadow}, Quality: Paired},
+		{Name: "canary", Devices: Amount{Count: canary}, Quality: Guard},
+		{Devices: Amount{Percent: 10}, Quality: Guard},
+		{Devices: Amount{Percent: 100}, Quality: Guard},
+	}}
+}
+
+// CanaryFirst is the plan without a shadow: 1 %, 10 %, all.
+func CanaryFirst(total int) Plan {
+	return Plan{Name: "canary-first", Stages: []Stage{
+		{Name: "canary", Devices: Amount{Count: min(max(canaryPercentOf(total), quality.MinJudged), total)}, Quality: Paired},
+		{Devices: Amount{Percent: 10}, Quality: Paired},
+		{Devices: Amount{Percent: 100}, Quality: Guard},
+	}}
+}
+
+// ShadowOnly runs a version in shadow on all of the target until a person
+// promotes it to a canary and then all.
+func ShadowOnly(total int) Plan {
+	return Plan{Name: "shadow", Stages: []Stage{
+		{Name: "shadow", Shadow: true, Devices: Amount{Percent: 100}, Quality: Paired, Hold: true},
+		{Name: "canary", Devices: Amount{Count: max(1, min(total, max(canaryPercentOf(total), quality.MinJudged)))}, Quality: Guard},
+		{Devices: Amount{Percent: 100}, Quality: Guard},
+	}, OnInconclusive: Hold}
+}
+
+func canaryPercentOf(total int) int { return min(ceilPercent(canaryPercent, total), canaryMost) }
+
+func ceilPercent(percent float64, total int) int {
+	return int(math.Ceil(percent*float64(total)/100 - 1e-9))
+}
+
+// WithDefaults fills in what p leaves open, for a target of so many devices.
+func (p Plan) WithDefaults() Plan {
+	p.Stages = slices.Clone(p.Stages)
+	if p.Group == "" {
+		p.Group = defaultGroup
+	}
+	if p.Every == 0 {
+		p.Every = Duration(time.Minute)
+	}
+	if p.OnInconclusive == "" {
+		p.OnInconclusive = Widen
+	}
+	if p.Watch == 0 {
+		p.Watch = Duration(24 * time.Hour)
+	}
+	judged := false
+	for i := range p.Stages {
+		s := &p.Stages[i]
+		if s.Quality == "" {
+			s.Quality = Paired
+			if judged {
+				s.Quality = Guard
+			}
+		}
+		judged = judged || s.Quality == Paired && (s.Shadow || i > 0)
+		if s.Name == "" {
+			s.Name = s.Devices.Label()
+		}
+		if s.Minimum == 0 {
+			s.Minimum = Duration(5 * time.Minute)
+		}
+		s.Minimum = max(s.Minimum, 0)
+		if s.Deadline == 0 {
+			s.Deadline = Duration(8 * time.Hour)
+			if p.Window != nil {
+				s.Deadline += Duration(24 * time.Hour)
+			}
+		}
+		if s.MaxFailed == nil {
+			limit := defaultFailed
+			s.MaxFailed = &limit
+		}
+	}
+	return p
+}
+
+// Check reports what is wrong with a plan that has its defaults.
+func (p Plan) Check() error {
+	wrong := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %s", ErrPlan, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case len(p.Stages) == 0:
+		return wrong("no stage")
+	case len(p.Stages) > maxStages:
+		return wrong("%d stages; at most %d", len(p.Stages), maxStages)
+	case time.Duration(p.Every) < everyLeast || time.Duration(p.Every) > everyMost:
+		return wrong("every: %s is outside %s to %s", p.Every, everyLeast, everyMost)
+	case time.Duration(p.Watch) > longest:
+		return wrong("watch: %s is longer than a year", p.Watch)
+	case !slices.Contains([]string{Widen, Abandon, Hold, Proceed}, p.OnInconclusive):
+		return wrong("on_inconclusive: %q is none of %s, %s, %s and %s", p.OnInconclusive, Widen, Abandon, Hold, Proceed)
+	case p.BytesPerSecond < 0:
+		return wrong("bytes_per_second: %d is below 0", p.BytesPerSecond)
+	}
+	for i, s := range p.Stages {
+		if err := s.check(p, i); err != nil {
+			return wrong("stage %d, %q: %s", i+1, s.Name, err)
+		}
+	}
+	last := p.Stages[len(p.Stages)-1]
+	if last.Shadow || last.Devices != (Amount{Percent: 100}) {
+		return wrong("the last stage must take all devices: 100%%")
+	}
+	return nil
+}
+
+func (s Stage) check(p Plan, i int) error {
+	switch {
+	case s.Shadow && i > 0:
+		return errors.New("only the first stage can be a shadow")
+	case s.Shadow && s.Quality == Off:
+		return errors.New("a shadow exists to be judged; quality cannot be off")
+	case s.Devices.Count < 0 || s.Devices.Count == 0 && !(s.Devices.Percent > 0 && s.Devices.Percent <= 100):
+		return errors.New("devices: want a number from 1, or a percentage above 0 to 100")
+	case !slices.Contains([]string{Paired, Guard, Off}, s.Quality):
+		return fmt.Errorf("quality: %q is none of %s, %s and %s", s.Quality, Paired, Guard, Off)
+	case s.Quality == Guard && !slices.ContainsFunc(p.Stages[:i], func(s Stage) bool { return s.Quality == Paired }):
+		return fmt.Errorf("quality: nothing before judges it, so there is nothing to guard; use %s or %s", Paired, Off)
+	case s.Deadline <= 0 || time.Duration(s.Deadline) > longest:
+		return fmt.Errorf("deadline: %s is outside 1s to a year", s.Deadline)
+	case s.Minimum > s.Deadline:
+		return fmt.Errorf("minimum: %s is longer than the deadline, %s", s.Minimum, s.Deadline)
+	case s.MStop != 0 && s.MStop <= 1, s.MPass != 0 && s.MPass <= 1:
+		return errors.New("m_stop, m_pass: a margin is above 1; 1.03 is 3 % worse")
+	}
+	for _, c := range []struct {
+		name  string
+		limit *float64
+		most  float64
+	}{
+		{"max_failed", s.MaxFailed, 1}, {"max_restarted", s.MaxRestarted, 1}, {"max_error_rate", s.MaxErrorRate, 1},
+		{"max_latency", s.MaxLatency, math.MaxFloat64},
+	} {
+		if c.limit != nil && !(*c.limit >= 0 && *c.limit <= c.most) {
+			return fmt.Errorf("%s: %v is outside 0 to %v", c.name, *c.limit, c.most)
+		}
+	}
+	return nil
+}
+
+// Longest is the longest that a device is judged, should the control plane not
+// tell it otherwise.
+func (p Plan) Longest() time.Duration {
+	d := time.Duration(max(p.Watch, 0))
+	for _, s := range p.Stages {
+		d += time.Duration(s.Deadline)
+	}
+	return 2 * d
+}
+
+// Sizes returns how many of total devices each stage has.
+func (p Plan) Sizes(total int) []int {
+	sizes := make([]int, len(p.Stages))
+	for i, s := range p.Stages {
+		sizes[i] = s.Devices.Of(total)
+		if i > 0 && !p.Stages[i-1].Shadow {
+			sizes[i] = max(sizes[i], sizes[i-1])
+		}
+	}
+	return sizes
+}
+
+// params are the settings of the quality check at stage i of so many devices.
+func (p Plan) params(i int, epsilon float64) quality.Params {
+	s := p.Stages[i]
+	q := quality.Wide()
+	if s.Quality == Paired && !s.Shadow && (i == 0 || i == 1 && p.Stages[0].Shadow) {
+		q = quality.Canary()
+	}
+	if s.MStop > 0 {
+		q.MStop = s.MStop
+	}
+	if s.MPass > 0 {
+		q.MPass = s.MPass
+		q.Rho = 1.25 / (math.Log(q.MPass) * math.Log(q.MPass))
+	}
+	q.Minimum, q.Deadline, q.Epsilon = time.Duration(s.Minimum), time.Duration(s.Deadline), epsilon
+	if s.Quality == Guard {
+		q = q.Guarding(q.Minimum)
+	}
+	return q
+}
+
+// An Amount is a number of devices, or a percentage of them. In text, 100 or
+// 10%.
+type Amount struct {
+	Count   int
+	Percent float64
+}
+
+// Of returns how many of total devices that is: at least one.
+func (a Amount) Of(total int) int {
+	if a.Count > 0 {
+		return min(a.Count, total)
+	}
+	return min(max(ceilPercent(a.Percent, total), 1), total)
+}
+
+func (a Amount) String() string {
+	if a.Count > 0 {
+		return strconv.Itoa(a.Count)
+	}
+	return strconv.FormatFloat(a.Percent, 'f', -1, 64) + "%"
+}
+
+// Label names a stage of that many devices.
+func (a Amount) Label() string {
+	if a.Count > 0 {
+		return strconv.Itoa(a.Count) + " devices"
+	}
+	return strconv.FormatFloat(a.Percent, 'f', -1, 64) + " %"
+}
+
+func (a Amount) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalText is the inverse of MarshalText.
+func (a *Amount) UnmarshalText(b []byte) error {
+	text := strings.TrimSpace(string(b))
+	*a = Amount{}
+	if number, ok := strings.CutSuffix(text, "%"); ok {
+		v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+		if err != nil || !(v > 0 && v <= 100) {
+			return fmt.Errorf("%w: %q is no percentage above 0 to 100", ErrPlan, b)
+		}
+		a.Percent = v
+		return nil
+	}
+	v, err := strconv.Atoi(text)
+	if err != nil || v < 1 {
+		return fmt.Errorf("%w: %q is no number of devices; write 100 or 10%%", ErrPlan, b)
+	}
+	a.Count = v
+	return nil
+}
+
+// A Duration is a time.Duration; in text 90s, 8h or 1h30m.
+type Duration time.Duration
+
+func (d Duration) String() string {
+	s := time.Duration(d).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads what time.ParseDuration does.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	if err != nil {
+		return fmt.Errorf("%w: %q is no duration; write a number with its unit, such as 90s or 8h", ErrPlan, b)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// A Window is a part of a device's local day; in text 22:30-05:00, or with the
+// days on which it begins, 22:30-05:00 sat,sun.
+type Window protocol.Window
+
+var days = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
+
+func (w Window) String() string {
+	s := fmt.Sprintf("%02d:%02d-%02d:%02d", w.From/60, w.From%60, w.To/60, w.To%60)
+	var on []string
+	for i, day := range days {
+		if w.Days>>i&1 == 1 {
+			on = append(on, day)
+		}
+	}
+	if len(on) > 0 {
+		s += " " + strings.Join(on, ",")
+	}
+	return s
+}
+
+func (w Window) MarshalText() ([]byte, error) { return []byte(w.String()), nil }
+
+// UnmarshalText is the inverse of MarshalText.
+func (w *Window) UnmarshalText(b []byte) error {
+	wrong := fmt.Errorf("%w: %q is no window; write 22:30-05:00, or 22:30-05:00 sat,sun", ErrPlan, b)
+	span, on, has := strings.Cut(strings.TrimSpace(string(b)), " ")
+	from, to, ok := strings.Cut(span, "-")
+	if !ok {
+		return wrong
+	}
+	*w = Window{}
+	for _, c := range []struct {
+		text string
+		into *uint16
+	}{{from, &w.From}, {to, &w.To}} {
+		at, err := time.Parse("15:04", c.text)
+		if err != nil {
+			return wrong
+		}
+		*c.into = uint16(at.Hour()*60 + at.Minute())
+	}
+	if !has {
+		return nil
+	}
+	for day := range strings.SplitSeq(strings.TrimSpace(on), ",") {
+		i := slices.Index(days, strings.TrimSpace(day))
+		if i < 0 {
+			return wrong
+		}
+		w.Days |= 1 << i
+	}
+	return nil
+}
