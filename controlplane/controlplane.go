@@ -181,7 +181,7 @@ func (c *ControlPlane) build(ctx context.Context) error {
 		return err
 	}
 	c.Rollout, err = rollout.New(rollout.Config{
-		Store: c.store, Registry: c.Registry, Fleet: name, Key: online, Publisher: publisher{c}, Grace: c.cfg.Grace, Log: c.log,
+		Store: c.store, Registry: c.Registry, Fleet: name, Key: online, Publisher: publisher{c}, Grace: c.cfg.Grace, Connected: c.Connected, Log: c.log,
 	})
 	return err
 }
@@ -382,6 +382,7 @@ func (c *ControlPlane) newSession(ctx context.Context) (*broker.Session, error) 
 		{protocol.BirthTopic(name, "+"), c.received},
 		{protocol.EventTopic(name, "+"), c.received},
 		{protocol.UsageTopic(name, "+"), c.received},
+		{protocol.QualityTopic(name, "+"), c.received},
 		{protocol.GetTopic(name, "+"), c.asked},
 		{protocol.ReplyTopic(name, fleet.ControlUser, "+", "+"), c.replied},
 	} {

@@ -51,6 +51,8 @@ const (
 	TokenRemove     = "token.remove"     //
 	RolloutStart    = "rollout.start"    //
 	RolloutRollback = "rollout.rollback" //
+	RolloutLook     = "rollout.look"     // a look at a stage, and what it saw
+	RolloutMove     = "rollout.move"     // on to another stage or phase, and why
 )
 
 // An Entry is one record. What does not apply is zero.

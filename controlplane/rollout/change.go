@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
 	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/protocol"
@@ -26,7 +28,7 @@ func (r *Rollouts) change(at time.Time) *change {
 }
 
 func (c *change) load(ctx context.Context, tx store.Tx, id string) (device, error) {
-	d := device{id: id, rows: map[string]store.Desired{}}
+	d := device{id: id, rows: map[string]store.Desired{}, trials: map[string]store.Trial{}}
 	have, err := tx.DeviceHave(ctx, id)
 	if err != nil {
 		return d, fmt.Errorf("device %s: %w", id, err)
@@ -42,6 +44,13 @@ func (c *change) load(ctx context.Context, tx store.Tx, id string) (device, erro
 	}
 	for _, row := range rows {
 		d.rows[row.Model] = row
+	}
+	trials, err := tx.TrialsOf(ctx, id)
+	if err != nil {
+		return d, err
+	}
+	for _, t := range trials {
+		d.trials[t.Model] = t
 	}
 	if d.want, err = tx.Want(ctx, id); err != nil && !errors.Is(err, ErrNotFound) {
 		return d, err
@@ -98,7 +107,14 @@ func (c *change) putWant(ctx context.Context, tx store.Tx, d device) error {
 					return err
 				}
 			}
-			want.Models[model] = protocol.ModelWant{Active: protocol.WantedVersion{Digest: row.Digest, Transfers: refs}}
+			m := protocol.ModelWant{Active: protocol.WantedVersion{Digest: row.Digest, Transfers: refs}}
+			if err := c.shadow(ctx, tx, d, row, &m); err != nil {
+				return err
+			}
+			want.Models[model] = m
+		}
+		if err := d.tried(&want); err != nil {
+			return err
 		}
 		payload, err := want.AppendBinary(nil)
 		if err != nil {
@@ -146,6 +162,9 @@ func (c *change) back(ctx context.Context, tx store.Tx, d device, model string) 
 			return next, "", err
 		}
 		kind = by.Kind
+		if slices.Contains(ended, by.Phase) && by.Digest != row.Digest {
+			kind = store.KindRollback // its plan withdrew it
+		}
 	}
 	next, reason = d.back(model, kind)
 	if reason != "" {
@@ -163,16 +182,15 @@ func (c *change) back(ctx context.Context, tx store.Tx, d device, model string) 
 	return next, "", nil
 }
 
-// selecting returns those of the rollouts whose target selects a device.
+// selecting returns those of the rollouts whose target selects a device and that
+// have chosen for all that theirs does.
 func (c *change) selecting(ctx context.Context, tx store.Tx, id string, rollouts []store.Rollout) ([]store.Rollout, error) {
 	var out []store.Rollout
 	for _, r := range rollouts {
-		t, err := ParseTarget(r.Target)
-		if err != nil { // a release of this program read it that another wrote
-			c.r.log.Warn("no device joins a rollout whose target cannot be read", "rollout", r.ID, "err", err)
+		if !forAll(r) {
 			continue
 		}
-		selected, err := t.selects(ctx, tx, id)
+		selected, err := c.selects(ctx, tx, r, id)
 		if err != nil {
 			return nil, err
 		}
@@ -181,6 +199,16 @@ func (c *change) selecting(ctx context.Context, tx store.Tx, id string, rollouts
 		}
 	}
 	return out, nil
+}
+
+// selects reports whether the target of a rollout selects a device.
+func (c *change) selects(ctx context.Context, tx store.Tx, r store.Rollout, id string) (bool, error) {
+	t, err := ParseTarget(r.Target)
+	if err != nil { // a release of this program read it that another wrote
+		c.r.log.Warn("no device joins a rollout whose target cannot be read", "rollout", r.ID, "err", err)
+		return false, nil
+	}
+	return t.selects(ctx, tx, id)
 }
 
 // join gives a device what it would want, had it been there all along.
@@ -212,5 +240,12 @@ func (c *change) join(ctx context.Context, tx store.Tx, id string) error {
 			return err
 		}
 	}
+	if err := c.enlist(ctx, tx, id); err != nil {
+		return err
+	}
 	return tx.SetJoined(ctx, id)
 }
+
+// forAll reports whether a rollout has chosen for every device that it selects:
+// one by a plan only once that has come to its end.
+func forAll(r store.Rollout) bool { return r.Phase == "" || r.Phase == string(plan.Done) }

@@ -23,6 +23,8 @@ type device struct {
 	have protocol.Have // zero if it never reported
 	want store.Want    // zero if nothing was ever wanted
 	rows map[string]store.Desired
+
+	trials map[string]store.Trial // by model
 }
 
 // newer reports whether (epoch, rev) is above (thanEpoch, thanRev).

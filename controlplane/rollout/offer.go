@@ -73,7 +73,7 @@ func (c *change) offer(ctx context.Context, tx store.Tx, d device, row store.Des
 		return nil, "", err
 	}
 	have := d.have.Models[row.Model]
-	cached := have.Active == row.Digest || have.Previous == row.Digest
+	cached := have.Active == row.Digest || have.Previous == row.Digest || have.Candidate == row.Digest
 	for _, ref := range all {
 		switch {
 		case ref.Base == nil:

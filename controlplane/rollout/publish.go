@@ -16,17 +16,21 @@ import (
 const (
 	retryAfter = time.Second
 	sweepEvery = time.Minute
+	// advanceEvery is how often staged rollouts are looked after; what is due of
+	// them is decided there.
+	advanceEvery = time.Second
 )
 
 // Run publishes, until ctx ends, what Start, Rollback, JoinNew, Handle and
-// Republish leave to be published, and clears the topics of transfers that
-// nothing wants any more. What fails is tried again.
+// Republish leave to be published, lets time go on for staged rollouts, and clears
+// the topics of transfers that nothing wants any more. What fails is tried again.
 func (r *Rollouts) Run(ctx context.Context) error {
 	if err := r.joinAll(ctx); err != nil && ctx.Err() == nil {
 		return err
 	}
-	sweep := time.NewTicker(sweepEvery)
+	sweep, advance := time.NewTicker(sweepEvery), time.NewTicker(advanceEvery)
 	defer sweep.Stop()
+	defer advance.Stop()
 	var retry <-chan time.Time
 	for {
 		var err error
@@ -39,6 +43,14 @@ func (r *Rollouts) Run(ctx context.Context) error {
 			err = r.Flush(ctx)
 		case <-sweep.C:
 			err = r.sweep(ctx)
+		case <-advance.C:
+			if r.key == nil || !r.connected() {
+				continue
+			}
+			if err := r.Advance(ctx, r.now()); err != nil && ctx.Err() == nil {
+				r.log.Warn("staged rollouts wait", "err", err)
+			}
+			continue
 		}
 		retry = nil
 		if err != nil && ctx.Err() == nil {
@@ -155,6 +167,11 @@ func named(envelope []byte) ([]string, error) {
 		for _, t := range m.Active.Transfers {
 			hashes = append(hashes, t.Hash)
 		}
+		if m.Shadow != nil {
+			for _, t := range m.Shadow.Transfers {
+				hashes = append(hashes, t.Hash)
+			}
+		}
 	}
 	slices.Sort(hashes)
 	return hashes, nil
@@ -205,7 +222,7 @@ func (r *Rollouts) sweep(ctx context.Context) error {
 	defer release()
 	var gone []store.Announced
 	err = r.store.Update(ctx, func(tx store.Tx) (err error) {
-		at := now()
+		at := r.now()
 		gone, err = tx.MarkUnwanted(ctx, at, at.Add(-r.grace))
 		return err
 	})

@@ -15,7 +15,8 @@ import (
 )
 
 // A Report is one message from a device, as it came. Kind is one of
-// protocol.TopicHave, TopicBirth, TopicUp, TopicEvent and TopicUsage.
+// protocol.TopicHave, TopicBirth, TopicUp, TopicEvent, TopicUsage and
+// TopicQuality.
 type Report struct {
 	Device  string
 	Kind    protocol.TopicKind
@@ -27,7 +28,7 @@ type Report struct {
 // on disk, and only then are events and usage acknowledged to their devices. A report
 // that cannot be read, or of an unknown device, is dropped and logged.
 func (r *Rollouts) Handle(ctx context.Context, reports ...Report) error {
-	c := r.change(now())
+	c := r.change(r.now())
 	var acks []Report // payload: the encoded ack
 	err := r.store.Update(ctx, func(tx store.Tx) error {
 		for _, rep := range reports {
@@ -86,6 +87,8 @@ func (c *change) handle(ctx context.Context, tx store.Tx, rep Report) (ack []byt
 		return c.event(ctx, tx, rep)
 	case protocol.TopicUsage:
 		return c.usage(ctx, tx, rep)
+	case protocol.TopicQuality:
+		return nil, c.pairs(ctx, tx, rep)
 	}
 	return nil, &badReport{fmt.Errorf("not a report: %s", rep.Kind)}
 }
@@ -136,6 +139,9 @@ func (c *change) have(ctx context.Context, tx store.Tx, rep Report) error {
 		}
 		next.Changed = c.at
 		if err := tx.PutDesired(ctx, next); err != nil {
+			return err
+		}
+		if err := c.follow(ctx, tx, next); err != nil {
 			return err
 		}
 		c.log(row, next)

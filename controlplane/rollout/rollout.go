@@ -6,7 +6,11 @@
 // transaction. Everything after that is retained on the broker and can be
 // published again at any time; a rollout that is stuck blocks no later one.
 //
-// Deciding (decide.go) is pure. Start, Rollback, Join and Handle load rows,
+// A staged rollout has a plan besides (package plan): which devices get the
+// version when, and on what condition. Its state is stored before any device is
+// told, and a device is told what follows from that state, page by page.
+//
+// Deciding (decide.go, and package plan) is pure. Start, Rollback, Join and Handle load rows,
 // decide, and store in one transaction: when they return, the outcome is on
 // disk. Run publishes what was stored.
 package rollout
@@ -57,14 +61,18 @@ type Config struct {
 	// Grace is how long the topics of a transfer stay after the last want that
 	// names it; default 1 h.
 	Grace time.Duration
-	Log   *slog.Logger // nil: none
+	// Connected reports whether devices can be heard; nil: always. Staged rollouts
+	// wait while they cannot.
+	Connected func() bool
+	Now       func() time.Time // nil: time.Now
+	Log       *slog.Logger     // nil: none
 }
 
 const defaultGrace = time.Hour
 
 // Rollouts is safe for concurrent use.
 type Rollouts struct {
-	store    *store.Store
+	store    transactions
 	registry *registry.Registry
 	fleet    string
 	key      ed25519.PrivateKey
@@ -72,8 +80,17 @@ type Rollouts struct {
 	grace    time.Duration
 	log      *slog.Logger
 
+	connected func() bool
+	clock     func() time.Time
+
 	outbox outbox
 	asks   asks
+}
+
+// transactions is a store, as it is used here.
+type transactions interface {
+	Update(ctx context.Context, f func(store.Tx) error) error
+	View(ctx context.Context, f func(store.Tx) error) error
 }
 
 // New returns the rollouts of a fleet. Nothing is published before Run.
@@ -90,9 +107,15 @@ func New(cfg Config) (*Rollouts, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Connected == nil {
+		cfg.Connected = func() bool { return true }
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	r := &Rollouts{
 		store: cfg.Store, registry: cfg.Registry, fleet: cfg.Fleet, key: cfg.Key,
-		pub: cfg.Publisher, grace: cfg.Grace, log: cfg.Log,
+		pub: cfg.Publisher, grace: cfg.Grace, log: cfg.Log, connected: cfg.Connected, clock: cfg.Now,
 		outbox: outbox{wake: make(chan struct{}, 1), flushing: make(chan struct{}, 1)},
 	}
 	r.asks.init()
@@ -108,10 +131,11 @@ type Rollout struct {
 	Digest  string    `json:"digest,omitempty"`
 	Target  string    `json:"target"`
 	Created time.Time `json:"created"`
+	Phase   string    `json:"phase,omitempty"` // of its plan, if it has one
 }
 
 func fromRow(row store.Rollout) Rollout {
-	r := Rollout{ID: row.ID, Kind: row.Kind, Model: row.Model, Target: row.Target, Created: row.Created}
+	r := Rollout{ID: row.ID, Kind: row.Kind, Model: row.Model, Target: row.Target, Created: row.Created, Phase: row.Phase}
 	if row.Kind == store.KindStart {
 		r.Ref, r.Digest = registry.Ref(row.Model, row.Number), row.Digest.String()
 	}
@@ -132,23 +156,14 @@ type Started struct {
 // to try again. Errors: ErrNotFound for a version or device,
 // ErrUnsigned, registry.ErrNotApproved, ErrNoDevices, ErrNoKey.
 func (r *Rollouts) Start(ctx context.Context, ref string, target Target) (Started, error) {
-	v, err := r.registry.Resolve(ctx, ref)
+	v, err := r.releasable(ctx, ref, target)
 	if err != nil {
-		return Started{}, err
-	}
-	if !v.Signed {
-		return Started{}, fmt.Errorf("%s cannot be rolled out: %w with a release key; sign it where that key is kept", v.Ref(), ErrUnsigned)
-	}
-	if r.key == nil {
-		return Started{}, fmt.Errorf("roll out %s: %w", v.Ref(), ErrNoKey)
-	}
-	if err := target.check(); err != nil {
 		return Started{}, err
 	}
 	if err := r.prepareUpdates(ctx, v, target); err != nil {
 		return Started{}, fmt.Errorf("roll out %s to %s: %w", v.Ref(), target, err)
 	}
-	at := now()
+	at := r.now()
 	c := r.change(at)
 	var out Started
 	err = r.store.Update(ctx, func(tx store.Tx) error {
@@ -166,6 +181,9 @@ func (r *Rollouts) Start(ctx context.Context, ref string, target Target) (Starte
 			return err
 		}
 		out = Started{Rollout: fromRow(row), Devices: len(ids)}
+		if err := c.supersedeFor(ctx, tx, row, ids); err != nil {
+			return err
+		}
 		for _, id := range ids {
 			d, err := c.load(ctx, tx, id)
 			if err != nil {
@@ -185,6 +203,9 @@ func (r *Rollouts) Start(ctx context.Context, ref string, target Target) (Starte
 		return Started{}, fmt.Errorf("roll out %s to %s: %w", v.Ref(), target, err)
 	}
 	r.publish(c.wants)
+	if err := r.drain(ctx, at); err != nil {
+		return Started{}, err
+	}
 	r.log.Info("rollout started", "model", v.Name, "version", registry.Ref(v.Name, v.Number), "target", target.short(), "devices", out.Devices, "changed", out.Changed)
 	return out, nil
 }
@@ -193,7 +214,7 @@ func (r *Rollouts) Start(ctx context.Context, ref string, target Target) (Starte
 // a repeated one adds nothing, and adds row otherwise.
 func sameOrNew(ctx context.Context, tx store.Tx, row store.Rollout) (store.Rollout, error) {
 	newest, err := tx.NewestRollout(ctx, row.Model)
-	if err == nil && newest.Kind == row.Kind && newest.Digest == row.Digest && newest.Number == row.Number && newest.Target == row.Target {
+	if err == nil && newest.Kind == row.Kind && newest.Phase == row.Phase && newest.Digest == row.Digest && newest.Number == row.Number && newest.Target == row.Target {
 		return newest, nil
 	}
 	if err != nil && !errors.Is(err, ErrNotFound) {
@@ -239,7 +260,8 @@ func (r Result) Err() error {
 
 // Rollback makes the version before the desired one of every device that
 // target selects and that has a rollout of model. A device keeps that version,
-// so nothing is transferred. A device without one is left as it is and
+// so nothing is transferred. A staged rollout under way is aborted if target is
+// all, or its own, and goes on without the devices of target otherwise. A device without one is left as it is and
 // reported in Result.Refused; that is not an error here. Errors: ErrNotFound,
 // ErrNoDevices, ErrNoKey.
 func (r *Rollouts) Rollback(ctx context.Context, model string, target Target) (Result, error) {
@@ -249,7 +271,7 @@ func (r *Rollouts) Rollback(ctx context.Context, model string, target Target) (R
 	if r.key == nil {
 		return Result{}, fmt.Errorf("roll back %s: %w", model, ErrNoKey)
 	}
-	at := now()
+	at := r.now()
 	c := r.change(at)
 	res := Result{Moved: []string{}, Refused: []Refusal{}}
 	err := r.store.Update(ctx, func(tx store.Tx) error {
@@ -261,6 +283,9 @@ func (r *Rollouts) Rollback(ctx context.Context, model string, target Target) (R
 			return err
 		}
 		row := store.Rollout{Kind: store.KindRollback, Model: model, Target: target.String(), Created: at}
+		if ids, err = c.withdraw(ctx, tx, model, target, ids, &res); err != nil {
+			return err
+		}
 		for _, id := range ids {
 			d, err := c.load(ctx, tx, id)
 			if err != nil {
@@ -290,7 +315,7 @@ func (r *Rollouts) Rollback(ctx context.Context, model string, target Target) (R
 			}
 			res.Moved = append(res.Moved, id)
 		}
-		if len(res.Moved)+len(res.Refused) == 0 {
+		if len(res.Moved)+len(res.Refused) == 0 && res.Rollout == nil {
 			return fmt.Errorf("%s selects none that has a rollout of %s: %w", target, model, ErrNoDevices)
 		}
 		return nil
@@ -299,6 +324,9 @@ func (r *Rollouts) Rollback(ctx context.Context, model string, target Target) (R
 		return Result{}, fmt.Errorf("roll back %s on %s: %w", model, target.short(), err)
 	}
 	r.publish(c.wants)
+	if err := r.drain(ctx, at); err != nil {
+		return Result{}, err
+	}
 	r.log.Info("rollback started", "model", model, "target", target.short(), "devices", len(res.Moved), "refused", len(res.Refused))
 	return res, nil
 }
@@ -308,13 +336,13 @@ func (r *Rollouts) Rollback(ctx context.Context, model string, target Target) (R
 // and Run at its start, so that a crash between adding and joining leaves
 // nothing behind. ErrNotFound if there is no such device.
 func (r *Rollouts) JoinNew(ctx context.Context, device string) error {
-	c := r.change(now())
+	c := r.change(r.now())
 	err := r.store.Update(ctx, func(tx store.Tx) error { return c.join(ctx, tx, device) })
 	if err != nil {
 		return fmt.Errorf("join device %s to rollouts: %w", device, err)
 	}
 	r.publish(c.wants)
-	return nil
+	return r.drain(ctx, c.at)
 }
 
 // joinAll joins every device that JoinNew was not called for. Without a rollout
@@ -326,7 +354,7 @@ func (r *Rollouts) joinAll(ctx context.Context) error {
 	}
 	const page = 500
 	for {
-		c, n := r.change(now()), 0
+		c, n := r.change(r.now()), 0
 		err := r.store.Update(ctx, func(tx store.Tx) error {
 			ids, err := tx.UnjoinedDevices(ctx, page)
 			n = len(ids)
@@ -344,6 +372,8 @@ func (r *Rollouts) joinAll(ctx context.Context) error {
 		}
 	}
 }
+
+func (r *Rollouts) now() time.Time { return r.clock().UTC().Truncate(time.Millisecond) }
 
 func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
 	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/protocol"
@@ -18,6 +19,7 @@ type Counts map[string]int
 type Progress struct {
 	Rollout Rollout `json:"rollout"`
 	Counts  Counts  `json:"counts"`
+	Staged  *Staged `json:"staged,omitempty"` // where its plan stands; nil without one
 }
 
 // A DeviceStatus is how far one device is.
@@ -108,7 +110,18 @@ func (s *Status) progress(ctx context.Context, tx store.Tx) error {
 			n += k
 		}
 		s.Total += n
-		if n > 0 || len(s.Rollouts) == 0 {
+		if rows[i].Phase != "" && (len(s.Rollouts) == 0 || plan.Phase(rows[i].Phase).Live()) {
+			loaded, err := loadPlan(ctx, tx, rows[i])
+			if err != nil {
+				return err
+			}
+			at, err := staged(ctx, tx, loaded)
+			if err != nil {
+				return err
+			}
+			p.Staged = &at
+		}
+		if n > 0 || len(s.Rollouts) == 0 || p.Staged != nil {
 			s.Rollouts = append(s.Rollouts, p)
 		}
 	}

@@ -27,12 +27,15 @@ func (t Tx) PutAnnounced(ctx context.Context, hash string, chunks int) error {
 	return mapError(err)
 }
 
-// MarkUnwanted notes, for each announced transfer, whether a want names it:
+// MarkUnwanted notes, for each announced transfer, whether a want names it, or
+// will by the plan of a rollout:
 // now is when it is first seen that none does. It returns those that no want
 // named since before the given time.
 func (t Tx) MarkUnwanted(ctx context.Context, now, before time.Time) ([]Announced, error) {
 	const wanted = `(EXISTS (SELECT 1 FROM desired WHERE offer <> '' AND offer = announced.hash) OR
-		EXISTS (SELECT 1 FROM transfers t JOIN desired d ON d.digest = t.digest WHERE t.hash = announced.hash AND t.base IS NULL))`
+		EXISTS (SELECT 1 FROM transfers t JOIN desired d ON d.digest = t.digest WHERE t.hash = announced.hash AND t.base IS NULL) OR
+		EXISTS (SELECT 1 FROM transfers t JOIN rollouts r ON r.digest = t.digest WHERE t.hash = announced.hash AND
+			r.phase IN ('scheduled', 'preparing', 'running', 'held', 'watching')))`
 	if _, err := t.tx.ExecContext(ctx, `UPDATE announced SET unwanted = 0 WHERE unwanted <> 0 AND `+wanted); err != nil {
 		return nil, mapError(err)
 	}

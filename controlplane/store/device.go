@@ -224,6 +224,12 @@ func (t Tx) SetBirth(ctx context.Context, id string, b Birth) error {
 	return oneRow(res, err)
 }
 
+// Boot returns the number of a device's last start, 0 if it never told.
+func (t Tx) Boot(ctx context.Context, id string) (boot uint64, err error) {
+	err = t.tx.QueryRowContext(ctx, `SELECT coalesce(boot, 0) FROM devices WHERE id = ?`, id).Scan(&boot)
+	return boot, mapError(err)
+}
+
 // SetOnline stores a device's presence.
 func (t Tx) SetOnline(ctx context.Context, id string, online bool) error {
 	res, err := t.tx.ExecContext(ctx, `UPDATE devices SET online = ? WHERE id = ?`, online, id)

@@ -22,15 +22,16 @@ type Rollout struct {
 	Digest  protocol.Digest // zero in a rollback
 	Target  string
 	Created time.Time
+	Phase   string // of its plan; "" without one
 }
 
-const rolloutColumns = `id, kind, model, number, digest, target, created`
+const rolloutColumns = `id, kind, model, number, digest, target, created, phase`
 
 func scanRollout(row scanner) (Rollout, error) {
 	var r Rollout
 	var digest []byte
 	var created int64
-	if err := row.Scan(&r.ID, &r.Kind, &r.Model, &r.Number, &digest, &r.Target, &created); err != nil {
+	if err := row.Scan(&r.ID, &r.Kind, &r.Model, &r.Number, &digest, &r.Target, &created, &r.Phase); err != nil {
 		return r, mapError(err)
 	}
 	var err error
@@ -41,8 +42,8 @@ func scanRollout(row scanner) (Rollout, error) {
 
 // PutRollout adds a rollout and returns its id, higher than all before.
 func (t Tx) PutRollout(ctx context.Context, r Rollout) (int64, error) {
-	res, err := t.tx.ExecContext(ctx, `INSERT INTO rollouts (kind, model, number, digest, target, created) VALUES (?, ?, ?, ?, ?, ?)`,
-		r.Kind, r.Model, r.Number, digestArg(r.Digest), r.Target, millis(r.Created))
+	res, err := t.tx.ExecContext(ctx, `INSERT INTO rollouts (kind, model, number, digest, target, created, phase) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		r.Kind, r.Model, r.Number, digestArg(r.Digest), r.Target, millis(r.Created), r.Phase)
 	if err != nil {
 		return 0, mapError(err)
 	}

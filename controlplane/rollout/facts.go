@@ -1,0 +1,224 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
+	"github.com/sandpiper-edge/sandpiper/controlplane/quality"
+	"github.com/sandpiper-edge/sandpiper/controlplane/store"
+	"github.com/sandpiper-edge/sandpiper/protocol"
+)
+
+const (
+	// crashes is how many starts of a device's agent, since it was told to run a
+	// version, are too many.
+	crashes = 3
+	// maxBoots is how many starts of a device are told apart under one number. One
+	// that starts more often counts as crashed long before.
+	maxBoots = 64
+	// enoughElsewhere is how many devices it takes to know what share is silent.
+	enoughElsewhere = 30
+	// settle is how many intervals of reports a device has to begin reporting.
+	settle = 1
+)
+
+// pairs stores a device's report of errors.
+func (c *change) pairs(ctx context.Context, tx store.Tx, rep Report) error {
+	var q protocol.Quality
+	if err := q.UnmarshalBinary(rep.Payload); err != nil {
+		return &badReport{err}
+	}
+	by, err := tx.Rollout(ctx, plan.RolloutOf(q.Stage))
+	if errors.Is(err, ErrNotFound) {
+		return &badReport{fmt.Errorf("pairs under the number %d, which no rollout has", q.Stage)}
+	}
+	if err != nil {
+		return err
+	}
+	m, err := tx.Member(ctx, by.ID, rep.Device)
+	switch {
+	case errors.Is(err, ErrNotFound) || err == nil && m.Judge != q.Stage:
+		return nil // late, or of a want that came late: that stage is over for it
+	case err != nil:
+		return err
+	}
+	if err := c.foreign(ctx, tx, rep.Device, by, q); err != nil {
+		return err
+	}
+	rows, err := tx.PairsOf(ctx, q.Stage, rep.Device)
+	if err != nil {
+		return err
+	}
+	row := store.Pairs{Judge: q.Stage, Device: rep.Device, Boot: q.Boot, Heard: c.at, Report: rep.Payload}
+	i := slices.IndexFunc(rows, func(r store.Pairs) bool { return r.Boot == q.Boot })
+	switch {
+	case i < 0 && len(rows) >= maxBoots:
+		return nil
+	case i >= 0:
+		var old protocol.Quality
+		if err := old.UnmarshalBinary(rows[i].Report); err != nil {
+			return fmt.Errorf("stored pairs of %s: %w", rep.Device, err)
+		}
+		if !quality.Newer(q, old) {
+			row.Report = rows[i].Report // heard again, nothing new
+		}
+	}
+	return tx.PutPairs(ctx, row)
+}
+
+// foreign refuses pairs of versions that the device was not told to compare, and
+// numbers that no errors could make.
+func (c *change) foreign(ctx context.Context, tx store.Tx, device string, by store.Rollout, q protocol.Quality) error {
+	if q.B != [8]byte(by.Digest[:8]) {
+		return &badReport{fmt.Errorf("pairs of a candidate %x, which rollout %d does not ship", q.B, by.ID)}
+	}
+	row, err := tx.Desired(ctx, device, by.Model)
+	if err != nil {
+		return err
+	}
+	if a := q.A; a != [8]byte(row.Previous[:8]) && a != [8]byte(row.Digest[:8]) {
+		return &badReport{fmt.Errorf("pairs against %x, which nobody released to this device", a)}
+	}
+	if !quality.Possible(q) {
+		return &badReport{fmt.Errorf("errors that no model could make: %d pairs, sums %g and %g, largest %g and %g", q.Pairs, q.SumA, q.SumB, q.MaxA, q.MaxB)}
+	}
+	return nil
+}
+
+// facts gathers what is known of the devices of a plan.
+func (c *change) facts(ctx context.Context, tx store.Tx, p planned) (plan.Facts, error) {
+	f := plan.Facts{Epsilon: p.state.Epsilon}
+	for _, gather := range []func(context.Context, store.Tx, planned, *plan.Facts) error{c.countActive, c.judged, c.elsewhere, c.unheard} {
+		if err := gather(ctx, tx, p, &f); err != nil {
+			return f, err
+		}
+	}
+	var err error
+	if p.state.Reach > 0 && p.plan.Stages[p.state.Stage].MaxRestarted != nil {
+		f.Health.Restarted, err = tx.Restarted(ctx, p.row.ID, p.state.Reach, crashes)
+	}
+	return f, err
+}
+
+func (c *change) countActive(ctx context.Context, tx store.Tx, p planned, f *plan.Facts) error {
+	if p.state.Reach == 0 {
+		return nil
+	}
+	counts, err := tx.MemberCounts(ctx, p.row.ID)
+	if err != nil {
+		return err
+	}
+	for _, n := range counts {
+		switch {
+		case n.Stage > p.state.Stage:
+		case n.State == Active:
+			f.Active += n.N
+		case n.State == Failed:
+			f.Failed += n.N
+		default:
+			f.Unsettled += n.N
+		}
+	}
+	return nil
+}
+
+// judged gathers the devices that report pairs.
+func (c *change) judged(ctx context.Context, tx store.Tx, p planned, f *plan.Facts) error {
+	if p.state.Judge == 0 {
+		return nil
+	}
+	seats, err := tx.Seats(ctx, p.row.ID, 0, p.state.Judged)
+	if err != nil {
+		return err
+	}
+	reports, err := tx.Pairs(ctx, p.state.Judge)
+	if err != nil {
+		return err
+	}
+	type told struct {
+		sums  quality.Sums
+		heard time.Time
+	}
+	byDevice := make(map[string]told, len(seats))
+	for _, r := range reports {
+		var q protocol.Quality
+		if err := q.UnmarshalBinary(r.Report); err != nil {
+			return fmt.Errorf("stored pairs of %s: %w", r.Device, err)
+		}
+		t := byDevice[r.Device]
+		t.sums.Add(q)
+		if r.Heard.After(t.heard) {
+			t.heard = r.Heard
+		}
+		byDevice[r.Device] = t
+	}
+	fresh := p.state.Heard(p.plan, c.at)
+	for _, s := range seats {
+		if s.Elsewhere || s.Judge == 0 && s.Lost == "" {
+			continue // another rollout judges it, or it has nothing to compare with
+		}
+		t := byDevice[s.Device]
+		d := quality.Device{ID: s.Device, Group: s.Group, Sums: t.sums, Lost: c.loss(p, s, t.sums, t.heard, fresh)}
+		if s.N < p.state.Reach {
+			f.JudgedActive++
+		}
+		if d.Lost == "" && t.heard.Before(s.Told) {
+			f.Early++
+		}
+		f.Judged = append(f.Judged, d)
+	}
+	return nil
+}
+
+// loss says why a judged device counts as lost, "" if it is well.
+func (c *change) loss(p planned, s store.Seat, sums quality.Sums, heard, fresh time.Time) quality.Loss {
+	begins := s.Told.Add(settle*time.Duration(p.plan.Every) + time.Duration(p.jitter())*time.Second)
+	if p.plan.Window != nil && s.Role == string(plan.Active) {
+		begins = begins.Add(24 * time.Hour)
+	}
+	if heard.After(c.at) { // the clock was set back since
+		heard = fresh
+	}
+	last := slices.MaxFunc([]time.Time{begins, heard, fresh}, time.Time.Compare)
+	switch {
+	case s.Lost != "":
+		return quality.Loss(s.Lost)
+	case s.State == Failed:
+		return quality.Refused
+	case sums.BadB > sums.BadA: // beyond what neither version could say
+		return quality.NonFinite
+	case s.Role == string(plan.Active) && s.Now >= s.Boot+crashes:
+		return quality.Crashed
+	case c.at.Sub(last) > p.plan.Patience():
+		return quality.Silent
+	}
+	return ""
+}
+
+// elsewhere is the share of silent devices among those that the rollout has not
+// touched, which report their presence alone.
+func (c *change) elsewhere(ctx context.Context, tx store.Tx, p planned, f *plan.Facts) error {
+	all, offline, err := tx.Presence(ctx, p.row.ID, max(p.state.Reach, p.state.Shadow))
+	if err == nil && all >= enoughElsewhere {
+		share := float64(offline) / float64(all)
+		f.Elsewhere = &share
+	}
+	return err
+}
+
+// unheard are the devices that are not judged and have not got there by the
+// deadline of a stage.
+func (c *change) unheard(ctx context.Context, tx store.Tx, p planned, f *plan.Facts) error {
+	if p.state.Judge != 0 || p.state.Reach == 0 || p.state.Reach == plan.All || p.state.Ran+plan.Duration(2*p.plan.Interval()) < p.plan.Stages[p.state.Stage].Deadline {
+		return nil
+	}
+	members, err := tx.MembersIn(ctx, p.row.ID, p.state.Reach, f.Unsettled, Pending, Fetching, Trying, Waiting)
+	for _, m := range members {
+		f.Unheard = append(f.Unheard, plan.Lost{Device: m.Device, Loss: quality.Silent})
+	}
+	return err
+}
