@@ -76,7 +76,9 @@ func (s *Scaler) In(dst, raw []float32) error {
 	for f := range n {
 		mean, inv := s.Mean[f], s.Inv[f]
 		if slices.Contains(s.Anchor, f) {
-			mean = raw[len(raw)-n+f]
+			if mean = raw[len(raw)-n+f]; !finite(mean) {
+				return valueError(mean, len(raw)-n+f, n)
+			}
 		}
 		for i := f; i < len(raw); i += n {
 			x := float32(raw[i]-mean) * inv
