@@ -23,7 +23,7 @@ func FromQuantSkip(q *kernel.QuantWeights, skip *kernel.SkipWeights, schema arti
 	if err := q.Validate(); err != nil {
 		return nil, err
 	}
-	if err := scaler.Validate(); err != nil {
+	if _, err := Plan(schema, scaler); err != nil {
 		return nil, err
 	}
 	if err := fits(q.Graph, schema, scaler); err != nil {
@@ -36,7 +36,7 @@ func FromQuantSkip(q *kernel.QuantWeights, skip *kernel.SkipWeights, schema arti
 		},
 	}
 	if skip != nil {
-		if err := skip.Validate(len(schema.Features)); err != nil {
+		if err := skip.Validate(schema.Inputs()); err != nil {
 			return nil, err
 		}
 		addSkip(m, skip)

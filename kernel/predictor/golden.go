@@ -18,7 +18,7 @@ func goldenSteps(s artifact.Schema) int {
 	if s.State == artifact.StateWindow {
 		return s.Window
 	}
-	return max(1, s.Window, min(s.Warmup, protocol.MaxWindowValues/max(1, len(s.Features))))
+	return max(1, s.Window, min(s.Warmup, protocol.MaxWindowValues/max(1, s.Inputs())))
 }
 
 // A GoldenError says which output of which golden vector differs. It matches
@@ -80,11 +80,23 @@ func (p *Predictor) goldenOutput(rows []float32) ([]float32, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := len(p.schema.Features)
+	f := p.plan.Width()
 	for ; len(rows) > 0; rows = rows[f:] {
 		if err := s.Step(y, rows[:f]); err != nil {
 			return nil, err
 		}
 	}
 	return y, nil
+}
+
+// extendGolden makes the rows of the golden inputs of m.
+func (p *Predictor) extendGolden(m *artifact.Model) error {
+	p.inputs = m.GoldenInputs()
+	for i, t := range m.GoldenTimes() {
+		var err error
+		if p.inputs[i], err = p.plan.Extend(p.inputs[i], t); err != nil {
+			return fmt.Errorf("golden vector %d: %w", i, err)
+		}
+	}
+	return nil
 }

@@ -8,10 +8,10 @@ package predictor
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	"github.com/sandpiper-edge/sandpiper/kernel"
+	"github.com/sandpiper-edge/sandpiper/kernel/prepare"
 	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
 )
 
@@ -30,14 +30,14 @@ var (
 type Predictor struct {
 	model  *kernel.Model
 	skip   *kernel.Skip // nil: none
-	scaler kernel.Scaler
+	plan   *prepare.Plan
 	schema artifact.Schema
 	task   string
 	window int                // rows of the network
 	feed   *artifact.Pipeline // nil: none
 	digest [32]byte           // of the artifact; zero after OpenFloat32
 	golden artifact.Golden
-	inputs [][]float32 // of the golden vectors
+	inputs [][]float32 // of the golden vectors, extended
 	space  sync.Pool   // *space
 }
 
@@ -45,7 +45,7 @@ type Predictor struct {
 type space struct {
 	state *kernel.State
 	skip  *kernel.SkipSpace // nil without a skip path
-	x     []float32         // scaled rows
+	x     []float32         // prepared rows
 	rows  []float32         // of the windows that a detector looks at
 	y     []float32         // what the network says about them
 }
@@ -69,7 +69,10 @@ func Open(m *artifact.Model) (*Predictor, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.digest, p.golden, p.inputs = digest, m.Golden, m.GoldenInputs()
+	p.digest, p.golden = digest, m.Golden
+	if err := p.extendGolden(m); err != nil {
+		return nil, err
+	}
 	p.task, p.feed = m.Task, m.Pipeline
 	p.golden.Outputs = append([]float32(nil), m.Golden.Outputs...)
 	return p, nil
@@ -96,19 +99,19 @@ func OpenFloat32Of(m *artifact.Model, w *kernel.Weights) (*Predictor, error) {
 }
 
 func newPredictor(model *kernel.Model, skip *kernel.SkipWeights, schema artifact.Schema, scaler kernel.Scaler) (*Predictor, error) {
-	if err := scaler.Validate(); err != nil {
+	plan, err := Plan(schema, scaler)
+	if err != nil {
 		return nil, err
 	}
 	if err := fits(model.Graph(), schema, scaler); err != nil {
 		return nil, err
 	}
-	p := &Predictor{model: model, scaler: cloneScaler(scaler), schema: cloneSchema(schema), window: schema.NetworkWindow()}
+	p := &Predictor{model: model, plan: plan, schema: cloneSchema(schema), window: schema.NetworkWindow()}
 	if skip == nil {
 		p.space.New = func() any { return &space{state: model.NewState()} }
 		return p, nil
 	}
-	var err error
-	if p.skip, err = kernel.NewSkip(skip, len(schema.Features)); err != nil {
+	if p.skip, err = kernel.NewSkip(skip, plan.Inputs()); err != nil {
 		return nil, err
 	}
 	p.space.New = func() any { return &space{state: model.NewState(), skip: p.skip.NewSpace()} }
@@ -117,18 +120,15 @@ func newPredictor(model *kernel.Model, skip *kernel.SkipWeights, schema artifact
 
 // fits checks that graph, schema and scaler agree.
 func fits(g kernel.Graph, schema artifact.Schema, scaler kernel.Scaler) error {
-	f := len(schema.Features)
-	switch {
+	switch f := schema.Inputs(); {
 	case schema.Window < 1 || schema.Window > artifact.MaxSteps:
 		return fmt.Errorf("window of %d rows, want 1 to %d: %w", schema.Window, artifact.MaxSteps, ErrModel)
 	case f != g.Features || f != len(scaler.Mean):
-		return fmt.Errorf("%d features in the schema, %d in the graph, %d in the scaler: %w", f, g.Features, len(scaler.Mean), ErrModel)
+		return fmt.Errorf("%d inputs in the schema, %d in the graph, %d in the scaler: %w", f, g.Features, len(scaler.Mean), ErrModel)
 	case schema.State != artifact.StateWindow && schema.State != artifact.StateStream:
 		return fmt.Errorf("state %.40q, want window or stream: %w", schema.State, ErrModel)
 	case schema.State == artifact.StateStream && g.Sequences() && schema.Window != 1:
 		return fmt.Errorf("a stream model that hands on sequences, with a window of %d, want 1: %w", schema.Window, ErrModel)
-	case schema.State == artifact.StateStream && slices.Max(append([]int{-1}, scaler.Anchor...)) >= 0:
-		return fmt.Errorf("an anchor in a stream model, which has no window: %w", ErrModel)
 	}
 	if want, out := schema.NetworkOutputs(), g.OutputLen(schema.NetworkWindow()); want != out || len(scaler.OutMean) != out {
 		return fmt.Errorf("%d outputs in the schema, %d from the graph, %d in the scaler: %w", want, out, len(scaler.OutMean), ErrModel)
@@ -136,7 +136,7 @@ func fits(g kernel.Graph, schema artifact.Schema, scaler kernel.Scaler) error {
 	return nil
 }
 
-// Features are the names of a row's values, in order.
+// Features are the names of a row's values, in order, as a client gives them.
 func (p *Predictor) Features() []string {
 	names := make([]string, len(p.schema.Features))
 	for i, c := range p.schema.Features {
@@ -173,13 +173,21 @@ func (p *Predictor) Task() string { return p.task }
 func (p *Predictor) Pipeline() *artifact.Pipeline { return p.feed }
 
 // OutStd are the training standard deviations of the outputs, as a copy.
-func (p *Predictor) OutStd() []float32 { return append([]float32(nil), p.scaler.OutStd...) }
+func (p *Predictor) OutStd() []float32 { return append([]float32(nil), p.plan.Scaler.OutStd...) }
+
+// Plan is how rows are prepared: what a caller extends them with, where it is Timed.
+func (p *Predictor) Plan() *prepare.Plan { return p.plan }
+
+// Dictionaries are the texts of the features that are categories, nil for one that
+// is a number; nil if all are. They are shared and must not be changed.
+func (p *Predictor) Dictionaries() [][]string { return p.schema.Dictionaries() }
 
 // Int8 reports whether the model is int8.
 func (p *Predictor) Int8() bool { return p.model.Int8() }
 
 // Predict predicts from rows, MinWindow to Window rows of raw values in the order
-// of Features, oldest first, and writes Outputs raw values to y. A stream model
+// of Features, oldest first, and writes Outputs raw values to y. Rows are extended
+// by their times if the plan is Timed, and have Plan().Width() values. A stream model
 // starts from the zero state. It allocates nothing in the long run.
 //
 // Errors are *kernel.ShapeError for a wrong length and *kernel.ValueError for
@@ -207,7 +215,7 @@ const batch = 32
 // rows, and writes their outputs one after the other to y: the same bits as Predict
 // for each.
 func (p *Predictor) PredictBatch(y, rows []float32, n int) error {
-	in, out, f := len(rows)/max(n, 1), p.Outputs(), len(p.schema.Features)
+	in, out, f := len(rows)/max(n, 1), p.Outputs(), p.plan.Width()
 	if n < 1 || len(rows)%n != 0 || in%f != 0 || in/f < p.MinWindow() || in/f > p.schema.Window {
 		return &kernel.ShapeError{What: "window", Want: p.schema.Window * f, Got: in}
 	}
@@ -236,10 +244,11 @@ func (p *Predictor) PredictBatch(y, rows []float32, n int) error {
 
 // predict runs the network on n windows, for lengths that agree.
 func (p *Predictor) predict(s *space, y, rows []float32, n int) error {
-	in, out, f := len(rows)/n, len(y)/n, len(p.schema.Features)
-	x := grown(&s.x, len(rows))
+	in, out, f := len(rows)/n, len(y)/n, p.plan.Width()
+	inputs := in / f * p.plan.Inputs()
+	x := grown(&s.x, n*inputs)
 	for i := range n {
-		if err := p.scaler.In(x[i*in:][:in], rows[i*in:][:in]); err != nil {
+		if err := p.plan.In(x[i*inputs:][:inputs], rows[i*in:][:in]); err != nil {
 			return p.named(err)
 		}
 	}
@@ -248,12 +257,12 @@ func (p *Predictor) predict(s *space, y, rows []float32, n int) error {
 	}
 	for i := range n {
 		if p.skip != nil {
-			if err := p.skip.Add(s.skip, y[i*out:][:out], x[i*in:][:in]); err != nil {
+			if err := p.skip.Add(s.skip, y[i*out:][:out], x[i*inputs:][:inputs]); err != nil {
 				return err
 			}
 		}
 		last := rows[i*in:][in-f : in]
-		if err := p.scaler.Out(y[i*out:][:out], y[i*out:][:out], last); err != nil {
+		if err := p.plan.Out(y[i*out:][:out], y[i*out:][:out], last); err != nil {
 			return err
 		}
 	}
@@ -271,7 +280,7 @@ func grown(v *[]float32, n int) []float32 {
 // named puts the feature's name before a ValueError.
 func (p *Predictor) named(err error) error {
 	var v *kernel.ValueError
-	if errors.As(err, &v) {
+	if errors.As(err, &v) && v.Feature < len(p.schema.Features) {
 		return fmt.Errorf("feature %q: %w", p.schema.Features[v.Feature].Name, err)
 	}
 	return err
@@ -286,5 +295,6 @@ func cloneSchema(s artifact.Schema) artifact.Schema {
 		d.Features, d.Inv = append([]int(nil), d.Features...), append([]float32(nil), d.Inv...)
 		s.Detector = &d
 	}
+	s.Prepare = clonePreparation(s.Prepare)
 	return s
 }

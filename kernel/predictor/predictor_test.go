@@ -401,7 +401,6 @@ func TestBuildingRefuses(t *testing.T) {
 		{"no state", func(f *fixture) { f.schema.State = "" }, ErrModel},
 		{"short scaler", func(f *fixture) { f.scaler.Inv = f.scaler.Inv[:2] }, kernel.ErrShape},
 		{"scaler of other outputs", func(f *fixture) { f.scaler.OutMean, f.scaler.OutStd = []float32{0}, []float32{1} }, ErrModel},
-		{"anchor in a stream", func(f *fixture) { f.schema.State, f.scaler.Anchor = artifact.StateStream, []int{-1, 0, 0, 0} }, ErrModel},
 	} {
 		f := newFixture(t, lastState(), 5, artifact.StateWindow)
 		c.change(f)

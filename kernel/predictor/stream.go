@@ -11,7 +11,7 @@ import (
 type Stream struct {
 	p     *Predictor
 	state *kernel.State
-	x     []float32
+	x     []float32 // a prepared row
 }
 
 // NewStream returns a stream in the zero state. On a window model it is
@@ -20,35 +20,36 @@ func (p *Predictor) NewStream() (*Stream, error) {
 	if !p.Stateful() {
 		return nil, ErrWindow
 	}
-	return &Stream{p, p.model.NewState(), make([]float32, len(p.schema.Features))}, nil
+	return &Stream{p, p.model.NewState(), make([]float32, p.plan.Inputs())}, nil
 }
 
-// Step advances the stream by one raw row and writes Outputs raw values to y.
-// It allocates nothing. Errors are those of Predict, and leave the stream as
+// Step advances the stream by one raw row, extended by its time if the plan is
+// Timed, and writes Outputs raw values to y. It allocates nothing. Errors are those of Predict, and leave the stream as
 // it was.
 func (s *Stream) Step(y, row []float32) error {
-	if len(row) != len(s.x) {
-		return &kernel.ShapeError{What: "sample", Want: len(s.x), Got: len(row)}
+	if width := s.p.plan.Width(); len(row) != width {
+		return &kernel.ShapeError{What: "sample", Want: width, Got: len(row)}
 	}
-	if err := s.p.scaler.In(s.x, row); err != nil {
+	if err := s.p.plan.In(s.x, row); err != nil {
 		return s.p.named(err)
 	}
 	if err := s.p.model.Step(s.state, y, s.x); err != nil {
 		return err
 	}
-	return s.p.scaler.Out(y, y, row)
+	return s.p.plan.Out(y, y, row)
 }
 
 // Replay resets the stream and steps it through rows, oldest first: how a new
 // version takes over from the last samples of an old one.
 func (s *Stream) Replay(rows []float32) error {
-	if len(rows)%len(s.x) != 0 {
-		return &kernel.ShapeError{What: "samples", Want: (len(rows)/len(s.x) + 1) * len(s.x), Got: len(rows)}
+	width := s.p.plan.Width()
+	if len(rows)%width != 0 {
+		return &kernel.ShapeError{What: "samples", Want: (len(rows)/width + 1) * width, Got: len(rows)}
 	}
 	s.state.Reset()
 	y := make([]float32, s.p.Outputs())
-	for ; len(rows) > 0; rows = rows[len(s.x):] {
-		if err := s.Step(y, rows[:len(s.x)]); err != nil {
+	for ; len(rows) > 0; rows = rows[width:] {
+		if err := s.Step(y, rows[:width]); err != nil {
 			return err
 		}
 	}

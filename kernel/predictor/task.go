@@ -42,7 +42,7 @@ func (p *Predictor) Anomaly(y []float32) (anomaly, ok bool) {
 // the order of the rows and of the features, every multiply and add rounded
 // separately, so that a device gives the bits that the threshold was set on.
 func (p *Predictor) score(s *space, score *float32, rows []float32) error {
-	d, f := p.schema.Detector, len(p.schema.Features)
+	d, f := p.schema.Detector, p.plan.Width()
 	in, out := p.window*f, len(d.Features)
 	windows, y := grown(&s.rows, d.Smooth*in), grown(&s.y, d.Smooth*out)
 	for i := range d.Smooth {

@@ -339,7 +339,6 @@ func TestValidateRefuses(t *testing.T) {
 		"short scaler":      {func(m *Model) { m.Scaler.Inv = nil }, ErrInvalid},
 		"anchor":            {func(m *Model) { m.Scaler.Anchor[0] = 1 }, ErrInvalid},
 		"anchor count":      {func(m *Model) { m.Scaler.Anchor = []int32{0} }, ErrInvalid},
-		"anchored stream":   {func(m *Model) { m.Schema.State = StateStream }, ErrInvalid},
 		"golden steps":      {func(m *Model) { m.Golden.Steps = 3 }, ErrInvalid},
 		"golden outputs":    {func(m *Model) { m.Golden.Outputs = m.Golden.Outputs[1:] }, ErrInvalid},
 		"golden NaN":        {func(m *Model) { m.Golden.Outputs[0] = nan }, ErrNonFinite},

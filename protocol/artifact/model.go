@@ -53,7 +53,7 @@ type Model struct {
 
 // A Skip is a linear map from the scaled window straight to the outputs, which
 // is added to what the network gives. Output o reads the whole column of the
-// feature Features[o], or nothing if that is −1. Its tensors are skip.kernel, i8
+// input Features[o] of the graph, or nothing if that is −1. Its tensors are skip.kernel, i8
 // [window][outputs], skip.kernel_scale and skip.bias, f32 [outputs]; they come
 // first, so that a head goes without them.
 type Skip struct {
@@ -103,6 +103,8 @@ type Schema struct {
 	// single target that is the probability of the second.
 	Labels   []string  `cbor:"labels,omitempty"`
 	Detector *Detector `cbor:"detector,omitempty"` // of an anomaly detector
+	// Prepare says what is done with rows beside scaling; nil: nothing.
+	Prepare *Preparation `cbor:"prepare,omitempty"`
 }
 
 // Outputs returns the number of values of a prediction.
@@ -115,11 +117,12 @@ type Column struct {
 }
 
 // A Scaler turns raw values into the model's and back: x = (raw − Mean)·Inv
-// per feature, Inv 0 for a constant one, and y·OutStd + OutMean per output.
-// Std is kept for golden inputs. Anchor names for each output the feature
-// whose last raw value stands for its mean, −1 for none; empty means none.
+// per input of the graph, Inv 0 for a constant one, and y·OutStd + OutMean per
+// output. Std is kept for golden inputs. Anchor names for each output the feature
+// whose last raw value stands for its mean, −1 for none; empty means none. A stream
+// model's features keep their own means.
 type Scaler struct {
-	Mean, Std, Inv  []float32 // per feature
+	Mean, Std, Inv  []float32 // per input: per feature, unless Schema.Prepare says otherwise
 	OutMean, OutStd []float32 // per output
 	Anchor          []int32   // per output, or empty
 }
@@ -305,9 +308,9 @@ func (m *Model) validateShape() error {
 	if err := firstError(m.Schema.validate(m.Task), m.Graph.validate(), m.Scaler.validate(m.Schema)); err != nil {
 		return err
 	}
-	if m.Graph.Features != len(m.Schema.Features) {
-		return fmt.Errorf("%w: the graph takes %d features, the schema names %d",
-			ErrInvalid, m.Graph.Features, len(m.Schema.Features))
+	if m.Graph.Features != m.Schema.Inputs() {
+		return fmt.Errorf("%w: the graph takes %d features, the schema makes %d",
+			ErrInvalid, m.Graph.Features, m.Schema.Inputs())
 	}
 	last := m.Graph.Layers[len(m.Graph.Layers)-1]
 	perStep := 1
@@ -344,8 +347,8 @@ func (s *Skip) validate(task string, schema Schema, sequences bool) error {
 		return fmt.Errorf("%w: the skip path has %d features for %d outputs", ErrInvalid, len(s.Features), schema.Outputs())
 	}
 	for o, f := range s.Features {
-		if f < -1 || int(f) >= len(schema.Features) {
-			return fmt.Errorf("%w: the skip path of output %d reads feature %d of %d", ErrInvalid, o, f, len(schema.Features))
+		if f < -1 || int(f) >= schema.Inputs() {
+			return fmt.Errorf("%w: the skip path of output %d reads feature %d of %d", ErrInvalid, o, f, schema.Inputs())
 		}
 	}
 	return nil
@@ -353,7 +356,7 @@ func (s *Skip) validate(task string, schema Schema, sequences bool) error {
 
 func (m *Model) validateGolden() error {
 	g := &m.Golden
-	if g.Steps < 1 || g.Steps > MaxSteps || g.Steps*len(m.Schema.Features) > protocol.MaxWindowValues ||
+	if g.Steps < 1 || g.Steps > MaxSteps || g.Steps*m.Schema.Inputs() > protocol.MaxWindowValues ||
 		m.Schema.State == StateWindow && g.Steps != m.Schema.Window {
 		return fmt.Errorf("%w: golden inputs of %d rows for a window of %d", ErrInvalid, g.Steps, m.Schema.Window)
 	}
@@ -388,7 +391,10 @@ func (s *Schema) validate(task string) error {
 	if s.Outputs() > MaxOutputs {
 		return fmt.Errorf("%w: %d outputs, at most %d", ErrTooLarge, s.Outputs(), MaxOutputs)
 	}
-	return firstError(s.validateMinWindow(task), s.validateLabels(task), s.validateDetector(task))
+	if err := firstError(s.validateMinWindow(task), s.validateLabels(task), s.validateDetector(task)); err != nil || s.Prepare == nil {
+		return err
+	}
+	return s.Prepare.validate(s)
 }
 
 func validateColumns(what string, columns []Column) error {
@@ -453,10 +459,10 @@ func (g *Graph) sequences() bool {
 }
 
 func (s *Scaler) validate(schema Schema) error {
-	features, outputs := len(schema.Features), schema.NetworkOutputs()
-	if len(s.Mean) != features || len(s.Std) != features || len(s.Inv) != features {
-		return fmt.Errorf("%w: the scaler has %d means, %d deviations and %d factors for %d features",
-			ErrInvalid, len(s.Mean), len(s.Std), len(s.Inv), features)
+	features, inputs, outputs := len(schema.Features), schema.Inputs(), schema.NetworkOutputs()
+	if len(s.Mean) != inputs || len(s.Std) != inputs || len(s.Inv) != inputs {
+		return fmt.Errorf("%w: the scaler has %d means, %d deviations and %d factors for %d inputs",
+			ErrInvalid, len(s.Mean), len(s.Std), len(s.Inv), inputs)
 	}
 	if len(s.OutMean) != outputs || len(s.OutStd) != outputs || len(s.Anchor) != 0 && len(s.Anchor) != outputs {
 		return fmt.Errorf("%w: the scaler has %d means, %d deviations and %d anchors for %d outputs",
@@ -465,9 +471,6 @@ func (s *Scaler) validate(schema Schema) error {
 	for i, a := range s.Anchor {
 		if a < -1 || int(a) >= features {
 			return fmt.Errorf("%w: output %d is anchored to feature %d of %d", ErrInvalid, i, a, features)
-		}
-		if a >= 0 && schema.State == StateStream {
-			return fmt.Errorf("%w: an anchor needs a window; this model is a stream model", ErrInvalid)
 		}
 	}
 	for _, v := range s.Std {
@@ -613,19 +616,30 @@ func allFinite(what string, values []float32) error {
 // values each, row-major. Values come from splitmix64 (Steele, Lea, Flood
 // 2014) started at Golden.Seed, vector by vector, row by row, feature by
 // feature: with k the top 24 bits, u = 6k/2²⁴ − 3 rounded to float32, and
-// raw = float32(u·Std) + Mean.
+// raw = float32(u·Std) + Mean. With a Preparation one more number is drawn behind
+// each row, for its regime, whose centre and deviations then take the place of
+// these, and u becomes one of a category's places, the unknown one included.
 func (m *Model) GoldenInputs() [][]float32 {
 	features := len(m.Schema.Features)
 	s := m.Golden.Seed
+	var r uint64
+	u := make([]float32, features)
 	inputs := make([][]float32, GoldenVectors)
 	for i := range inputs {
 		rows := make([]float32, m.Golden.Steps*features)
-		for j := range rows {
-			var r uint64
-			s, r = splitmix64(s)
-			u := float32(float64(r>>40)*6/(1<<24) - 3)
-			f := j % features
-			rows[j] = float32(u*m.Scaler.Std[f]) + m.Scaler.Mean[f]
+		for j := range m.Golden.Steps {
+			row := rows[j*features:][:features]
+			for f := range row {
+				s, r = splitmix64(s)
+				u[f] = float32(float64(r>>40)*6/(1<<24) - 3)
+				if m.Schema.Prepare == nil {
+					row[f] = float32(u[f]*m.Scaler.Std[f]) + m.Scaler.Mean[f]
+				}
+			}
+			if m.Schema.Prepare != nil {
+				s, r = splitmix64(s)
+				m.goldenRow(row, u, r)
+			}
 		}
 		inputs[i] = rows
 	}
