@@ -307,11 +307,11 @@ func (p *pipelines) tick() {
 			r.next += r.feed.Period()
 			r.tick++
 		}
-		wall := time.Now().UnixMilli()
-		for _, result := range r.feed.Tick(now) {
-			p.settle(r, result, wall)
+		wall := time.Now()
+		for _, result := range r.feed.Tick(now, wall) {
+			p.settle(r, result, wall.UnixMilli())
 			if r.judged != nil {
-				p.compare(r, result, wall, now)
+				p.compare(r, result, wall.UnixMilli(), now)
 			}
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sandpiper-edge/sandpiper/agent/link"
 	"github.com/sandpiper-edge/sandpiper/kernel"
+	"github.com/sandpiper-edge/sandpiper/kernel/predictor"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 	"github.com/sandpiper-edge/sandpiper/protocol/packet"
 )
@@ -419,6 +420,22 @@ func read(v *served, r request) (protocol.PredictRequest, *protocol.RequestError
 			Code: protocol.CodeExpired, Message: "the deadline passed while the request waited",
 			Want: fmt.Sprintf("%d ms", req.DeadlineMS), Got: fmt.Sprintf("%d ms", waited.Milliseconds()),
 		}
+	}
+	return extend(v.predictor, req)
+}
+
+// extend adds to the rows of a request what the model makes of their times.
+func extend(p *predictor.Predictor, req protocol.PredictRequest) (protocol.PredictRequest, *protocol.RequestError) {
+	plan := p.Plan()
+	if plan.Timed() && req.T == 0 {
+		return req, &protocol.RequestError{
+			Code: protocol.CodeBadRequest, Message: "this model reads the calendar, and the request does not say when it is",
+			Want: "t: UTC ms of the last row", Got: "no t",
+		}
+	}
+	var err error
+	if req.Rows, err = plan.Extend(req.Rows, req.T); err != nil {
+		return req, &protocol.RequestError{Code: protocol.CodeBadRequest, Message: clip(err.Error())}
 	}
 	return req, nil
 }

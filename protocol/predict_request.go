@@ -27,7 +27,7 @@ type PredictRequest struct {
 	Steps, Features int
 	DeadlineMS      uint32 // relative to arrival; 0 for none
 	Stream          string // of a model that keeps state
-	T               int64  // UTC ms of the last row; 0 for now
+	T               int64  // UTC ms of the last row, which models that read the calendar need; 0: not said
 }
 
 // DecodePredictRequest decodes b, JSON or CBOR. Objects are brought into the

@@ -8,6 +8,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -36,7 +37,8 @@ type Feed struct {
 	keep   int // rows that a stream keeps
 	models [lanes]*predictor.Predictor
 
-	features int
+	features int // values of a row as it comes
+	width    int // values of a row with those made of its time
 	targets  int
 	shared   []cell // by input: of those that name no stream
 	streams  map[string]*stream
@@ -63,10 +65,11 @@ type cell struct {
 type stream struct {
 	name  string
 	cells []cell    // by input
-	rows  []float32 // the newest, up to Feed.keep, oldest first
+	rows  []float32 // the newest, up to Feed.keep, oldest first, of Feed.width values
 	made  uint64    // rows since it began, or began anew
 	last  time.Duration
 	heard time.Duration
+	clock clock
 	carry [lanes]*predictor.Stream // of stream models
 	gate  gate
 }
@@ -76,7 +79,7 @@ func New(model *predictor.Predictor, device string) *Feed {
 	schema := model.Schema()
 	f := &Feed{
 		spec: model.Pipeline(), models: [lanes]*predictor.Predictor{model},
-		features: len(schema.Features), targets: len(schema.Targets),
+		features: len(schema.Features), width: model.Plan().Width(), targets: len(schema.Targets),
 		keep:    schema.Window,
 		streams: make(map[string]*stream),
 	}
@@ -201,6 +204,7 @@ func (f *Feed) Sample(name string, m protocol.Sample, now time.Duration) {
 			return
 		}
 		s.cells[i] = cell{v, now, true}
+		s.clock.set(m.T, now)
 	}
 }
 
@@ -290,16 +294,22 @@ type Result struct {
 	Alarm bool
 }
 
-// Tick makes the rows of all streams at now and predicts for those whose turn
-// it is. The order is that of the streams' names.
-func (f *Feed) Tick(now time.Duration) []Result {
+// Tick makes the rows of all streams at now, wall being the time of day, and
+// predicts for those whose turn it is. The order is that of the streams' names.
+func (f *Feed) Tick(now time.Duration, wall time.Time) []Result {
 	var out []Result
 	row := make([]float32, f.features)
+	extended := make([]float32, 0, f.width)
 	for _, s := range f.order {
 		r := Result{Stream: s.name, Truth: make([]Value, f.targets)}
 		if f.assemble(s, now, row, r.Truth) {
 			r.Row = true
-			f.advance(s, row, now, &r)
+			var err error
+			if extended, err = f.models[0].Plan().AppendRow(extended[:0], row, s.clock.at(now, wall)); err != nil {
+				r.Err = [lanes]error{err, err}
+			} else {
+				f.advance(s, extended, now, &r)
+			}
 		}
 		out = append(out, r)
 	}
@@ -313,7 +323,7 @@ func (f *Feed) advance(s *stream, row []float32, now time.Duration, r *Result) {
 	}
 	s.last = now
 	s.rows = append(s.rows, row...)
-	if extra := len(s.rows) - f.keep*f.features; extra > 0 {
+	if extra := len(s.rows) - f.keep*f.width; extra > 0 {
 		s.rows = slices.Delete(s.rows, 0, extra)
 	}
 	s.made++
@@ -337,7 +347,7 @@ func (f *Feed) predict(s *stream, lane int, row []float32, due bool) ([]float32,
 		if !due {
 			return nil, nil
 		}
-		return m.PredictAppend(nil, s.rows[len(s.rows)-m.Window()*f.features:])
+		return m.PredictAppend(nil, s.rows[len(s.rows)-m.Window()*f.width:])
 	}
 	y := make([]float32, m.Outputs())
 	if s.carry[lane] == nil {
@@ -346,7 +356,7 @@ func (f *Feed) predict(s *stream, lane int, row []float32, due bool) ([]float32,
 			return nil, err
 		}
 		// What was kept warms it up, all but the row that is new.
-		if err := s.carry[lane].Replay(s.rows[:len(s.rows)-f.features]); err != nil {
+		if err := s.carry[lane].Replay(s.rows[:len(s.rows)-f.width]); err != nil {
 			s.carry[lane] = nil
 			return nil, err
 		}
@@ -402,8 +412,18 @@ func (f *Feed) Beside(model *predictor.Predictor) bool {
 // so that they can be compared.
 func Fits(x, y *predictor.Predictor) bool {
 	a, b := x.Schema(), y.Schema()
-	return slices.Equal(a.Features, b.Features) && slices.Equal(a.Targets, b.Targets) && a.Horizon == b.Horizon &&
-		a.State == b.State && a.Window == b.Window && a.MinWindow == b.MinWindow && a.Warmup == b.Warmup
+	return slices.Equal(a.Features, b.Features) && sameValues(a.Prepare, b.Prepare) &&
+		slices.Equal(a.Targets, b.Targets) && a.Horizon == b.Horizon && a.State == b.State &&
+		a.Window == b.Window && a.MinWindow == b.MinWindow && a.Warmup == b.Warmup
+}
+
+// sameValues reports whether rows have the same values under a and b: the same
+// texts the same numbers, and of their times the same cycles.
+func sameValues(a, b *artifact.Preparation) bool {
+	a, b = cmp.Or(a, &artifact.Preparation{}), cmp.Or(b, &artifact.Preparation{})
+	return slices.Equal(a.Calendar, b.Calendar) && slices.EqualFunc(a.Categories, b.Categories, func(x, y artifact.Category) bool {
+		return x.Feature == y.Feature && slices.Equal(x.Values, y.Values)
+	})
 }
 
 func sameSpec(a, b *artifact.Pipeline) bool {

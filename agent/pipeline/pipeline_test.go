@@ -74,6 +74,9 @@ func spec(change ...func(*artifact.Pipeline)) artifact.Pipeline {
 	return p
 }
 
+// noon is the time of day at 0.
+var noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+
 // bench is a feed and its clock.
 type bench struct {
 	t *testing.T
@@ -104,7 +107,7 @@ func (b *bench) payload(topic, payload string) {
 func (b *bench) tick() string {
 	b.now += time.Second
 	var out []string
-	for _, r := range b.Tick(b.now) {
+	for _, r := range b.Tick(b.now, noon.Add(b.now)) {
 		s := r.Stream
 		switch {
 		case r.Err[0] != nil:
@@ -150,7 +153,7 @@ func TestPredictionsAreThoseOfTheRows(t *testing.T) {
 			b.pressure(pressure)
 			rows = append(rows, flow, pressure)
 			b.now += time.Second
-			r := b.Tick(b.now)[0]
+			r := b.Tick(b.now, noon.Add(b.now))[0]
 			if i < 2 {
 				if r.Y[0] != nil {
 					t.Errorf("%s: a prediction from %d rows", state, i+1)
@@ -335,7 +338,7 @@ func TestSwapReplaysTheRows(t *testing.T) {
 	if err := s.Step(want, rows[len(rows)-2:]); err != nil {
 		t.Fatal(err)
 	}
-	if r := b.Tick(b.now)[0]; !slices.Equal(r.Y[0], want) {
+	if r := b.Tick(b.now, noon.Add(b.now))[0]; !slices.Equal(r.Y[0], want) {
 		t.Errorf("after the swap %v, want %v", r.Y[0], want)
 	}
 	other, _ := model(t, 2, artifact.StateStream, spec(func(p *artifact.Pipeline) { p.Stride = 2 }))
@@ -355,7 +358,7 @@ func TestBesideRunsOnTheSameRows(t *testing.T) {
 			b.flow("a", 10)
 			b.pressure(3)
 			b.now += time.Second
-			r := b.Tick(b.now)[0]
+			r := b.Tick(b.now, noon.Add(b.now))[0]
 			if (r.Y[0] == nil) != (r.Y[1] == nil) || r.Y[0] != nil && slices.Equal(r.Y[0], r.Y[1]) {
 				t.Errorf("%s: outputs %v and %v", state, r.Y[0], r.Y[1])
 			}
@@ -434,7 +437,7 @@ func TestStreamsSurviveARestart(t *testing.T) {
 					_, _ = f.Receive(topic, []byte(`{"value":12}`), now)
 				}
 				_, _ = f.Receive("plant/d1/pressure", []byte("3"), now)
-				return f.Tick(now + time.Second)[0]
+				return f.Tick(now+time.Second, noon)[0]
 			}
 			if got, want := ask(f, 0), ask(old.Feed, old.now); want.Y[0] == nil || !slices.Equal(got.Y[0], want.Y[0]) {
 				t.Errorf("%s: after the restart %v, without it %v", state, got.Y[0], want.Y[0])
@@ -470,7 +473,7 @@ func FuzzRestore(f *testing.F) {
 		for _, s := range feed.order {
 			_, _ = feed.Receive("plant/d1/"+s.name+"/flow", []byte(`{"value":12}`), 0)
 		}
-		feed.Tick(time.Second)
+		feed.Tick(time.Second, noon)
 	})
 }
 

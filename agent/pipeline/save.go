@@ -84,14 +84,14 @@ func (f *Feed) Restore(b []byte, digest protocol.Digest, now time.Duration, wall
 		flags := r.byte()
 		last, made := int64(r.uint64()), r.uint64()
 		n := r.uint32()
-		values := r.take(4 * int(min(n, uint32(f.keep*f.features)+1)))
+		values := r.take(4 * int(min(n, uint32(f.keep*f.width)+1)))
 		state := r.take(int(min(r.uint32(), MaxSaved)))
 		age := wall.UnixMilli() - last
 		switch {
 		case r.failed || protocol.CheckID(name) != nil || f.streams[name] != nil || len(f.streams) >= MaxStreams:
 			return errSaved
-		case int(n) > f.keep*f.features || int(n)%f.features != 0 || made < uint64(int(n)/f.features) ||
-			int(n) < f.keep*f.features && made != uint64(int(n)/f.features):
+		case int(n) > f.keep*f.width || int(n)%f.width != 0 || made < uint64(int(n)/f.width) ||
+			int(n) < f.keep*f.width && made != uint64(int(n)/f.width):
 			return errSaved
 		case age < 0 || age > f.gap().Milliseconds():
 			continue
