@@ -117,6 +117,9 @@ func drawVersion(g *grid, v api.Version, r *train.Report) {
 		g.row("horizon", s.Horizon)
 		g.row("features", joinColumns(s.Features))
 		g.row("targets", joinColumns(s.Targets))
+		if s.Prepare != nil {
+			drawPreparation(g, s)
+		}
 		if s.Pipeline != nil {
 			drawPipeline(g, s.Pipeline)
 		}

@@ -45,7 +45,7 @@ a version of its own, rolled out and taken back as any other.`,
 
 // artifactSchema is what a pipeline is checked against.
 func artifactSchema(s *api.Schema) artifact.Schema {
-	out := artifact.Schema{Window: s.Window, Horizon: s.Horizon}
+	out := artifact.Schema{Window: s.Window, Horizon: s.Horizon, Prepare: s.Prepare}
 	for _, c := range s.Features {
 		out.Features = append(out.Features, artifact.Column(c))
 	}

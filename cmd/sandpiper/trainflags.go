@@ -30,6 +30,7 @@ func newTrainFlags(o *api.TrainOptions, data *dataArgs) *trainFlags {
 	t.addData(o, data)
 	t.addSplit(o, data)
 	t.addCleaning(o)
+	t.addPreparation(o)
 	t.addNetwork(o)
 	t.addOptimizer(o)
 	t.addSchedule(o)
@@ -66,7 +67,6 @@ func (t *trainFlags) addData(o *api.TrainOptions, data *dataArgs) {
 	f.IntVar(&o.Stride, "stride", 0, "rows from one training window to the next (default 1)")
 	f.IntVar(&o.Horizon, "horizon", 0, "of forecast: rows ahead (default 24)")
 	f.BoolVar(&o.Pad, "pad", false, "of rul: pad windows of short groups with their first row")
-	f.StringVar(&o.Anchor, "anchor", "", "last: subtract the window's last value and add it back")
 	f.BoolVar(&o.Skip, "skip", false, "of forecast: add a linear map from each target's own window to its outputs; the network learns what it leaves")
 	f.IntVar(&o.Season, "season", 0, "rows of one season, for the baseline that repeats it")
 }

@@ -44,6 +44,8 @@ type Schema struct {
 	Horizon  int      `json:"horizon" doc:"Steps ahead per target"`
 	Stream   bool     `json:"stream" doc:"Whether it keeps its state from one row to the next"`
 	Layers   string   `json:"layers" example:"lstm(128) dense(1)"`
+	// Prepare is nil for a model that scales rows and does nothing else with them.
+	Prepare *artifact.Preparation `json:"prepare,omitempty" doc:"What a device does with rows beside scaling them"`
 	// Pipeline is nil for a model that is not fed by itself.
 	Pipeline *artifact.Pipeline `json:"pipeline,omitempty" doc:"How a device feeds the model by itself"`
 }
@@ -158,6 +160,7 @@ type TrainOptions struct {
 	Patience     int     `json:"patience,omitempty" doc:"Epochs without a lower monitored loss before it stops; 0: never"`
 	Seed         uint64  `json:"seed,omitempty"`
 	train.Settings
+	train.Preparation
 
 	Use train.Use `json:"use,omitzero" doc:"For the card of the version"`
 

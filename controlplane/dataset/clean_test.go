@@ -121,11 +121,11 @@ func TestWindowsKeepAwayFromGapsAndUnknownTargets(t *testing.T) {
 	}
 	sc, _ := NewScaler(table.FeatureMoments(table.All()))
 	sc.OutMean, sc.OutStd = []float32{0, 0}, []float32{1, 1}
-	if _, err := table.NewStream(table.All(), Shape{Window: 3, Horizon: 2}, 0, sc, Unlimited); !errors.Is(err, ErrTarget) {
+	if _, err := table.NewStream(table.All(), Shape{Window: 3, Horizon: 2}, 0, plain(t, sc), Unlimited); !errors.Is(err, ErrTarget) {
 		t.Errorf("NewStream with unknown targets = %v, want ErrTarget", err)
 	}
 	table.unknown = nil
-	s, err := table.NewStream(table.All(), Shape{Window: 3, Horizon: 2, Stride: 3}, 0, sc, Unlimited)
+	s, err := table.NewStream(table.All(), Shape{Window: 3, Horizon: 2, Stride: 3}, 0, plain(t, sc), Unlimited)
 	if err != nil {
 		t.Fatal(err)
 	}

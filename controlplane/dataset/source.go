@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/sandpiper-edge/sandpiper/kernel"
+	"github.com/sandpiper-edge/sandpiper/kernel/prepare"
 )
 
 // NewScaler returns the z-score scaler of features with the given moments
@@ -28,14 +29,15 @@ func NewScaler(features []Moments) (s *kernel.Scaler, constant []int) {
 	return s, constant
 }
 
-// A Source serves windows scaled as the device will scale them, with their
+// A Source serves windows prepared as the device will prepare them, with their
 // targets scaled by the inverse of what the device does to the outputs. It is
 // a bptt.Source.
 type Source struct {
 	w    *Windows
-	sc   *kernel.Scaler
+	plan *prepare.Plan
 	cap  float32
-	skip *skipPath // nil: none
+	raw  *sync.Pool // of *[]float32, raw windows; where they are not as long as prepared ones
+	skip *skipPath  // nil: none
 }
 
 // A skipPath is a skip path with memory for its calls.
@@ -71,24 +73,39 @@ func (p *skipPath) leave(y, x []float32) {
 	}
 }
 
-// NewSource checks that every window can be scaled. Targets are limited to
+// NewSource checks that every window can be prepared. Targets are limited to
 // at most cap before scaling; +Inf sets no limit.
-func NewSource(w *Windows, sc *kernel.Scaler, cap float32) (*Source, error) {
-	if err := sc.Validate(); err != nil {
-		return nil, err
-	}
-	if len(sc.Mean) != len(w.t.Features) || len(sc.OutMean) != w.Outputs() {
+func NewSource(w *Windows, plan *prepare.Plan, cap float32) (*Source, error) {
+	if plan.Width() != len(w.t.Features) || len(plan.Scaler.OutMean) != w.Outputs() {
 		return nil, fmt.Errorf("scaler of %d features and %d outputs for windows of %d and %d: %w",
-			len(sc.Mean), len(sc.OutMean), len(w.t.Features), w.Outputs(), kernel.ErrShape)
+			plan.Width(), len(plan.Scaler.OutMean), len(w.t.Features), w.Outputs(), kernel.ErrShape)
 	}
-	x := make([]float32, w.Inputs())
+	s := &Source{w: w, plan: plan, cap: cap, raw: &sync.Pool{New: func() any { v := make([]float32, w.Inputs()); return &v }}}
+	x := make([]float32, s.Inputs())
 	for i := range w.Len() {
-		w.Rows(i, x)
-		if err := sc.In(x, x); err != nil {
+		if err := s.prepare(i, x, nil); err != nil {
 			return nil, fmt.Errorf("window ending at %s of group %q: %w", w.Time(i), w.Group(i), err)
 		}
 	}
-	return &Source{w: w, sc: sc, cap: cap}, nil
+	return s, nil
+}
+
+// Inputs is the number of values of a prepared window.
+func (s *Source) Inputs() int { return s.w.Shape.Window * s.plan.Inputs() }
+
+// prepare fills x with window i prepared. rows, unless nil, sees it raw, before.
+func (s *Source) prepare(i int, x []float32, rows func(raw []float32)) error {
+	raw := x
+	if len(x) != s.w.Inputs() {
+		p := s.raw.Get().(*[]float32)
+		defer s.raw.Put(p)
+		raw = *p
+	}
+	s.w.Rows(i, raw)
+	if rows != nil {
+		rows(raw)
+	}
+	return s.plan.In(x, raw)
 }
 
 // Unlimited is the cap that limits nothing.
@@ -103,14 +120,12 @@ func (s *Source) Steps() int { return s.w.Shape.Window }
 // WindowWeight returns the weight of window i, of a table with a weight column.
 func (s *Source) WindowWeight(i int) float32 { return s.w.Weight(i) }
 
-// Window fills x with window i scaled, oldest row first, and y with its scaled
+// Window fills x with window i prepared, oldest row first, and y with its scaled
 // target. An output without spread has target 0.
 func (s *Source) Window(i int, x, y []float32) {
-	s.w.Rows(i, x)
 	s.w.Target(i, y)
-	s.scale(y, x[len(x)-len(s.sc.Mean):])
-	if err := s.sc.In(x, x); err != nil {
-		panic(err) // NewSource has scaled this window before
+	if err := s.prepare(i, x, func(raw []float32) { s.scale(y, raw[len(raw)-s.plan.Width():]) }); err != nil {
+		panic(err) // NewSource has prepared this window before
 	}
 	if s.skip != nil {
 		s.skip.leave(y, x)
@@ -119,13 +134,14 @@ func (s *Source) Window(i int, x, y []float32) {
 
 // scale scales the targets y of a row, last being its features.
 func (s *Source) scale(y, last []float32) {
+	sc := &s.plan.Scaler
 	for o, v := range y {
-		mean := s.sc.OutMean[o]
-		if len(s.sc.Anchor) > 0 && s.sc.Anchor[o] >= 0 {
-			mean = last[s.sc.Anchor[o]]
+		mean := sc.OutMean[o]
+		if len(sc.Anchor) > 0 && sc.Anchor[o] >= 0 {
+			mean = last[sc.Anchor[o]]
 		}
 		y[o] = 0
-		if std := s.sc.OutStd[o]; std > 0 {
+		if std := sc.OutStd[o]; std > 0 {
 			y[o] = (min(v, s.cap) - mean) / std
 		}
 	}

@@ -35,7 +35,7 @@ func TestConstantColumnScalesToZero(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := NewSource(w, sc, Unlimited)
+	s, err := NewSource(w, plain(t, sc), Unlimited)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func TestSourceInvertsTheKernelsScaler(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := NewSource(w, sc, Unlimited)
+		s, err := NewSource(w, plain(t, sc), Unlimited)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +92,7 @@ func TestSourceCapsTheTarget(t *testing.T) {
 	}
 	sc, _ := NewScaler(table.FeatureMoments(table.All()))
 	sc.OutMean, sc.OutStd = []float32{1}, []float32{2}
-	s, err := NewSource(w, sc, 5)
+	s, err := NewSource(w, plain(t, sc), 5)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,11 +113,11 @@ func TestSourceRefusesWhatTheDeviceWouldRefuse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := NewSource(w, sc, Unlimited); !errors.Is(err, kernel.ErrRange) || !strings.Contains(err.Error(), "ending at 4") {
+	if _, err := NewSource(w, plain(t, sc), Unlimited); !errors.Is(err, kernel.ErrRange) || !strings.Contains(err.Error(), "ending at 4") {
 		t.Errorf("NewSource = %v, want ErrRange at row 4", err)
 	}
 	sc.OutMean, sc.OutStd = []float32{2, 2}, []float32{1, 1}
-	if _, err := NewSource(w, sc, Unlimited); !errors.Is(err, kernel.ErrShape) {
+	if _, err := NewSource(w, plain(t, sc), Unlimited); !errors.Is(err, kernel.ErrShape) {
 		t.Errorf("NewSource with two outputs = %v, want ErrShape", err)
 	}
 }

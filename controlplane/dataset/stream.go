@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/sandpiper-edge/sandpiper/kernel"
+	"github.com/sandpiper-edge/sandpiper/kernel/prepare"
 )
 
 // A Stream serves a part in chains of windows, each of which begins with the row
@@ -15,19 +15,19 @@ import (
 // which ends so many rows before the part does: with stride 1 the windows are
 // those of a Source, in another order.
 type Stream struct {
-	Source
+	*Source
 	begins []bool // whether a window is the first of its chain
 }
 
 // NewStream cuts the part. A row has a target if what it predicts lies in the
 // part. Groups with fewer such rows than a window are left out; ErrTooFewRows
 // says what would be needed if that leaves none. Targets are limited as by
-// NewSource; sc has no anchor.
+// NewSource, and relative to their own row where plan anchors them.
 //
 // A chain has at most chain windows, 0 setting no limit. Where the rows of windows
 // are cut for that differs from one to the next, so that chains begin all over a
 // group, as a device does that starts in the middle of it.
-func (t *Table) NewStream(p Part, s Shape, chain int, sc *kernel.Scaler, cap float32) (*Stream, error) {
+func (t *Table) NewStream(p Part, s Shape, chain int, plan *prepare.Plan, cap float32) (*Stream, error) {
 	s.Stride, s.Pad = max(s.Stride, 1), false
 	if s.Window < 1 || s.Horizon < 0 || s.Window > MaxValues || s.Horizon > MaxValues {
 		return nil, fmt.Errorf("window %d, horizon %d: %w: a window needs at least 1 row", s.Window, s.Horizon, ErrTooFewRows)
@@ -61,11 +61,11 @@ func (t *Table) NewStream(p Part, s Shape, chain int, sc *kernel.Scaler, cap flo
 	if w.Len() == 0 {
 		return nil, tooFew(s, longest)
 	}
-	src, err := NewSource(w, sc, cap)
+	src, err := NewSource(w, plan, cap)
 	if err != nil {
 		return nil, err
 	}
-	return &Stream{Source: *src, begins: begins}, nil
+	return &Stream{Source: src, begins: begins}, nil
 }
 
 // Short returns the number of groups that were left out.
@@ -74,16 +74,18 @@ func (s *Stream) Short() int { return s.w.Short }
 // Continues reports whether window i goes on where window i−1 ended.
 func (s *Stream) Continues(i int) bool { return !s.begins[i] }
 
-// Window fills x with window i scaled, oldest row first, and y with the scaled
+// Window fills x with window i prepared, oldest row first, and y with the scaled
 // target of every row.
 func (s *Stream) Window(i int, x, y []float32) {
-	s.w.Rows(i, x)
-	n, first := s.w.Outputs(), int(s.w.last[i])-s.w.Shape.Window+1
-	for r := range s.w.Shape.Window {
-		s.w.target(first+r, y[r*n:][:n])
-		s.scale(y[r*n:][:n], nil)
-	}
-	if err := s.sc.In(x, x); err != nil {
-		panic(err) // NewSource has scaled this window before
+	n, steps, width := s.w.Outputs(), s.w.Shape.Window, s.plan.Width()
+	first := int(s.w.last[i]) - steps + 1
+	err := s.prepare(i, x, func(raw []float32) {
+		for r := range steps {
+			s.w.target(first+r, y[r*n:][:n])
+			s.scale(y[r*n:][:n], raw[r*width:][:width])
+		}
+	})
+	if err != nil {
+		panic(err) // NewSource has prepared this window before
 	}
 }

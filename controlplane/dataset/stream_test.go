@@ -9,7 +9,18 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sandpiper-edge/sandpiper/kernel"
+	"github.com/sandpiper-edge/sandpiper/kernel/prepare"
 )
+
+// plain is the plan that scales and no more.
+func plain(t testing.TB, sc *kernel.Scaler) *prepare.Plan {
+	t.Helper()
+	p, err := prepare.Plain(*sc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
 
 // identity scales nothing.
 func identity(features, outputs int) *kernel.Scaler {
@@ -25,7 +36,7 @@ func identity(features, outputs int) *kernel.Scaler {
 
 // streamed is the windows of s by their first feature, and the targets of each row.
 func streamed(s *Stream) (rows, targets [][]float32) {
-	features, outputs := len(s.sc.Mean), s.w.Outputs()
+	features, outputs := s.plan.Inputs(), s.w.Outputs()
 	for i := range s.Len() {
 		x, y := make([]float32, s.Steps()*features), make([]float32, s.Steps()*outputs)
 		s.Window(i, x, y)
@@ -40,7 +51,7 @@ func streamed(s *Stream) (rows, targets [][]float32) {
 
 func TestStreamGivesEveryRowATarget(t *testing.T) {
 	table := numbered(t, 8, 2, 7)
-	s, err := table.NewStream(Part{{0, 2, 8}, {1, 8, 10}, {2, 10, 17}}, Shape{Window: 2, Horizon: 1, Stride: 2}, 2, identity(2, 1), Unlimited)
+	s, err := table.NewStream(Part{{0, 2, 8}, {1, 8, 10}, {2, 10, 17}}, Shape{Window: 2, Horizon: 1, Stride: 2}, 2, plain(t, identity(2, 1)), Unlimited)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +82,7 @@ func TestStreamHasTheWindowsOfASource(t *testing.T) {
 		want = append(want, rows)
 	}
 	for _, chain := range []int{0, 1, 3} {
-		s, err := table.NewStream(table.All(), shape, chain, identity(2, 2), Unlimited)
+		s, err := table.NewStream(table.All(), shape, chain, plain(t, identity(2, 2)), Unlimited)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +123,7 @@ func TestStreamLimitsTargetsAndRefusesTooFewRows(t *testing.T) {
 	table := numbered(t, 6)
 	sc := identity(2, 1)
 	sc.OutMean[0], sc.OutStd[0] = 1000, 2
-	s, err := table.NewStream(table.All(), Shape{Window: 3}, 0, sc, 1003)
+	s, err := table.NewStream(table.All(), Shape{Window: 3}, 0, plain(t, sc), 1003)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,11 +131,11 @@ func TestStreamLimitsTargetsAndRefusesTooFewRows(t *testing.T) {
 		t.Errorf("targets %v of a cap of 1003", targets)
 	}
 	for _, shape := range []Shape{{Window: 7}, {Window: 4, Horizon: 3}, {Window: 0}, {Window: 2, Horizon: -1}} {
-		if _, err := table.NewStream(table.All(), shape, 0, sc, Unlimited); !errors.Is(err, ErrTooFewRows) {
+		if _, err := table.NewStream(table.All(), shape, 0, plain(t, sc), Unlimited); !errors.Is(err, ErrTooFewRows) {
 			t.Errorf("%+v: %v, want ErrTooFewRows", shape, err)
 		}
 	}
-	if _, err := table.NewStream(table.All(), Shape{Window: 7}, 0, sc, Unlimited); !strings.Contains(err.Error(), "the longest has 6") {
+	if _, err := table.NewStream(table.All(), Shape{Window: 7}, 0, plain(t, sc), Unlimited); !strings.Contains(err.Error(), "the longest has 6") {
 		t.Errorf("error %q does not say what there is", err)
 	}
 }

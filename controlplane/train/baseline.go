@@ -5,17 +5,17 @@ import (
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
 	"github.com/sandpiper-edge/sandpiper/kernel"
+	"github.com/sandpiper-edge/sandpiper/kernel/prepare"
 )
 
 // An evaluation is a set of windows and everything the baselines need.
 type evaluation struct {
 	scorer
-	features int
-	w        *dataset.Windows
-	sc       *kernel.Scaler
-	setup    *Setup
-	skip     *kernel.Skip // of the model; nil: none
-	ends     []int        // of blocks of windows
+	w     *dataset.Windows
+	plan  *prepare.Plan
+	setup *Setup
+	skip  *kernel.Skip // of the model; nil: none
+	ends  []int        // of blocks of windows
 }
 
 // truth returns the targets of all windows in raw units, windows × outputs.
@@ -51,7 +51,7 @@ func (e *evaluation) baselines(ctx context.Context, truth []float32) (map[string
 			}
 		}
 	}
-	if m := e.setup.Linear; m != nil && m.inputs == e.w.Inputs() && m.outputs == e.w.Outputs() {
+	if m := e.setup.Linear; m != nil && m.inputs == e.w.Shape.Window*e.plan.Inputs() && m.outputs == e.w.Outputs() {
 		predicted, err := e.scaled(ctx, func(y, x []float32) error { m.predict(y, x); return nil })
 		if err != nil {
 			return nil, err
@@ -88,26 +88,26 @@ func (e *evaluation) repeat(season int) (predicted []float32, ok bool) {
 	return predicted, true
 }
 
-// scaled predicts every window by what f makes of it scaled, writing scaled
+// scaled predicts every window by what f makes of it prepared, writing scaled
 // outputs to y, which is zero before.
 func (e *evaluation) scaled(ctx context.Context, f func(y, x []float32) error) ([]float32, error) {
 	n := e.w.Outputs()
 	predicted := make([]float32, e.w.Len()*n)
-	x, last := make([]float32, e.w.Inputs()), make([]float32, e.features)
+	x, raw := make([]float32, e.w.Shape.Window*e.plan.Inputs()), make([]float32, e.w.Inputs())
+	last := raw[len(raw)-e.plan.Width():]
 	for i := range e.w.Len() {
 		if i%256 == 0 && ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 		y := predicted[i*n:][:n]
-		e.w.Rows(i, x)
-		copy(last, x[len(x)-e.features:])
-		if err := e.sc.In(x, x); err != nil {
+		e.w.Rows(i, raw)
+		if err := e.plan.In(x, raw); err != nil {
 			return nil, err
 		}
 		if err := f(y, x); err != nil {
 			return nil, err
 		}
-		if err := e.sc.Out(y, y, last); err != nil {
+		if err := e.plan.Out(y, y, last); err != nil {
 			return nil, err
 		}
 	}

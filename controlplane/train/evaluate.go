@@ -108,7 +108,6 @@ func setDefaultIf[T comparable](p *T, v T) {
 type evaluated struct {
 	model         *artifact.Model
 	weights       *kernel.Weights // may be nil
-	sc            *kernel.Scaler
 	setup         *Setup
 	table         *dataset.Table
 	windows       *dataset.Windows
@@ -144,7 +143,7 @@ func (e *evaluated) readRUL(data dataset.Files, truth io.Reader, o EvalOptions) 
 	if fromColumn {
 		c.Targets = e.targets()
 	}
-	if e.table, err = dataset.ReadFiles(data, c, e.setup.Read); err != nil {
+	if e.table, err = e.readTable(data, c); err != nil {
 		return err
 	}
 	e.warnings = e.table.Warnings()
@@ -201,7 +200,7 @@ func (e *evaluated) countShort() {
 func (e *evaluated) readForecast(data dataset.Files, o EvalOptions) (err error) {
 	c := e.columns()
 	c.Targets = e.targets()
-	if e.table, err = dataset.ReadFiles(data, c, e.setup.Read); err != nil {
+	if e.table, err = e.readTable(data, c); err != nil {
 		return err
 	}
 	e.warnings = e.table.Warnings()
@@ -224,18 +223,18 @@ func evaluateWindows(ctx context.Context, e evaluated) (*Report, error) {
 	if err := p.Check(); err != nil {
 		return nil, err
 	}
-	sc := kernelScaler(e.model)
+	plan := p.Plan()
 	std := e.setup.Std
 	if len(std) != len(e.table.Targets) { // a model without its training report
-		std = outputStd(sc, len(e.table.Targets))
+		std = outputStd(&plan.Scaler, len(e.table.Targets))
 	}
 	base := evaluation{
-		scorer:   scorer{task: e.model.Task, std: std, cap: e.setup.cap(), windows: e.windows.Len()},
-		features: len(e.table.Features), w: e.windows, sc: sc, setup: e.setup,
+		scorer: scorer{task: e.model.Task, std: std, cap: e.setup.cap(), windows: e.windows.Len()},
+		w:      e.windows, plan: plan, setup: e.setup,
 	}
 	base.ends = base.blocks()
 	if w := predictor.Skip(e.model); w != nil {
-		if base.skip, err = kernel.NewSkip(w, base.features); err != nil {
+		if base.skip, err = kernel.NewSkip(w, plan.Inputs()); err != nil {
 			return nil, err
 		}
 	}
@@ -341,14 +340,4 @@ func predictSome(p *predictor.Predictor, w *dataset.Windows, out, rows []float32
 		}
 	}
 	return nil
-}
-
-// kernelScaler is the scaler that a model carries.
-func kernelScaler(m *artifact.Model) *kernel.Scaler {
-	s := m.Scaler
-	sc := &kernel.Scaler{Mean: s.Mean, Std: s.Std, Inv: s.Inv, OutMean: s.OutMean, OutStd: s.OutStd}
-	for _, a := range s.Anchor {
-		sc.Anchor = append(sc.Anchor, int(a))
-	}
-	return sc
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/sandpiper-edge/sandpiper/kernel"
 	"github.com/sandpiper-edge/sandpiper/kernel/bptt"
+	"github.com/sandpiper-edge/sandpiper/kernel/predictor"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
 )
@@ -34,6 +35,9 @@ func (b *Base) setDefaults(o *Options) {
 	}
 	if len(o.Features) == 0 {
 		o.Features = names(s.Features)
+	}
+	if len(o.Calendar) == 0 {
+		o.Calendar = preparation(b.Model).Calendar
 	}
 	if o.Task != Forecast {
 		return
@@ -67,7 +71,11 @@ func (r *run) goOn() error {
 		return nil
 	}
 	was, is := b.Model.Schema, r.schema()
-	sc := kernelScaler(b.Model)
+	plan, err := predictor.PlanOf(b.Model)
+	if err != nil {
+		return err
+	}
+	sc := &plan.Scaler
 	for _, c := range []struct {
 		name    string
 		was, is any
@@ -80,12 +88,14 @@ func (r *run) goOn() error {
 		{"layers", describe(b.Weights.Graph), describe(r.graph())},
 		{"anchor", sc.Anchor, r.sc.Anchor},
 		{"skip path", b.Model.Skip != nil, r.o.Skip},
+		{"calendar", preparationOf(was).Calendar, preparationOf(is).Calendar},
+		{"ms between rows", preparationOf(was).PeriodMS, preparationOf(is).PeriodMS},
 	} {
 		if err := b.differs(c.name, c.was, c.is); err != nil {
 			return err
 		}
 	}
-	r.sc = sc
+	r.sc, r.prep = sc, was.Prepare
 	return nil
 }
 
@@ -105,7 +115,10 @@ func describe(g kernel.Graph) (layers []string) {
 	return layers
 }
 
-func (r *run) graph() kernel.Graph { return r.o.graph(len(r.table.Features), r.train.Outputs()) }
+func (r *run) graph() kernel.Graph {
+	s := r.schema()
+	return r.o.graph(s.Inputs(), r.train.Outputs())
+}
 
 // first returns the weights to begin with, in the form in which they learn.
 func (r *run) first() (*kernel.Weights, error) {

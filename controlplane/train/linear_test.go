@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
+	"github.com/sandpiper-edge/sandpiper/kernel/prepare"
 )
 
 // source makes a forecasting source of the given series, all of it training rows.
@@ -44,7 +45,11 @@ func source(t *testing.T, window, horizon int, series ...[]float64) *dataset.Sou
 		sc.OutMean = append(sc.OutMean, sc.Mean[0])
 		sc.OutStd = append(sc.OutStd, sc.Std[0])
 	}
-	src, err := dataset.NewSource(w, sc, dataset.Unlimited)
+	plan, err := prepare.Plain(*sc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src, err := dataset.NewSource(w, plan, dataset.Unlimited)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -78,6 +78,7 @@ type Options struct {
 	Patience     int     // epochs without a lower loss, of those of Monitor, before stopping; 0: never
 	Seed         uint64  // of the weights, the shuffling and the groups held out
 	Settings
+	Preparation
 
 	From     *Base // the version to go on from; nil: new weights
 	HeadOnly bool  // with From: the last layer alone learns
@@ -113,6 +114,9 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.Batch, 32)
 	if o.From != nil {
 		o.From.setDefaults(&o)
+		if len(o.Scale) > 0 {
+			return bad("a scale, and a version to go on from, %s, whose scaling stays; leave it out, or begin anew", o.From.Ref)
+		}
 		if o.Task == Forecast || o.Task == RUL {
 			if err := o.From.differs("task", o.From.Model.Task, o.Task); err != nil {
 				return o, err
@@ -175,6 +179,9 @@ func (o Options) check() error {
 		return err
 	}
 	if err := o.checkState(); err != nil {
+		return err
+	}
+	if err := o.Preparation.check(); err != nil {
 		return err
 	}
 	for _, c := range []struct {

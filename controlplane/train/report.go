@@ -104,6 +104,8 @@ type Setup struct {
 	Files map[string]string `json:"files,omitempty"`
 	// Read is how the files were read and cleaned; an evaluation does the same.
 	Read dataset.Options `json:"read,omitzero"`
+	// Prepare is what was asked for; what it came to is in the model.
+	Prepare Preparation `json:"prepare,omitzero"`
 	// Mean and Std are the mean of the targets and the standard deviation, over
 	// the training rows, in raw units. Forecasts scale errors by Std; the `mean`
 	// baseline of rul predicts Mean.

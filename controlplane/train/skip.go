@@ -36,7 +36,7 @@ func (r *run) fitSkip(ctx context.Context) error {
 			return err
 		}
 	}
-	path, err := kernel.NewSkip(r.skip, len(r.table.Features))
+	path, err := kernel.NewSkip(r.skip, r.plan.Inputs())
 	if err != nil {
 		return err
 	}
@@ -55,6 +55,9 @@ func (r *run) newSkip(ctx context.Context) (*kernel.SkipWeights, error) {
 	weights, bias, features := make([]float32, r.o.Window*outputs), make([]float32, outputs), make([]int, outputs)
 	for t, name := range r.table.Targets {
 		f := slices.Index(r.table.Features, name)
+		if f >= 0 {
+			f = r.plan.InputOf(f)
+		}
 		for o := t; o < outputs; o += targets {
 			features[o] = f
 		}
@@ -80,14 +83,14 @@ func (r *run) newSkip(ctx context.Context) (*kernel.SkipWeights, error) {
 	return kernel.QuantizeSkip(weights, bias, features)
 }
 
-// fitColumn fits the outputs of target t to the column of feature f, and returns
+// fitColumn fits the outputs of target t to the column of input f, and returns
 // the penalty it chose.
 func (r *run) fitColumn(ctx context.Context, t, f int) (*linearMap, float64, error) {
 	steps := r.train.Outputs() / len(r.table.Targets)
 	column := func(src *dataset.Source) *columnWindows {
 		return &columnWindows{
-			src: src, features: len(r.table.Features), feature: f, targets: len(r.table.Targets), target: t,
-			x: make([]float32, r.train.Inputs()), y: make([]float32, r.train.Outputs()),
+			src: src, features: r.plan.Inputs(), feature: f, targets: len(r.table.Targets), target: t,
+			x: make([]float32, r.src.Inputs()), y: make([]float32, r.train.Outputs()),
 		}
 	}
 	train, err := sumsOf(ctx, column(r.src), r.o.Window, steps)

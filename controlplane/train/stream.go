@@ -39,8 +39,6 @@ func (o Options) checkState() error {
 		return fmt.Errorf("%w: padding is for windows; a stream model takes a group from its first row", ErrOptions)
 	case o.State == Stream && o.Skip:
 		return fmt.Errorf("%w: a skip path is for windows; a stream model has the state alone", ErrOptions)
-	case o.State == Stream && o.Anchor != "none":
-		return fmt.Errorf("%w: an anchor is for windows; a stream has no last row to be relative to", ErrOptions)
 	}
 	return nil
 }
@@ -66,14 +64,14 @@ func (r *run) prepareStreams(limit float32) (err error) {
 	}
 	shape := r.o.shape()
 	shape.Stride = r.o.Stride
-	if r.streams.train, err = r.learned.NewStream(r.parts.Train, shape, chainWindows, r.sc, limit); err != nil {
+	if r.streams.train, err = r.learned.NewStream(r.parts.Train, shape, chainWindows, r.plan, limit); err != nil {
 		return fmt.Errorf("training rows: %w", err)
 	}
 	if r.validation == nil {
 		return nil
 	}
 	shape.Stride = shape.Window // each row once, in a state as old as can be
-	if r.streams.validation, err = r.table.NewStream(r.parts.Validation, shape, 0, r.sc, limit); err != nil {
+	if r.streams.validation, err = r.table.NewStream(r.parts.Validation, shape, 0, r.plan, limit); err != nil {
 		return fmt.Errorf("validation rows: %w", err)
 	}
 	if n := r.streams.validation.Short(); n > r.validation.Short {

@@ -177,7 +177,6 @@ func TestStreamOptionsThatCannotBe(t *testing.T) {
 	}{
 		{Options{Task: RUL, State: "steam"}, `no state "steam"; did you mean "stream"?`},
 		{Options{Task: RUL, State: Stream, Pad: true}, "padding is for windows"},
-		{Options{Task: Forecast, State: Stream, Targets: []string{"ot"}, Anchor: "last"}, "an anchor is for windows"},
 	} {
 		_, err := Run(context.Background(), c.o, strings.NewReader(engines(2, 1)), nil)
 		if !errors.Is(err, ErrOptions) || !strings.Contains(err.Error(), c.want) {

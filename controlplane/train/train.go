@@ -14,6 +14,7 @@ import (
 	"github.com/sandpiper-edge/sandpiper/kernel"
 	"github.com/sandpiper-edge/sandpiper/kernel/bptt"
 	"github.com/sandpiper-edge/sandpiper/kernel/predictor"
+	"github.com/sandpiper-edge/sandpiper/kernel/prepare"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
 )
@@ -58,6 +59,9 @@ type run struct {
 	parts    dataset.Parts
 	setup    *Setup
 	sc       *kernel.Scaler
+	prep     *artifact.Preparation // nil: rows are scaled and no more
+	plan     *prepare.Plan         // of sc and prep
+	columns  int                   // features that rows of requests have; behind them those of the calendar
 	warnings []string
 
 	train, validation *dataset.Windows    // validation may be nil
@@ -160,9 +164,11 @@ func (r *run) read(data dataset.Files) error {
 		r.learned = r.table.WithoutOutliers(r.parts.Train, r.o.Outliers)
 	}
 	if r.o.DropConstant {
-		return r.dropConstant()
+		if err := r.dropConstant(); err != nil {
+			return err
+		}
 	}
-	return nil
+	return r.prepareTables()
 }
 
 // dropConstant leaves out the features that the training rows say nothing about.
@@ -191,6 +197,7 @@ func (r *run) divide(data dataset.Files) (err error) {
 	r.setup = &Setup{
 		Time: r.o.Time, Group: r.o.Group, Column: r.o.Task == RUL && len(r.o.Targets) == 1,
 		Pad: r.o.Pad, Cap: r.o.Cap, Anchor: r.o.Anchor, Seed: r.o.Seed, Data: hex.EncodeToString(r.table.Digest[:]), Files: r.table.PartDigests, Read: r.o.Data,
+		Prepare: r.o.Preparation,
 	}
 	if err := r.checkLimits(); err != nil {
 		return err
@@ -255,11 +262,8 @@ func (r *run) prepare() (err error) {
 		}
 		r.countShort("validation", r.validation)
 	}
-	moments := r.learned.FeatureMoments(r.parts.Train)
-	var constant []int
-	r.sc, constant = dataset.NewScaler(moments)
-	for _, i := range constant {
-		r.warn("column %q is constant in the training rows and scales to 0, whatever it holds later", r.table.Features[i])
+	if err := r.fitScaler(); err != nil {
+		return err
 	}
 	if err := r.scaleOutputs(); err != nil {
 		return err
@@ -267,12 +271,15 @@ func (r *run) prepare() (err error) {
 	if err := r.goOn(); err != nil {
 		return err
 	}
+	if err := r.makePlan(); err != nil {
+		return err
+	}
 	limit := r.o.limit()
-	if r.src, err = dataset.NewSource(r.train, r.sc, limit); err != nil {
+	if r.src, err = dataset.NewSource(r.train, r.plan, limit); err != nil {
 		return fmt.Errorf("training rows: %w", err)
 	}
 	if r.validation != nil {
-		if r.val, err = dataset.NewSource(r.validation, r.sc, limit); err != nil {
+		if r.val, err = dataset.NewSource(r.validation, r.plan, limit); err != nil {
 			return fmt.Errorf("validation rows: %w", err)
 		}
 	}
@@ -366,7 +373,7 @@ func (r *run) rulMoments() {
 }
 
 func (r *run) fitLinear(ctx context.Context) error {
-	m, err := fitLinear(ctx, r.src, r.train.Inputs(), r.train.Outputs())
+	m, err := fitLinear(ctx, r.src, r.src.Inputs(), r.train.Outputs())
 	switch {
 	case errors.Is(err, errLinearTooLarge):
 		r.warn("%v; it was left out", err)
@@ -459,12 +466,12 @@ func (r *run) quantize(w *kernel.Weights) (*artifact.Model, []TensorError, error
 }
 
 func (r *run) schema() artifact.Schema {
-	s := artifact.Schema{Window: r.o.Window, State: r.o.State, Horizon: max(r.o.Horizon, 1)}
+	s := artifact.Schema{Window: r.o.Window, State: r.o.State, Horizon: max(r.o.Horizon, 1), Prepare: r.prep}
 	if s.State == Stream {
 		s.Warmup = r.o.Window
 	}
 	units, _ := r.o.Data.Units() // checkLimits had no objection
-	for _, n := range r.table.Features {
+	for _, n := range r.table.Features[:r.columns] {
 		s.Features = append(s.Features, artifact.Column{Name: n, Unit: units[n]})
 	}
 	for _, n := range r.table.Targets {
@@ -487,7 +494,7 @@ func (r *run) evaluate(ctx context.Context, m *artifact.Model, w *kernel.Weights
 		r.countShort(name, windows)
 	}
 	return evaluateWindows(ctx, evaluated{
-		model: m, weights: w, sc: r.sc, setup: r.setup, table: r.table, windows: windows, part: name,
+		model: m, weights: w, setup: r.setup, table: r.table, windows: windows, part: name,
 		name: r.o.Model, predictions: r.o.Predictions, warnings: r.warnings,
 	})
 }
