@@ -27,4 +27,9 @@ type Job struct {
 	Data string
 	// Resume is where the job goes on.
 	Resume *bptt.Checkpoint
+
+	// Stop, above 0, ends the job after so many epochs with the model of its best
+	// weights by then. No baseline is fitted and nothing is evaluated: the report
+	// has Training alone, and the test rows stay unseen.
+	Stop int
 }

@@ -111,10 +111,12 @@ func (j Job) Run(ctx context.Context, data dataset.Files) (*Result, error) {
 	if j.Resume != nil {
 		r.report(Progress{Stage: Resuming, Epoch: len(j.Resume.Epochs())})
 	}
-	if err := r.fitLinear(ctx); err != nil {
-		return nil, err
+	if j.Stop == 0 {
+		if err := r.fitLinear(ctx); err != nil {
+			return nil, err
+		}
+		r.report(Progress{Stage: Baselines})
 	}
-	r.report(Progress{Stage: Baselines})
 	if err := r.fitSkip(ctx); err != nil {
 		return nil, err
 	}
@@ -125,6 +127,9 @@ func (j Job) Run(ctx context.Context, data dataset.Files) (*Result, error) {
 	model, tensors, err := r.quantize(weights)
 	if err != nil {
 		return nil, err
+	}
+	if j.Stop > 0 {
+		return &Result{Model: model, Weights: weights, Report: Report{Model: o.Model, Task: o.Task, Training: training}}, nil
 	}
 	r.report(Progress{Stage: Evaluating})
 	rep, err := r.evaluate(ctx, model, weights)
@@ -409,7 +414,7 @@ func (r *run) fit(ctx context.Context) (*kernel.Weights, *Training, error) {
 		t.Validation = val.Len()
 	}
 	epochs, err := bptt.Run{
-		Config: cfg, Data: r.setup.Data, Resume: r.job.Resume, OnEpoch: r.reportEpoch, OnCheckpoint: r.save,
+		Config: cfg, Data: r.setup.Data, Resume: r.job.Resume, Stop: r.job.Stop, OnEpoch: r.reportEpoch, OnCheckpoint: r.save,
 	}.Fit(ctx, w, src, val)
 	if err != nil {
 		return nil, nil, fmt.Errorf("training: %w", err)

@@ -373,3 +373,29 @@ func TestDivergedSaysWhichValue(t *testing.T) {
 		t.Errorf("overflow: %v, want ErrDiverged without a value", err)
 	}
 }
+
+// A run that stops at epochs and goes on is the run that did not.
+func TestStopIsNoEnd(t *testing.T) {
+	g := graph(2, lstmLayer(3), denseLayer(1, kernel.Linear))
+	train := randomWindows(g, MSE, 20, 4, 51)
+	cfg := Config{Epochs: 5, BatchSize: 4, RestoreBest: true, Schedule: Schedule{Kind: "cosine", DecaySteps: 25}}
+	want := mustInit(g)
+	if _, err := (Run{Config: cfg}).Fit(t.Context(), want, train, nil); err != nil {
+		t.Fatal(err)
+	}
+	var b []byte
+	got := mustInit(g)
+	for _, stop := range []int{1, 3, 5} {
+		r := Run{Config: cfg, Stop: stop, OnCheckpoint: func(c *Checkpoint) error { b = encoded(t, c); return nil }}
+		if b != nil {
+			r.Resume = decoded(t, b)
+		}
+		epochs, err := r.Fit(t.Context(), got, train, nil)
+		if err != nil || len(epochs) != stop {
+			t.Fatalf("%d epochs, %v, want %d", len(epochs), err, stop)
+		}
+	}
+	if d := cmp.Diff(want.Layers, got.Layers); d != "" {
+		t.Errorf("stopping at epochs 1 and 3 changed the weights (-want +got)\n%s", d)
+	}
+}

@@ -37,6 +37,9 @@ type Run struct {
 	// OnEpoch, unless nil, is called after each epoch, with the weights up to
 	// date.
 	OnEpoch func(Epoch)
+	// Stop, above 0, ends Fit after so many epochs with what the run has come to by
+	// then; its last checkpoint goes on to the end as if Fit had not returned.
+	Stop int
 	// OnCheckpoint, unless nil, is called after OnEpoch, and when the context
 	// ends, with all that is needed to go on from there. c shares the memory of
 	// the run: it is valid until OnCheckpoint returns. An error ends the run.
@@ -180,7 +183,7 @@ func (f *fit) resume(c *Checkpoint) error {
 
 // all trains from the position to the end of the run.
 func (f *fit) all(ctx context.Context) error {
-	for !f.done {
+	for !f.done && (f.run.Stop == 0 || len(f.epochs) < f.run.Stop) {
 		epoch, err := f.epoch(ctx)
 		if err != nil {
 			return err
