@@ -6,6 +6,7 @@
 //	DIR/control.db       see package store
 //	DIR/blobs/
 //	DIR/runs/            see package run
+//	DIR/tunings/         see package tune
 //	DIR/root.cbor        signed root document: every device's trust anchor
 //	DIR/keys/            0700
 //	    root.key         ed25519, PKCS #8 in PEM, as are the other two
@@ -37,6 +38,7 @@ import (
 	"github.com/sandpiper-edge/sandpiper/controlplane/rollout"
 	"github.com/sandpiper-edge/sandpiper/controlplane/run"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
+	"github.com/sandpiper-edge/sandpiper/controlplane/tune"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
 )
@@ -99,6 +101,7 @@ type ControlPlane struct {
 	Fleet    *fleet.Fleet
 	Rollout  *rollout.Rollouts
 	Runs     *run.Runs
+	Tunings  *tune.Tunings
 
 	cfg          Config
 	log          *slog.Logger
@@ -170,6 +173,7 @@ func (c *ControlPlane) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.Tunings = tune.Open(c.cfg.Dir)
 	if c.Runs, err = run.Open(c.cfg.Dir, c.log); err != nil {
 		return err
 	}

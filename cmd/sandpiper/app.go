@@ -64,7 +64,7 @@ to agents on devices, and asks those devices for predictions.
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no remarks on stderr")
 	root.AddCommand(
 		newInitCommand(a), newServeCommand(a), newFleetCommand(a), newUserCommand(a), newTokenCommand(a), newHistoryCommand(a), newAuditCommand(a),
-		newDataCommand(a), newTrainCommand(a), newRunCommand(a), newEvalCommand(a), newModelCommand(a),
+		newDataCommand(a), newTrainCommand(a), newRunCommand(a), newTuneCommand(a), newTuningCommand(a), newEvalCommand(a), newModelCommand(a),
 		newRolloutCommand(a), newPredictCommand(a), newDemoCommand(a), newBenchCommand(a), newVersionCommand(a),
 	)
 	explainUsage(root)

@@ -29,7 +29,7 @@ func newRunCommand(a *app) *cobra.Command {
 Every epoch of a run is kept, so one that was stopped, killed or ran out of disk
 goes on with ` + "`run resume`" + `, to the same model as if nothing had happened.`,
 	}
-	cmd.AddCommand(newRunListCommand(a), newRunShowCommand(a), newRunPlotCommand(a), newRunStopCommand(a), newRunResumeCommand(a), newRunRemoveCommand(a))
+	cmd.AddCommand(newRunListCommand(a), newRunShowCommand(a), newRunPlotCommand(a), newRunCompareCommand(a), newRunStopCommand(a), newRunResumeCommand(a), newRunRemoveCommand(a))
 	return cmd
 }
 

@@ -112,6 +112,7 @@ func New(cfg Config) *API {
 	a.registerPredictions()
 	a.registerAudit()
 	a.registerTokens()
+	a.registerTunings()
 	return a
 }
 

@@ -18,6 +18,8 @@ import (
 	"github.com/sandpiper-edge/sandpiper/controlplane/run"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/controlplane/train"
+	"github.com/sandpiper-edge/sandpiper/controlplane/tune"
+	"github.com/sandpiper-edge/sandpiper/kernel"
 	"github.com/sandpiper-edge/sandpiper/kernel/bptt"
 	"github.com/sandpiper-edge/sandpiper/kernel/predictor"
 	"github.com/sandpiper-edge/sandpiper/protocol"
@@ -103,6 +105,11 @@ var problems = []struct {
 	{artifact.ErrTooLarge, http.StatusUnprocessableEntity, CodeBadData},
 	{artifact.ErrCorrupt, http.StatusUnprocessableEntity, CodeBadData},
 
+	{tune.ErrNotFound, http.StatusNotFound, CodeNotFound},
+	{tune.ErrState, http.StatusConflict, CodeFailed},
+	{tune.ErrSpace, http.StatusUnprocessableEntity, CodeUsage},
+	{tune.ErrNoValidation, http.StatusUnprocessableEntity, CodeUsage},
+	{kernel.ErrTier, http.StatusUnprocessableEntity, CodeUsage},
 	{run.ErrStopped, http.StatusConflict, CodeFailed},
 	{run.ErrState, http.StatusConflict, CodeFailed},
 	{train.ErrOtherData, http.StatusUnprocessableEntity, CodeBadData},

@@ -61,6 +61,8 @@ func samples(t *testing.T) map[string]*Chart {
 	keep("anomalies", c, err)
 	c, err = Columns([]Series{{"temperature, °C", rows}, {"power, kW", predicted}, {"constant", make([]float64, 900)}}, []int{0, 450}, label)
 	keep("columns", c, err)
+	c, err = Choices("power-tune-1", "neon", []Choice{{"1", 0.9, 1300, 0.5, false}, {"2", 0.03, 2400, 1.0, true}, {"3", 0.027, 6067, 1.3, true}, {"4", 0.34, 940, 0.52, true}})
+	keep("choices", c, err)
 	return charts
 }
 
