@@ -322,6 +322,7 @@ func badArtifacts() []badRow {
 		{"other model than signed", func(w *badWorld) []byte {
 			v, other := w.good, w.version(badModel, 4, w.trained(4))
 			v.transfer = other.transfer
+			v.release.MaxTransfer = protocol.MaxTransfer // not refused for its size
 			return w.pack(v)
 		}, "exit 8", []string{"digest does not match", "the release of pump:v3 signs", "export the version that was released"},
 			[]string{"digest does not match", "the release of pump:v3 signs", "export the version that was released"}},
