@@ -295,24 +295,29 @@ func (p *pipelines) receive(m link.Message) {
 	}
 }
 
-// tick makes the rows that are due and publishes what is told.
+// tick makes the rows that are due, publishes what is told, and reports.
 func (p *pipelines) tick() {
 	now := p.now()
 	for _, name := range sortedKeys(p.feeds) {
 		r := p.feeds[name]
-		if p.tellQuality(r, now); r.feed == nil || r.next > now {
-			continue
+		if r.feed != nil && r.next <= now {
+			p.row(r, now)
 		}
-		for r.next <= now { // rows that were missed are gaps
-			r.next += r.feed.Period()
-			r.tick++
-		}
-		wall := time.Now()
-		for _, result := range r.feed.Tick(now, wall) {
-			p.settle(r, result, wall.UnixMilli())
-			if r.judged != nil {
-				p.compare(r, result, wall.UnixMilli(), now)
-			}
+		p.tellQuality(r, now)
+	}
+}
+
+// row makes the rows of all streams of r that are due.
+func (p *pipelines) row(r *running, now time.Duration) {
+	for r.next <= now { // rows that were missed are gaps
+		r.next += r.feed.Period()
+		r.tick++
+	}
+	wall := time.Now()
+	for _, result := range r.feed.Tick(now, wall) {
+		p.settle(r, result, wall.UnixMilli())
+		if r.judged != nil {
+			p.compare(r, result, wall.UnixMilli(), now)
 		}
 	}
 }

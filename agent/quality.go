@@ -96,8 +96,9 @@ func (p *pipelines) compareAnew(r *running, key pairKey, j *protocol.Judge) {
 	if key.pair() {
 		next.next = p.now() + every(*j)
 	}
-	if r.judged != nil && r.judged.pair() {
-		r.ended = r.judged
+	if old := r.judged; old != nil && old.pair() {
+		old.beside, old.opened, old.fed, old.asked = nil, protocol.Digest{}, nil, nil // its sums are all that is kept
+		r.ended = old
 	}
 	r.judged = next
 	r.wait()
@@ -167,7 +168,7 @@ func (p *pipelines) compare(r *running, result pipeline.Result, wall int64, now 
 	if arrives {
 		j.fed.Arrived(result.Stream, r.tick, result.Truth, j.seconds(now))
 	}
-	if result.Y[1] != nil || result.Err[1] != nil {
+	if j.beside != nil && (result.Y[1] != nil || result.Err[1] != nil) {
 		p.ranBeside(r, result.Y[1], result.Took[1], result.Err[1])
 	}
 	if result.Y[0] == nil && result.Y[1] == nil && result.Err[0] == nil && result.Err[1] == nil {

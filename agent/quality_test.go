@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sandpiper-edge/sandpiper/kernel"
+	"github.com/sandpiper-edge/sandpiper/kernel/predictor"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
 	"github.com/sandpiper-edge/sandpiper/protocol/packet"
@@ -223,6 +225,18 @@ func TestShadowIsJudgedAndGoesOnBeingJudged(t *testing.T) {
 				t.Errorf("report %+v after %+v", q, got[i])
 			}
 		}
+		// Another want judges nothing, and the next goes on with the stage.
+		w.ask(w.want(two))
+		seconds(20, "pump:v2")
+		if n := len(w.quality()); n != len(got) {
+			t.Errorf("%d reports while nothing is judged", n-len(got))
+		}
+		ask(w.want(two))
+		seconds(41, "pump:v2")
+		got = w.quality()
+		check(got[len(got)-1], 0, last.Pairs+30, last.Pairs+45)
+		last = got[len(got)-1]
+
 		pass(time.Minute)
 		u := w.usages()[1]
 		for _, v := range []version{one, two} {
@@ -435,6 +449,63 @@ func TestPairOf(t *testing.T) {
 	if key, _ := s.pairOf("other", time.UnixMilli(0)); key.pair() {
 		t.Error("a model is judged that the want does not name")
 	}
+}
+
+// pairModel has two outputs, which spread by std in training.
+func pairModel(t *testing.T, seed uint64, std []float32) *artifact.Model {
+	t.Helper()
+	weights, err := kernel.NewWeights(kernel.Graph{Features: testFeatures, Layers: []kernel.Layer{
+		{Kind: kernel.LSTM, Units: 16}, {Kind: kernel.Dense, Units: 2, Activation: kernel.Linear},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	move(weights, seed, 0.5, 0)
+	q, err := kernel.Quantize(weights)
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema := testModels[0].Schema
+	schema.Targets = []artifact.Column{{Name: "wear"}, {Name: "heat"}}
+	m, err := predictor.FromQuant(q, schema, "forecast", kernel.Scaler{
+		Mean: []float32{10, 3}, Std: []float32{2, 0.5}, Inv: []float32{0.5, 2}, OutMean: []float32{50, 20}, OutStd: std,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// TestErrorsAreInTheDeviationsOfA: of several outputs, as a device that judged
+// the candidate as shadow has counted them.
+func TestErrorsAreInTheDeviationsOfA(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		std := []float32{2, 4}
+		one, two := w.versionOf(1, pairModel(t, 1, std)), w.versionOf(2, pairModel(t, 2, []float32{3, 5}))
+		d := w.installed(t.TempDir(), one)
+		w.publish(two)
+		want := w.want(two)
+		want.Judge = &protocol.Judge{Stage: 1, Model: "pump", EveryS: 20, Until: time.Now().Add(time.Hour).UnixMilli()}
+		w.ask(want)
+		settle()
+		d.expect("trying active pump:v2 serving pump:v2 previous pump:v1")
+		ann := w.clientOf("ann")
+		ann.send("1", testRequest, 0)
+		settle()
+		w.say(protocol.TruthTopic("f", "d1", "pump"), `{"corr":"1","y":[50,20]}`)
+		pass(20 * time.Second)
+		e := func(v version) float64 {
+			y, err := v.p.PredictAppend(nil, testRows)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return (math.Abs(float64(y[0])-50)/float64(std[0]) + math.Abs(float64(y[1])-20)/float64(std[1])) / 2
+		}
+		got := w.quality()
+		if len(got) != 1 || got[0].Pairs != 1 || !near(got[0].SumA, e(one)) || !near(got[0].SumB, e(two)) {
+			t.Errorf("reports %+v, want one pair of %v and %v", got, e(one), e(two))
+		}
+	})
 }
 
 // TestBrokenShadowIsCountedAndNothingElse: outputs that are no numbers are in

@@ -150,7 +150,8 @@ func TestRandomEventsOfShadows(t *testing.T) {
 			e := []event{
 				shadowOf(rev, n, m), wantOf(rev, n), on(evReady, n), bad(evRefused, n, "corrupt"), on(evLived, n), bad(evBroke, n, "crash"),
 				on(evInstalled, n), {kind: evStarted}, on(evShadowReady, n), bad(evShadowRefused, n, "golden"),
-			}[rng.IntN(10)]
+				on(evPinned, n), {kind: evUnpinned, model: "m"}, {kind: evReturned, model: "m"},
+			}[rng.IntN(13)]
 			without := e
 			if e.kind == evWanted {
 				without = wantOf(rev, n)

@@ -173,6 +173,28 @@ func TestShadowPromotedWhileItIsFetched(t *testing.T) {
 	})
 }
 
+// TestLargeShadowIsResumed: what is on disk of it outlives the process.
+func TestLargeShadowIsResumed(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		dir := t.TempDir()
+		v1, big := w.version(1), w.versionOf(2, bigModels[0])
+		d := w.installed(dir, v1)
+		before := w.fetched()
+		w.publish(big)
+		w.retain(protocol.ChunkTopic("f", big.hash(), 4), nil) // the last chunk does not come
+		w.ask(w.wantBeside(v1, big))
+		pass(time.Second)
+		d.stop()
+		w.publish(big)
+		d = w.start(dir)
+		pass(time.Minute)
+		d.expectShadow("ready pump:v2")
+		if got, whole := w.fetched()-before, int64(big.transfer.Size); got > whole+2*protocol.ChunkSize {
+			t.Errorf("%d bytes fetched for a version of %d", got, whole)
+		}
+	})
+}
+
 func TestStuckShadowDoesNotBlockANewerWant(t *testing.T) {
 	within(t, func(t *testing.T, w *world) {
 		v1, v2, v3 := w.version(1), w.version(2), w.version(3)
