@@ -61,7 +61,7 @@ const (
 	exitRefused     = 8
 )
 
-// memoryTarget keeps the daemon inside its PSS budget of 12 MB: the collector
+// memoryTarget keeps the daemon inside its PSS budget of 10 MB: the collector
 // works harder before the heap goes beyond. GOMEMLIMIT overrides it.
 const memoryTarget = 10 << 20
 

@@ -6,7 +6,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"time"
 )
 
 func agentBinary(ctx context.Context, h *house) (string, error) {
@@ -40,8 +39,9 @@ func (s *site) boiler(ctx context.Context, seed int) (version string, err error)
 	return r.Version, err
 }
 
-// boilerDevice serves a site with one device on which a boiler version is active.
-func (h *house) boilerDevice(ctx context.Context, seeds int) (*site, *device, []byte, error) {
+// boilerDevice serves a site with one device on which a boiler version is
+// active; changes come before its first start.
+func (h *house) boilerDevice(ctx context.Context, seeds int, changes ...func(*device) error) (*site, *device, []byte, error) {
 	agent, err := h.build(ctx, nativeArch(), "./cmd/sandpiper-agent")
 	if err != nil {
 		return nil, nil, nil, err
@@ -63,6 +63,11 @@ func (h *house) boilerDevice(ctx context.Context, seeds int) (*site, *device, []
 		return nil, nil, nil, err
 	}
 	d, err := s.addDevice(ctx, "cellar", agent)
+	for _, change := range changes {
+		if err == nil {
+			err = change(d)
+		}
+	}
 	if err == nil {
 		err = d.start(ctx)
 	}
@@ -80,38 +85,6 @@ func (h *house) boilerDevice(ctx context.Context, seeds int) (*site, *device, []
 		return nil, nil, nil, err
 	}
 	return s, d, window, nil
-}
-
-func agentPSS(ctx context.Context, h *house) (string, error) {
-	s, d, window, err := h.boilerDevice(ctx, 1)
-	if err != nil {
-		return "", err
-	}
-	defer s.close()
-	defer d.remove()
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for range 60 { // the start's memory is given back after two seconds
-		<-tick.C
-		if _, err := d.predict("boiler", window); err != nil {
-			return "", err
-		}
-	}
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", d.cmd.Process.Pid))
-	if err != nil {
-		return "", needs("%v", err)
-	}
-	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
-			kb, err := strconv.Atoi(strings.Fields(rest)[0])
-			if err != nil {
-				return "", err
-			}
-			mb := float64(kb) * 1024 / 1e6
-			return fmt.Sprintf("%.1f MB", mb), atMost(mb, 12)
-		}
-	}
-	return "", needs("smaps_rollup has no Pss line")
 }
 
 // installSize adds up what a device receives to install LSTM(128).

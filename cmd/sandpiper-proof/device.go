@@ -29,6 +29,7 @@ type device struct {
 	data   string // its data folder
 	argv   []string
 	tier   string // of the kernel; empty: the agent's choice
+	env    []string
 	cmd    *exec.Cmd
 	stop   func() // nil while it does not run
 	logged func() string
@@ -74,13 +75,18 @@ func (s *site) addDevice(ctx context.Context, id string, argv ...string) (*devic
 	return d, nil
 }
 
-// start starts the agent and returns when its socket answers.
-func (d *device) start(ctx context.Context) error {
+// launch starts the agent's process.
+func (d *device) launch(ctx context.Context) (err error) {
 	argv := append(d.argv[1:len(d.argv):len(d.argv)], "run", "--config", d.config)
 	d.cmd = d.site.h.command(ctx, d.argv[0], argv...)
-	d.cmd.Env = append(d.cmd.Environ(), kernel.TierVariable+"="+d.tier)
-	var err error
-	if d.stop, d.logged, err = start(d.cmd); err != nil {
+	d.cmd.Env = append(append(d.cmd.Environ(), kernel.TierVariable+"="+d.tier), d.env...)
+	d.stop, d.logged, err = start(d.cmd)
+	return err
+}
+
+// start starts the agent and returns when its socket answers.
+func (d *device) start(ctx context.Context) error {
+	if err := d.launch(ctx); err != nil {
 		return err
 	}
 	if err := until(ctx, 30*time.Second, func() bool { _, err := d.get("/status"); return err == nil }); err != nil {

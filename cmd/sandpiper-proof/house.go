@@ -36,6 +36,7 @@ var checks = map[string]check{
 	"kernel.same-bits":            sameBits,
 	"agent.binary":                agentBinary,
 	"agent.pss":                   agentPSS,
+	"agent.start":                 agentStart,
 	"agent.install-size":          installSize,
 	"agent.update-size":           updateSize,
 	"agent.head-size":             headSize,
