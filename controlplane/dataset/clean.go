@@ -210,6 +210,13 @@ func (t *Table) mergeRows(how string, row, end, to int) {
 	if t.Weights != nil {
 		aggregateRows(t.Weights, 1, by, row, end, to)
 	}
+	if t.Labels != nil {
+		from := end - 1
+		if how == KeepFirst {
+			from = row
+		}
+		t.Labels.Of[to] = t.Labels.Of[from]
+	}
 	t.times.at[to] = t.times.at[row]
 }
 
@@ -218,6 +225,9 @@ func (t *Table) truncate(n int) {
 	t.X, t.Y = t.X[:n*len(t.Features)], t.Y[:n*len(t.Targets)]
 	if t.Weights != nil {
 		t.Weights = t.Weights[:n]
+	}
+	if t.Labels != nil {
+		t.Labels.Of = t.Labels.Of[:n]
 	}
 	if t.unknown != nil {
 		t.unknown = t.unknown[:n]

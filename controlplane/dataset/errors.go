@@ -14,6 +14,7 @@ var (
 	ErrParquet    = errors.New("malformed Parquet")       // a file that is cut, damaged or of a kind that is not read
 	ErrColumn     = errors.New("no such column")          // a column that is asked for is not there, or cannot be what it is asked to be
 	ErrTarget     = errors.New("unusable target")         // a missing or non-finite target value
+	ErrLabel      = errors.New("unusable label")          // a missing or unknown label, or too many of them
 	ErrWeight     = errors.New("unusable weight")         // a missing, negative or non-finite weight, or none above 0
 	ErrOrder      = errors.New("time is not ascending")   // a row that is not after the one before it in its group
 	ErrTooFewRows = errors.New("too few rows")            // no group, or no part, holds a single window

@@ -111,6 +111,9 @@ func (t *Table) resample(r *rules) (missing bool, err error) {
 	if t.Weights != nil {
 		out.Weights = make([]float32, rows)
 	}
+	if t.Labels != nil {
+		out.Labels = &Labels{Column: t.Labels.Column, Classes: t.Labels.Classes, Of: make([]int32, rows)}
+	}
 	to, empty := 0, 0
 	one := make([]float32, nx+ny)
 	for _, b := range all {
@@ -129,6 +132,9 @@ func (t *Table) resample(r *rules) (missing bool, err error) {
 			missing = missing || slices.ContainsFunc(one, func(v float32) bool { return v != v })
 			if t.Weights != nil {
 				out.Weights[to] = t.meanWeight(row, end)
+			}
+			if t.Labels != nil { // that of the last row up to here
+				out.Labels.Of[to] = t.Labels.Of[end-1]
 			}
 			out.times.at[to] = t.times.begin(bin, step)
 			row, to = end, to+1

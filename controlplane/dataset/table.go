@@ -26,9 +26,10 @@ type Columns struct {
 	// protocol each series.
 	Group   string
 	Targets []string // numeric; a missing value is an error unless Options.Missing says otherwise
+	Label   string   // text or a number: what the row is; never a feature. Empty: nothing says so
 	Weight  string   // how much each row counts, 0 or more; empty: all the same
 	// Features are numeric, in the order the model takes them. Empty: every
-	// numeric column except time, group and weight, and except the targets unless
+	// numeric column except time, group, label and weight, and except the targets unless
 	// TargetsAsFeatures.
 	Features          []string
 	TargetsAsFeatures bool
@@ -48,6 +49,7 @@ type Table struct {
 	X                 []float32         // rows × Features, row-major, finite
 	Y                 []float32         // rows × Targets, row-major, finite
 	Weights           []float32         // of the rows, nil without a weight column
+	Labels            *Labels           // of the rows, nil without a label column
 	Groups            []Group           // in order of first appearance; they cover every row
 	Digest            [32]byte          // SHA-256 of the bytes read, compressed as they came; of several files that of their list
 	PartDigests       map[string]string // the same of each part's files, hex; nil if no file is held out
@@ -231,6 +233,7 @@ type builder struct {
 
 	time     []int // columns
 	group    int   // column, -1 without
+	label    int   // likewise
 	weight   int   // likewise
 	features []use
 	targets  []use
@@ -241,6 +244,9 @@ type builder struct {
 	partOf   map[string]string // of each named group
 	x, y     []float32
 	weights  []float32
+	labels   []int32 // class of each row, in the order of classes
+	classes  []string
+	classOf  map[string]int32
 	missing  bool
 	times    timeColumn
 	scratch  []byte
@@ -260,7 +266,7 @@ type groupRows struct {
 }
 
 func newBuilder(r *rules, c Columns) *builder {
-	b := &builder{rules: r, columns: c, byName: map[groupKey]*groupRows{}, partOf: map[string]string{}}
+	b := &builder{rules: r, columns: c, byName: map[groupKey]*groupRows{}, classOf: map[string]int32{}, label: -1, partOf: map[string]string{}}
 	b.times = timeColumn{layout: r.layout, given: r.layout != "", unit: r.unit}
 	return b
 }
@@ -323,7 +329,7 @@ func (b *builder) readRows() error {
 
 // used are the columns that are read.
 func (b *builder) used() []int {
-	list := append(slices.Clone(b.time), b.group, b.weight)
+	list := append(slices.Clone(b.time), b.group, b.label, b.weight)
 	for _, u := range slices.Concat(b.features, b.targets) {
 		list = append(list, u.column)
 	}
@@ -333,7 +339,7 @@ func (b *builder) used() []int {
 // wanted are the columns that are asked for by name.
 func (b *builder) wanted() []string {
 	c := b.columns
-	w := slices.Concat(timeNames(c.Time, nil), []string{c.Group, c.Weight}, c.Targets, c.Features)
+	w := slices.Concat(timeNames(c.Time, nil), []string{c.Group, c.Label, c.Weight}, c.Targets, c.Features)
 	for _, u := range b.features {
 		w = append(w, u.name)
 	}
@@ -372,6 +378,12 @@ func (b *builder) bindKeys() (err error) {
 	b.group = -1
 	if b.columns.Group != "" {
 		if b.group, err = b.find(b.columns.Group, "group"); err != nil {
+			return err
+		}
+	}
+	b.label = -1
+	if b.columns.Label != "" {
+		if b.label, err = b.find(b.columns.Label, "label"); err != nil {
 			return err
 		}
 	}
@@ -455,6 +467,9 @@ func (b *builder) choose(dst *[]use, names []string, what string) error {
 		if i == b.group {
 			return columnErrorf("%s: %q is the group column; a group's name says nothing about its rows", what, n)
 		}
+		if i == b.label {
+			return columnErrorf("%s: %q is the label column; it holds the answer", what, n)
+		}
 		for _, u := range *dst {
 			if u.column == i {
 				return columnErrorf("%s: %q is named twice", what, n)
@@ -528,7 +543,7 @@ func (b *builder) defaultFeatures(text []bool) {
 	for i, name := range b.names {
 		isTarget := slices.ContainsFunc(b.targets, func(u use) bool { return u.column == i })
 		switch {
-		case name == "", slices.Contains(b.time, i), i == b.group, i == b.weight, isTarget && !b.columns.TargetsAsFeatures:
+		case name == "", slices.Contains(b.time, i), i == b.group, i == b.label, i == b.weight, isTarget && !b.columns.TargetsAsFeatures:
 		case text[i]:
 			b.skipped = append(b.skipped, name)
 		default:
@@ -556,7 +571,7 @@ func (b *builder) place() place {
 func (b *builder) add(cells []cell, from place) error {
 	b.inFile++
 	b.at = from.line
-	const others = 4 // time, an int64, group, an int32, and weight
+	const others = 5 // time, an int64, group and label, int32, and weight
 	if b.rows >= MaxValues/(len(b.features)+len(b.targets)+others) {
 		return b.bad("", ErrTooLarge, fmt.Sprintf("more than %d values; use fewer features or a part of the data", MaxValues))
 	}
@@ -579,6 +594,9 @@ func (b *builder) add(cells []cell, from place) error {
 			return err
 		}
 		b.y = append(b.y, v)
+	}
+	if err := b.addLabel(cells); err != nil {
+		return err
 	}
 	if err := b.addWeight(cells); err != nil {
 		return err
@@ -744,8 +762,8 @@ func (b *builder) bad(column string, sentinel error, reason string) error {
 // table brings the rows of each group together and cleans them. files is how many
 // there were: one is no group of its own.
 func (b *builder) table(files int) (*Table, error) {
-	t := &Table{X: b.x, Y: b.y, Weights: b.weights, times: b.times, Skipped: b.skipped, Cleaning: b.cleaning}
-	b.x, b.y, b.weights, b.times.at = nil, nil, nil, nil // or there would be two of each while rows move
+	t := &Table{X: b.x, Y: b.y, Weights: b.weights, Labels: b.sortClasses(), times: b.times, Skipped: b.skipped, Cleaning: b.cleaning}
+	b.x, b.y, b.weights, b.labels, b.times.at = nil, nil, nil, nil, nil // or there would be two of each while rows move
 	for _, u := range b.features {
 		t.Features = append(t.Features, u.name)
 	}
@@ -792,6 +810,9 @@ func (t *Table) arrange(order []int32) {
 	if t.Weights != nil {
 		t.Weights = arranged(t.Weights, 1, order)
 	}
+	if t.Labels != nil {
+		t.Labels.Of = arranged(t.Labels.Of, 1, order)
+	}
 	if t.times.kind != noTime {
 		t.times.at = arranged(t.times.at, 1, order)
 	}
@@ -813,6 +834,9 @@ func (t *Table) move(from, to int) {
 	copy(t.Y[to*ny:][:ny], t.Y[from*ny:])
 	if t.Weights != nil {
 		t.Weights[to] = t.Weights[from]
+	}
+	if t.Labels != nil {
+		t.Labels.Of[to] = t.Labels.Of[from]
 	}
 	if t.times.kind != noTime {
 		t.times.at[to] = t.times.at[from]

@@ -25,9 +25,10 @@ type Windows struct {
 	Padded  int // groups of the part that were padded
 	Unknown int // windows that were left out for want of a target
 
-	t    *Table
-	last []int32 // last input row of each window
-	from []int32 // first row of its group, or after the gap before it
+	t      *Table
+	series bool    // of different length: see Series
+	last   []int32 // last input row of each window
+	from   []int32 // first row of its group, or after the gap before it
 }
 
 // Windows cuts the part. ErrTooFewRows says what would be needed if there is
