@@ -29,6 +29,7 @@ func newTrainFlags(o *api.TrainOptions, data *dataArgs) *trainFlags {
 	t := &trainFlags{}
 	t.addData(o, data)
 	t.addSplit(o, data)
+	t.addTasks(o)
 	t.addCleaning(o)
 	t.addPreparation(o)
 	t.addNetwork(o)
@@ -56,15 +57,15 @@ func (t *trainFlags) group(name string) *pflag.FlagSet {
 func (t *trainFlags) addData(o *api.TrainOptions, data *dataArgs) {
 	f := t.group("Data")
 	addDataFlag(f, &data.data)
-	f.StringVar(&o.Task, "task", "", "what to learn: forecast or rul (remaining useful life)")
+	f.StringVar(&o.Task, "task", "", "what to learn: forecast, rul (remaining useful life), classify or anomaly")
 	f.StringVar(&o.Group, "group", "", "column whose values windows never cross, such as the machine's id (default: each of several files)")
 	f.StringVar(&o.Time, "time", "", "column that orders the rows of a group, or several: date,time or year,month,day,hour")
-	f.StringSliceVar(&o.Targets, "target", nil, "columns to predict")
+	f.StringSliceVar(&o.Targets, "target", nil, "columns to predict; of anomaly the features to watch (default all)")
 	f.StringSliceVar(&o.Features, "features", nil, "columns to read (default: every numeric one)")
 	f.StringVar(&o.Weight, "weight", "", "column that says how much a window counts in training, by its last row: 0 or more")
 	f.Float64Var(&o.RULCap, "rul-cap", 0, "largest remaining life that is learned")
-	f.IntVar(&o.Window, "window", 0, "rows of a window (default 30 for rul, 96 for forecast)")
-	f.IntVar(&o.Stride, "stride", 0, "rows from one training window to the next (default 1)")
+	f.IntVar(&o.Window, "window", 0, "rows of a window (default 30 for rul, 96 for forecast, 5 for anomaly, the longest series for classify)")
+	f.IntVar(&o.Stride, "stride", 0, "rows from one training window to the next (default 1; of classify it makes windows of series that have one label each)")
 	f.IntVar(&o.Horizon, "horizon", 0, "of forecast: rows ahead (default 24)")
 	f.BoolVar(&o.Pad, "pad", false, "of rul: pad windows of short groups with their first row")
 	f.BoolVar(&o.Skip, "skip", false, "of forecast: add a linear map from each target's own window to its outputs; the network learns what it leaves")
@@ -99,7 +100,8 @@ func (t *trainFlags) addNetwork(o *api.TrainOptions) {
 	f.IntSliceVar(&o.Units, "units", nil, "units of each recurrent layer (default 128)")
 	f.Float64SliceVar(&o.Dropout, "dropout", nil, "`parts` of the outputs of each recurrent layer that are dropped in training, or one for all layers")
 	f.Lookup("dropout").DefValue = ""
-	f.StringVar(&o.Loss, "loss", "", oneOf(train.Losses))
+	f.Float64Var(&o.Noise, "noise", 0, "standard deviation of noise added to the scaled inputs in training")
+	f.StringVar(&o.Loss, "loss", "", oneOf(train.Losses)+"; of classify "+oneOf(train.ClassLosses))
 	f.Float64Var(&o.HuberDelta, "huber-delta", 0, "of huber: error from which on it is linear (default 1)")
 	f.Float64Var(&o.L2, "l2", 0, "penalty on the squares of the kernels")
 	f.Float64Var(&o.RecurrentL2, "recurrent-l2", 0, "penalty on the squares of the recurrent kernels")
@@ -177,7 +179,7 @@ func (t *trainFlags) setChanged(o *api.TrainOptions) {
 // given: another number.
 var zeroIsDefault = []string{
 	"window", "stride", "horizon", "validation", "huber-delta", "lr", "beta1", "beta2", "epsilon", "rho", "ema-momentum", "global-clipnorm",
-	"reduce-lr-factor", "reduce-lr-min-delta", "epochs", "batch",
+	"reduce-lr-factor", "reduce-lr-min-delta", "epochs", "batch", "smooth", "threshold-quantile", "threshold-factor",
 }
 
 // checkNumbers refuses numbers among the flags given that o cannot hold, or

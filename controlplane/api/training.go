@@ -245,7 +245,7 @@ func (o TrainOptions) options() train.Options {
 		Model: o.Model, Task: o.Task, Time: o.Time, Group: o.Group, Targets: o.Targets, Features: o.Features, Weight: o.Weight,
 		Window: o.Window, Horizon: o.Horizon, Stride: o.Stride, State: o.State, Pad: o.Pad, Anchor: o.Anchor, Skip: o.Skip, Cap: o.RULCap,
 		Season: o.Season, Split: o.Split, SplitBy: o.SplitBy, Gap: o.Gap, Validation: o.Validation,
-		Units: o.Units, Epochs: o.Epochs, Batch: o.Batch, LearningRate: o.LearningRate, Settings: o.Settings, Preparation: o.Preparation,
+		Units: o.Units, Epochs: o.Epochs, Batch: o.Batch, LearningRate: o.LearningRate, Settings: o.Settings, Preparation: o.Preparation, TaskSettings: o.TaskSettings,
 		Data: o.Data, Outliers: o.Outliers, DropConstant: o.DropConstant,
 		Patience: o.Patience, Seed: o.Seed, HeadOnly: o.HeadOnly, Int8Bound: o.Int8Bound, Use: o.Use,
 	}

@@ -127,10 +127,10 @@ type Progress struct {
 // task, which the report repeats.
 type TrainOptions struct {
 	Model    string   `json:"model" doc:"Name of the model; the run adds its next version"`
-	Task     string   `json:"task" doc:"forecast or rul"`
+	Task     string   `json:"task" doc:"forecast, rul, classify or anomaly"`
 	Time     string   `json:"time,omitempty" doc:"Column that orders the rows of a group; several with commas between are a date and a time of day, or year, month, day and so on"`
 	Group    string   `json:"group,omitempty" doc:"Column whose values windows never cross; none: where there are several files, each is a group"`
-	Targets  []string `json:"targets,omitempty" doc:"Columns to predict; of rul none, it counts down to the group's end, or the one that holds it"`
+	Targets  []string `json:"targets,omitempty" doc:"Columns to predict; of rul none, it counts down to the group's end, or the one that holds it; of anomaly the features to watch, none for all"`
 	Features []string `json:"features,omitempty" doc:"Columns to read; none: every numeric one"`
 	Weight   string   `json:"weight,omitempty" doc:"Column that says how much a window counts in training, by its last row; 0 or more"`
 
@@ -161,6 +161,7 @@ type TrainOptions struct {
 	Seed         uint64  `json:"seed,omitempty"`
 	train.Settings
 	train.Preparation
+	train.TaskSettings
 
 	Use train.Use `json:"use,omitzero" doc:"For the card of the version"`
 

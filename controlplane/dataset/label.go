@@ -167,6 +167,27 @@ func (t *Table) Watch(names []string) error {
 	return nil
 }
 
+// GroupOf returns the index of the group of a row.
+func (t *Table) GroupOf(row int) int { return t.groupOf(row) }
+
+// RowsOf returns the rows of p that are of a class.
+func (t *Table) RowsOf(p Part, class int) Part {
+	var out Part
+	for _, s := range p {
+		for row := s.Start; row < s.End; row++ {
+			if int(t.Labels.Of[row]) != class {
+				continue
+			}
+			if n := len(out); n > 0 && out[n-1].Group == s.Group && out[n-1].End == row {
+				out[n-1].End++
+			} else {
+				out = append(out, Span{Group: s.Group, Start: row, End: row + 1})
+			}
+		}
+	}
+	return out
+}
+
 // Series gives one window for each span of p, its last rows: up to window, or all if
 // that is 0. The windows are as long as the longest of them; what a shorter one lacks
 // is Padding. Truncated counts those that were longer. Nothing before the last break

@@ -120,6 +120,9 @@ func (s *Source) Steps() int { return s.w.Shape.Window }
 // WindowWeight returns the weight of window i, of a table with a weight column.
 func (s *Source) WindowWeight(i int) float32 { return s.w.Weight(i) }
 
+// Padding returns how many of the first rows of window i stand for none.
+func (s *Source) Padding(i int) int { return s.w.Padding(i) }
+
 // Window fills x with window i prepared, oldest row first, and y with its scaled
 // target. An output without spread has target 0.
 func (s *Source) Window(i int, x, y []float32) {

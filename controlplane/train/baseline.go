@@ -15,6 +15,7 @@ type evaluation struct {
 	plan  *prepare.Plan
 	setup *Setup
 	skip  *kernel.Skip // of the model; nil: none
+	reach int          // rows that neighbouring windows have in common, of tasks that judge rows or windows
 	ends  []int        // of blocks of windows
 }
 

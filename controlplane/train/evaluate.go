@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -14,6 +15,7 @@ import (
 	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
 	"github.com/sandpiper-edge/sandpiper/kernel"
 	"github.com/sandpiper-edge/sandpiper/kernel/predictor"
+	"github.com/sandpiper-edge/sandpiper/kernel/prepare"
 	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
 )
 
@@ -67,7 +69,7 @@ func Evaluate(ctx context.Context, m *artifact.Model, w *kernel.Weights, data da
 	e := evaluated{
 		model: m, weights: w, setup: &setup, name: o.Model, version: o.Version, predictions: o.Predictions,
 	}
-	if m.Task != Forecast && m.Task != RUL {
+	if !slices.Contains(Tasks, m.Task) || m.Task == Classify && len(m.Schema.Labels) == 0 || m.Task == Anomaly && m.Schema.Detector == nil {
 		return nil, fmt.Errorf("%w: models of the task %q cannot be evaluated", ErrOptions, m.Task)
 	}
 	if truth != nil && m.Task != RUL {
@@ -80,15 +82,20 @@ func Evaluate(ctx context.Context, m *artifact.Model, w *kernel.Weights, data da
 		return nil, fmt.Errorf("%w: a way to split without a split; give one such as 0.7,0.1,0.2", ErrOptions)
 	}
 	var err error
-	if m.Task == RUL {
+	switch m.Task {
+	case RUL:
 		err = e.readRUL(data, truth, o)
-	} else {
+	case Classify:
+		err = e.readClassify(data, o)
+	case Anomaly:
+		err = e.readAnomaly(data, o)
+	default:
 		err = e.readForecast(data, o)
 	}
 	if err != nil {
 		return nil, err
 	}
-	rep, err := evaluateWindows(ctx, e)
+	rep, err := e.judge(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -108,6 +115,7 @@ func setDefaultIf[T comparable](p *T, v T) {
 type evaluated struct {
 	model         *artifact.Model
 	weights       *kernel.Weights // may be nil
+	plan          *prepare.Plan
 	setup         *Setup
 	table         *dataset.Table
 	windows       *dataset.Windows
@@ -214,8 +222,17 @@ func (e *evaluated) readForecast(data dataset.Files, o EvalOptions) (err error) 
 	return nil
 }
 
-// evaluateWindows predicts every window and compares.
-func evaluateWindows(ctx context.Context, e evaluated) (*Report, error) {
+// shape is that of the windows that are evaluated.
+func (e *evaluated) shape() dataset.Shape {
+	s := dataset.Shape{Window: e.model.Schema.Window, Pad: e.setup.Pad}
+	if e.model.Task == Forecast {
+		s.Horizon = e.model.Schema.Horizon
+	}
+	return s
+}
+
+// judge predicts every window and compares.
+func (e *evaluated) judge(ctx context.Context) (*Report, error) {
 	p, err := predictor.Open(e.model)
 	if err != nil {
 		return nil, err
@@ -223,57 +240,76 @@ func evaluateWindows(ctx context.Context, e evaluated) (*Report, error) {
 	if err := p.Check(); err != nil {
 		return nil, err
 	}
-	plan := p.Plan()
-	std := e.setup.Std
-	if len(std) != len(e.table.Targets) { // a model without its training report
-		std = outputStd(&plan.Scaler, len(e.table.Targets))
-	}
-	base := evaluation{
-		scorer: scorer{task: e.model.Task, std: std, cap: e.setup.cap(), windows: e.windows.Len()},
-		w:      e.windows, plan: plan, setup: e.setup,
-	}
-	base.ends = base.blocks()
-	if w := predictor.Skip(e.model); w != nil {
-		if base.skip, err = kernel.NewSkip(w, plan.Inputs()); err != nil {
+	var f *predictor.Predictor // of the float32 network
+	if e.weights != nil {
+		if f, err = predictor.OpenFloat32Of(e.model, e.weights); err != nil {
 			return nil, err
 		}
 	}
-	truth := base.truth()
+	e.plan = p.Plan()
 	rep := &Report{
 		Model: e.name, Version: e.version, Task: e.model.Task, Evaluated: e.part, Items: e.windows.Len(), Seed: e.setup.Seed,
 		Warnings: e.warnings, Features: p.Features(), Targets: e.targets(), Window: e.model.Schema.Window, State: e.model.Schema.State,
 		Data: hex.EncodeToString(e.table.Digest[:]), Cleaning: &e.table.Cleaning, Setup: e.setup,
 	}
-	if e.model.Task == Forecast {
-		rep.Horizon = e.model.Schema.Horizon
-	}
 	if rep.Warnings == nil {
 		rep.Warnings = []string{}
 	}
-	int8s, err := e.predict(ctx, p)
+	switch e.model.Task {
+	case Classify:
+		err = e.judgeClasses(ctx, rep, p, f)
+	case Anomaly:
+		err = e.judgeAnomalies(ctx, rep, p, f)
+	default:
+		err = e.judgeNumbers(ctx, rep, p, f)
+	}
 	if err != nil {
 		return nil, err
 	}
+	return rep, nil
+}
+
+// judgeNumbers compares the predictions of p and, unless it is nil, f with what came.
+func (e *evaluated) judgeNumbers(ctx context.Context, rep *Report, p, f *predictor.Predictor) error {
+	std := e.setup.Std
+	if len(std) != len(e.table.Targets) { // a model without its training report
+		std = outputStd(&e.plan.Scaler, len(e.table.Targets))
+	}
+	base := evaluation{
+		scorer: scorer{task: e.model.Task, std: std, cap: e.setup.cap(), windows: e.windows.Len()},
+		w:      e.windows, plan: e.plan, setup: e.setup,
+	}
+	base.ends = base.blocks()
+	if w := predictor.Skip(e.model); w != nil {
+		var err error
+		if base.skip, err = kernel.NewSkip(w, e.plan.Inputs()); err != nil {
+			return err
+		}
+	}
+	truth := base.truth()
+	if e.model.Task == Forecast {
+		rep.Horizon = e.model.Schema.Horizon
+	}
+	int8s, err := e.predict(ctx, p)
+	if err != nil {
+		return err
+	}
 	all := scores{int8: base.score(int8s, truth)}
 	var floats []float32
-	if e.weights != nil {
-		f, err := predictor.OpenFloat32Of(e.model, e.weights)
-		if err != nil {
-			return nil, err
-		}
+	if f != nil {
 		if floats, err = e.predict(ctx, f); err != nil {
-			return nil, err
+			return err
 		}
 		all.float32 = base.score(floats, truth)
 	}
 	if all.baselines, err = base.baselines(ctx, truth); err != nil {
-		return nil, err
+		return err
 	}
 	base.fill(rep, all)
 	if e.predictions {
 		rep.Predictions = predictions(e.windows, e.model.Task == RUL, truth, floats, int8s)
 	}
-	return rep, nil
+	return nil
 }
 
 // outputStd takes the scale of each target from the model's outputs.
@@ -299,7 +335,7 @@ func predictions(w *dataset.Windows, scalar bool, truth, floats, int8s []float32
 
 // predictAll predicts every window from raw rows, windows × outputs, on all cores.
 func predictAll(ctx context.Context, p *predictor.Predictor, w *dataset.Windows) ([]float32, error) {
-	n := w.Outputs()
+	n := p.Outputs()
 	out := make([]float32, w.Len()*n)
 	g, ctx := errgroup.WithContext(ctx)
 	workers := runtime.GOMAXPROCS(0)
@@ -327,7 +363,7 @@ const evaluationBatch = 32
 
 // predictSome predicts m windows from window i. rows has space for them.
 func predictSome(p *predictor.Predictor, w *dataset.Windows, out, rows []float32, i, m int) error {
-	in, n := w.Inputs(), w.Outputs()
+	in, n := w.Inputs(), p.Outputs()
 	for j := range m {
 		w.Rows(i+j, rows[j*in:][:in])
 	}

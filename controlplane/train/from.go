@@ -25,7 +25,7 @@ type Base struct {
 func (b *Base) setDefaults(o *Options) {
 	s, layers := b.Model.Schema, b.Weights.Graph.Layers
 	setDefault(&o.Task, b.Model.Task)
-	setDefault(&o.Window, s.Window)
+	setDefault(&o.Window, s.NetworkWindow())
 	setDefault(&o.State, s.State)
 	setDefault(&o.Layer, layers[0].Kind.String())
 	if len(o.Units) == 0 {
@@ -39,6 +39,19 @@ func (b *Base) setDefaults(o *Options) {
 	if len(o.Calendar) == 0 {
 		o.Calendar = preparation(b.Model).Calendar
 	}
+	switch d := s.Detector; {
+	case o.Task == Classify && len(s.Labels) > len(s.Targets):
+		setDefault(&o.Loss, bptt.BinaryCrossentropy)
+	case o.Task == Anomaly && d != nil:
+		setDefault(&o.Residual, d.Residual)
+		setDefault(&o.Smooth, d.Smooth)
+		if len(o.Targets) == 0 {
+			o.Targets = names(b.network().Targets)
+		}
+		if o.Anchor == "" && b.anchored() {
+			o.Anchor = "last"
+		}
+	}
 	if o.Task != Forecast {
 		return
 	}
@@ -50,6 +63,20 @@ func (b *Base) setDefaults(o *Options) {
 		o.Anchor = "last"
 	}
 	o.Skip = o.Skip || b.Model.Skip != nil
+}
+
+// network is the schema of what the network takes and gives, which a detector hides.
+func (b *Base) network() artifact.Schema {
+	s := b.Model.Schema
+	d := s.Detector
+	if d == nil {
+		return s
+	}
+	s.Window, s.Targets = s.NetworkWindow(), nil
+	for _, f := range d.Features {
+		s.Targets = append(s.Targets, s.Features[f])
+	}
+	return s
 }
 
 func (b *Base) anchored() bool {
@@ -70,7 +97,7 @@ func (r *run) goOn() error {
 	if b == nil {
 		return nil
 	}
-	was, is := b.Model.Schema, r.schema()
+	was, is := b.network(), r.schema()
 	plan, err := predictor.PlanOf(b.Model)
 	if err != nil {
 		return err
@@ -85,6 +112,7 @@ func (r *run) goOn() error {
 		{"window", was.Window, is.Window},
 		{"horizon", was.Horizon, is.Horizon},
 		{"state", was.State, is.State},
+		{"labels", was.Labels, is.Labels},
 		{"layers", describe(b.Weights.Graph), describe(r.graph())},
 		{"anchor", sc.Anchor, r.sc.Anchor},
 		{"skip path", b.Model.Skip != nil, r.o.Skip},

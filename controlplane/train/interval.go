@@ -22,7 +22,7 @@ const (
 // blocks cuts the windows into parts that are nearly independent of each other,
 // as the end of each: whole groups where there are enough of them, and
 // otherwise stretches of each group, at least as long as what a window reaches
-// ahead and as a season. They may be too few to tell anything.
+// ahead, or has in common with its neighbour, and as a season. They may be too few to tell anything.
 func (e *evaluation) blocks() []int {
 	n := e.w.Len()
 	var groups []int
@@ -34,7 +34,7 @@ func (e *evaluation) blocks() []int {
 	if len(groups) >= minBlocks {
 		return merged(groups)
 	}
-	length := max(e.w.Shape.Horizon, e.setup.Season, (n+maxBlocks-1)/maxBlocks, 1)
+	length := max(e.w.Shape.Horizon, e.reach, e.setup.Season, (n+maxBlocks-1)/maxBlocks, 1)
 	var ends []int
 	at := 0
 	for _, end := range groups {

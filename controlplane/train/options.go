@@ -29,12 +29,12 @@ const NoValidation = -1
 // Options are what `sandpiper train` takes. Zero values mean the defaults.
 type Options struct {
 	Model string // name of the model, for the report
-	Task  string // Forecast or RUL
+	Task  string // one of Tasks
 
 	Time     string   // column; empty: the order of the rows
 	Group    string   // column; empty: one group
-	Targets  []string // Forecast: at least one; RUL: none (rows to the end of the group) or one column that holds it
-	Features []string // empty: all numeric columns but time, group and weight, with Forecast including the targets
+	Targets  []string // Forecast: at least one; RUL: none (rows to the end of the group) or one column that holds it; Anomaly: features that are watched, none for all
+	Features []string // empty: all numeric columns but time, group, label and weight, with Forecast including the targets
 	Weight   string   // column: how much a window counts in the losses, by its last row; empty: all the same
 
 	Data dataset.Options // how the files are read and cleaned
@@ -44,16 +44,21 @@ type Options struct {
 	Outliers     float64
 	DropConstant bool // leave out features that are constant in the training rows
 
-	Window  int // rows; 30 for RUL, 96 for Forecast
+	// Window is in rows: 30 for RUL, 96 for Forecast; of Anomaly what the network sees
+	// before it judges the next row, 5. Of Classify, where every group has one label,
+	// a group is one window of its last rows, at most Window of them or, if that is 0,
+	// all; otherwise, or with a Stride, windows have this many rows and the label of
+	// their last one.
+	Window  int
 	Horizon int // rows ahead, Forecast only; 24
-	Stride  int // rows from one training window to the next; 1
+	Stride  int // rows from one training window to the next; 1, of Classify see Window
 	// State is Window, every prediction starting from the zero state, or Stream:
 	// the state is carried from row to row in training and evaluation, and Window
 	// rows are how far gradients go back and what warms a state up.
 	State  string
 	Pad    bool   // RUL: keep groups shorter than the window, repeating their first row
-	Anchor string // "last": Forecast as the change from the window's last row; "" or "none"
-	// Skip adds, with Forecast, a linear map from each target's own column of the
+	Anchor string // "last": Forecast and Anomaly as the change from the window's last row; "" or "none"
+	// Skip adds, with Forecast, and Anomaly's next step without an anchor always, a linear map from each target's own column of the
 	// window to its outputs, fitted in closed form: the network learns what it
 	// leaves.
 	Skip   bool
@@ -79,6 +84,7 @@ type Options struct {
 	Seed         uint64  // of the weights, the shuffling and the groups held out
 	Settings
 	Preparation
+	TaskSettings
 
 	From     *Base // the version to go on from; nil: new weights
 	HeadOnly bool  // with From: the last layer alone learns
@@ -109,7 +115,9 @@ func (o Options) withDefaults() (Options, error) {
 	bad := func(format string, args ...any) (Options, error) {
 		return o, fmt.Errorf("%w: %s", ErrOptions, fmt.Sprintf(format, args...))
 	}
-	setDefault(&o.Stride, 1)
+	if o.Task != Classify {
+		setDefault(&o.Stride, 1)
+	}
 	setDefault(&o.Epochs, 20)
 	setDefault(&o.Batch, 32)
 	if o.From != nil {
@@ -117,7 +125,7 @@ func (o Options) withDefaults() (Options, error) {
 		if len(o.Scale) > 0 {
 			return bad("a scale, and a version to go on from, %s, whose scaling stays; leave it out, or begin anew", o.From.Ref)
 		}
-		if o.Task == Forecast || o.Task == RUL {
+		if slices.Contains(Tasks, o.Task) {
 			if err := o.From.differs("task", o.From.Model.Task, o.Task); err != nil {
 				return o, err
 			}
@@ -159,11 +167,16 @@ func (o Options) withDefaults() (Options, error) {
 		case o.Season != 0:
 			return bad("a season is for the task %s", Forecast)
 		}
+	case Classify, Anomaly:
 	case "":
-		return bad("no task; give %s or %s", Forecast, RUL)
+		return bad("no task; give %s", list(Tasks, "or"))
 	default:
-		return o, unknown("task", o.Task, []string{Forecast, RUL})
+		return o, unknown("task", o.Task, Tasks)
 	}
+	if err := o.checkTask(); err != nil {
+		return o, err
+	}
+	o.Horizon = o.rows()
 	if err := o.check(); err != nil {
 		return o, err
 	}
@@ -190,9 +203,9 @@ func (o Options) check() error {
 		ok    bool
 		want  string
 	}{
-		{"window", o.Window, o.Window >= 1, "at least 1"},
+		{"window", o.Window, o.Window >= 1 || o.Window == 0 && o.Task == Classify, "at least 1"},
 		{"horizon", o.Horizon, o.Horizon >= 0, "at least 1"},
-		{"stride", o.Stride, o.Stride >= 1, "at least 1"},
+		{"stride", o.Stride, o.Stride >= 1 || o.Stride == 0 && o.Task == Classify, "at least 1"},
 		{"epochs", o.Epochs, o.Epochs >= 1, "at least 1"},
 		{"batch", o.Batch, o.Batch >= 1, "at least 1"},
 		{"season", o.Season, o.Season >= 0, "at least 1"},
@@ -225,10 +238,16 @@ func value[T any](p *T) (v T) {
 func notNegative(v float64) bool { return v >= 0 && !math.IsInf(v, 0) }
 
 func (o Options) columns() dataset.Columns {
-	return dataset.Columns{Time: o.Time, Group: o.Group, Targets: o.Targets, Features: o.Features, Weight: o.Weight, TargetsAsFeatures: o.Task == Forecast}
+	c := dataset.Columns{
+		Time: o.Time, Group: o.Group, Targets: o.Targets, Features: o.Features, Weight: o.Weight, Label: o.Label, TargetsAsFeatures: o.Task == Forecast,
+	}
+	if o.Task == Anomaly { // its targets are features: see dataset.Table.Watch
+		c.Targets = nil
+	}
+	return c
 }
 
-// graph stacks the recurrent layers and the linear output layer.
+// graph stacks the recurrent layers and the output layer.
 func (o Options) graph(features, outputs int) kernel.Graph {
 	g := kernel.Graph{Features: features}
 	kind := kernel.LSTM
@@ -238,6 +257,6 @@ func (o Options) graph(features, outputs int) kernel.Graph {
 	for i, u := range o.Units {
 		g.Layers = append(g.Layers, kernel.Layer{Kind: kind, Units: u, Sequences: i+1 < len(o.Units)})
 	}
-	g.Layers = append(g.Layers, kernel.Layer{Kind: kernel.Dense, Units: outputs})
+	g.Layers = append(g.Layers, kernel.Layer{Kind: kernel.Dense, Units: outputs, Activation: o.activation()})
 	return g
 }

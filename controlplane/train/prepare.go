@@ -149,7 +149,7 @@ func (r *run) fitScaler() error {
 	for range len(r.table.Features) - r.columns {
 		how = append(how, dataset.ZScore)
 	}
-	sc, constant, notes := r.learned.Scaler(r.parts.Train, how)
+	sc, constant, notes := r.learned.Scaler(r.normal(r.parts.Train), how)
 	for i := r.columns; i < len(r.table.Features); i++ { // of the calendar, which has its scale
 		sc.Mean[i], sc.Std[i], sc.Inv[i] = 0, math.Sqrt2/2, 1
 	}

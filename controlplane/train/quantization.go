@@ -48,15 +48,26 @@ func (g Gate) Allowed(float32s float64) float64 {
 // every data set measured (docs/training.md). The absolute part keeps the gate
 // from a network that is nearly perfect, whose figure int8 may double without
 // anybody being able to tell: a tenth of a row of remaining life, a thousandth
-// of the variance of the targets.
+// of the variance of the targets, a hundredth of the windows told wrong, two of
+// the rows told otherwise than by the float32 network.
 var gates = map[string]Gate{
 	RUL:      {Metric: "rmse", Relative: 0.01, Absolute: 0.1},
 	Forecast: {Metric: "mse_scaled", Relative: 0.01, Absolute: 0.001},
+	Classify: {Metric: "error", Relative: 0, Absolute: 0.01},
+	Anomaly:  {Metric: "differs", Relative: 0, Absolute: 0.02},
 }
 
-// gate is that of the options, not yet passed.
-func (o Options) gate() Gate {
+// gate is that of the options for as many windows, not yet passed. One window more or
+// less is chance.
+func (o Options) gate(items int) Gate {
 	g := gates[o.Task]
+	if o.Task == Classify || o.Task == Anomaly {
+		g.Absolute = max(g.Absolute, 1/float64(items))
+		if o.Int8Bound != nil { // of windows
+			g.Absolute = *o.Int8Bound
+		}
+		return g
+	}
 	if o.Int8Bound != nil {
 		g.Relative, g.Absolute = *o.Int8Bound, 0
 	}

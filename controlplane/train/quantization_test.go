@@ -90,7 +90,7 @@ func TestGate(t *testing.T) {
 		{"not a number", Options{Task: RUL}, "rmse", 16, math.NaN(), false},
 	} {
 		r := Report{Metrics: Pair{Float32: Metrics{tt.metric: tt.float32}, Int8: Metrics{tt.metric: tt.int8}}}
-		r.Quantization = &Quantization{[]TensorError{{Name: "lstm/kernel", RMS: 0.01}, {Name: "lstm/recurrent_kernel", RMS: 0.2}}, tt.o.gate().pass(r.Metrics)}
+		r.Quantization = &Quantization{[]TensorError{{Name: "lstm/kernel", RMS: 0.01}, {Name: "lstm/recurrent_kernel", RMS: 0.2}}, tt.o.gate(100).pass(r.Metrics)}
 		err := r.CheckInt8()
 		if passed := err == nil; passed != tt.want || !passed && !errors.Is(err, ErrInt8) {
 			t.Errorf("%s: %v, want passed %v", tt.name, err, tt.want)

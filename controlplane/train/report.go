@@ -39,6 +39,9 @@ type Report struct {
 	// Cleaning is what was done to the rows.
 	Cleaning *dataset.Cleaning `json:"cleaning,omitempty"`
 
+	Classification *Classification `json:"classification,omitempty"` // of classify
+	Detection      *Detection      `json:"detection,omitempty"`      // of anomaly
+
 	// These are of a report that Run made.
 	Training     *Training     `json:"training,omitempty"`
 	Quantization *Quantization `json:"quantization,omitempty"`
@@ -109,8 +112,18 @@ type Setup struct {
 	// Mean and Std are the mean of the targets and the standard deviation, over
 	// the training rows, in raw units. Forecasts scale errors by Std; the `mean`
 	// baseline of rul predicts Mean.
-	Mean []float64 `json:"target_mean"`
-	Std  []float64 `json:"target_std"`
+	Mean   []float64 `json:"target_mean"`
+	Std    []float64 `json:"target_std"`
+	Label  string    `json:"label,omitempty"`  // column, of classify and anomaly
+	Series bool      `json:"series,omitempty"` // classify: each group is one window
+	// These are of anomaly: the label of normal rows, how residuals are judged, and
+	// what was fitted for it to the residuals of the model and of each baseline.
+	Normal   string          `json:"normal,omitempty"`
+	Residual string          `json:"residual,omitempty"`
+	Smooth   int             `json:"smooth,omitempty"`
+	Quantile float64         `json:"threshold_quantile,omitempty"`
+	Factor   float64         `json:"threshold_factor,omitempty"`
+	Rules    map[string]rule `json:"rules,omitempty"`
 	// Linear is the fitted linear map, on scaled windows; absent where it would
 	// be too large.
 	Linear *linearMap `json:"linear,omitempty"`
@@ -142,9 +155,13 @@ type Prediction struct {
 	Time  string // of the window's last row, as the file writes it
 	// Truth, Float32 and Int8 are what came, what the float32 network said (nil
 	// without its weights) and what the model said. One value with rul, printed
-	// as a number; Horizon × Targets with forecast, printed as a flat array.
+	// as a number; Horizon × Targets with forecast, printed as a flat array; with
+	// classify the probabilities; with anomaly the score, the truth being 1 of an
+	// anomaly and else 0.
 	Truth, Float32, Int8 []float32
 	Scalar               bool
+	Label, Told          string // of classify: the label that a window has, and the one the model told
+	Alarm                *bool  // of anomaly: whether the model's score is above the threshold
 }
 
 type predictionJSON struct {
@@ -153,11 +170,14 @@ type predictionJSON struct {
 	Truth   json.RawMessage `json:"truth"`
 	Float32 json.RawMessage `json:"float32"`
 	Int8    json.RawMessage `json:"int8"`
+	Label   string          `json:"label,omitempty"`
+	Told    string          `json:"told,omitempty"`
+	Alarm   *bool           `json:"alarm,omitempty"`
 }
 
 // MarshalJSON implements json.Marshaler.
 func (p Prediction) MarshalJSON() ([]byte, error) {
-	j := predictionJSON{Group: p.Group, Time: p.Time}
+	j := predictionJSON{Group: p.Group, Time: p.Time, Label: p.Label, Told: p.Told, Alarm: p.Alarm}
 	for _, f := range []struct {
 		dst *json.RawMessage
 		v   []float32
@@ -183,7 +203,7 @@ func (p *Prediction) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &j); err != nil {
 		return err
 	}
-	*p = Prediction{Group: j.Group, Time: j.Time}
+	*p = Prediction{Group: j.Group, Time: j.Time, Label: j.Label, Told: j.Told, Alarm: j.Alarm}
 	for _, f := range []struct {
 		dst *[]float32
 		raw json.RawMessage

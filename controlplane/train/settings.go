@@ -28,11 +28,14 @@ type Settings struct {
 	Centered    bool    `json:"centered,omitempty" doc:"Of rmsprop: whether it divides by the deviation of the gradient"`
 	WeightDecay float64 `json:"weight_decay,omitempty" doc:"Part of each weight, times the learning rate, that an update takes away"`
 
+	Noise float64 `json:"noise,omitempty" doc:"Standard deviation of noise that is added to scaled inputs in training, as by GaussianNoise"`
+	Crop  float64 `json:"crop,omitempty" doc:"Of classify: part of the first rows of a series, at most, that training leaves out, anew at every update"`
+
 	UseEMA                bool    `json:"use_ema,omitempty" doc:"Whether the model is an exponential moving average of the weights, which is what is validated too"`
 	EMAMomentum           float64 `json:"ema_momentum,omitempty" doc:"Part of the average that an update keeps"`
 	EMAOverwriteFrequency int     `json:"ema_overwrite_frequency,omitempty" doc:"Updates after which the weights become the average; 0: never"`
 
-	Loss        string  `json:"loss,omitempty" doc:"mse, mae or huber"`
+	Loss        string  `json:"loss,omitempty" doc:"mse, mae or huber; of classify categorical_crossentropy (softmax) or binary_crossentropy (one sigmoid for two classes)"`
 	HuberDelta  float64 `json:"huber_delta,omitempty" doc:"Of huber: error from which on it is linear"`
 	L2          float64 `json:"l2,omitempty" doc:"Penalty on the squares of the kernels"`
 	RecurrentL2 float64 `json:"recurrent_l2,omitempty" doc:"Penalty on the squares of the recurrent kernels"`
@@ -66,20 +69,22 @@ type Settings struct {
 // Layers are the kinds that Settings.Layer can have, the default first.
 var Layers = []string{kernel.LSTM.String(), kernel.GRU.String()}
 
-// Losses are those of the tasks there are, which predict numbers; the default
-// first.
+// Losses are those of the tasks that predict numbers; the default first.
 var Losses = []string{bptt.MSE, bptt.MAE, bptt.Huber}
+
+// ClassLosses are those of classes; the default first.
+var ClassLosses = []string{bptt.CategoricalCrossentropy, bptt.BinaryCrossentropy}
 
 // checkNames refuses names that do not exist, with the one that was meant.
 func (s Settings) checkNames(task string) error {
-	if slices.Contains(bptt.Losses, s.Loss) && !slices.Contains(Losses, s.Loss) {
+	if task != Classify && slices.Contains(ClassLosses, s.Loss) {
 		return fmt.Errorf("%w: the loss %s is of classes, and the task %s predicts numbers; use %s", ErrOptions, s.Loss, task, list(Losses, "or"))
 	}
 	for _, n := range []struct {
 		what, name string
 		names      []string
 	}{
-		{"layer", s.Layer, Layers}, {"optimizer", s.Optimizer, bptt.Optimizers}, {"loss", s.Loss, Losses},
+		{"layer", s.Layer, Layers}, {"optimizer", s.Optimizer, bptt.Optimizers}, {"loss", s.Loss, slices.Concat(Losses, ClassLosses)},
 		{"schedule", s.Schedule, bptt.Schedules}, {"monitor", s.Monitor, bptt.Monitors},
 	} {
 		if n.name != "" && !slices.Contains(n.names, n.name) {
@@ -124,7 +129,7 @@ func (o Options) config(validation bool) bptt.Config {
 		Optimizer: s.Optimizer, LearningRate: o.LearningRate, Beta1: s.Beta1, Beta2: s.Beta2, Epsilon: s.Epsilon,
 		Momentum: s.Momentum, Nesterov: s.Nesterov, Rho: s.Rho, Centered: s.Centered, WeightDecay: s.WeightDecay,
 		UseEMA: s.UseEMA, EMAMomentum: s.EMAMomentum, EMAOverwriteFrequency: s.EMAOverwriteFrequency,
-		Dropout: dropout, Loss: s.Loss, HuberDelta: s.HuberDelta, KernelL2: s.L2, RecurrentL2: s.RecurrentL2, BiasL2: s.BiasL2,
+		Dropout: dropout, Noise: s.Noise, Crop: s.Crop, Loss: s.Loss, HuberDelta: s.HuberDelta, KernelL2: s.L2, RecurrentL2: s.RecurrentL2, BiasL2: s.BiasL2,
 		ClipValue: s.ClipValue, ClipNorm: s.ClipNorm, GlobalClipNorm: max(clip, 0),
 		Schedule: bptt.Schedule{
 			Kind: s.Schedule, Boundaries: s.Boundaries, Values: s.Values, DecaySteps: s.DecaySteps, DecayRate: s.DecayRate,
@@ -141,7 +146,7 @@ func (o Options) config(validation bool) bptt.Config {
 // used are the settings of a complete configuration, for the report.
 func (s Settings) used(c bptt.Config) Settings {
 	return Settings{
-		Layer: s.Layer, Dropout: c.Dropout,
+		Layer: s.Layer, Dropout: c.Dropout, Noise: c.Noise, Crop: c.Crop,
 		Optimizer: c.Optimizer, Beta1: c.Beta1, Beta2: c.Beta2, Epsilon: c.Epsilon,
 		Momentum: c.Momentum, Nesterov: c.Nesterov, Rho: c.Rho, Centered: c.Centered, WeightDecay: c.WeightDecay,
 		UseEMA: c.UseEMA, EMAMomentum: c.EMAMomentum, EMAOverwriteFrequency: c.EMAOverwriteFrequency,

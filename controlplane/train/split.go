@@ -45,7 +45,9 @@ func (o Options) splitBy() string {
 	switch {
 	case o.SplitBy != "":
 		return o.SplitBy
-	case o.Task == Forecast, o.Split != "":
+	case o.Task == Classify:
+		return dataset.ByGroup
+	case o.Task == Forecast, o.Task == Anomaly, o.Split != "":
 		return dataset.ByTime
 	}
 	return dataset.ByGroup
@@ -89,8 +91,10 @@ func (o Options) gap() int {
 	switch {
 	case o.Gap != nil:
 		return *o.Gap
+	case o.Task == Anomaly: // nothing that is learned stands in a held-out row
+		return 0
 	case o.Task != Forecast:
-		return o.Window - 1
+		return max(o.Window, 1) - 1
 	case o.Split == "":
 		return o.Horizon
 	}
@@ -111,11 +115,13 @@ func (r *run) split() error {
 	if r.parts, err = r.table.Divide(split, r.o.Seed); err != nil {
 		return err
 	}
-	if err := r.table.CheckOverlap(r.parts, r.o.shape()); err != nil {
-		return err
+	if r.o.Task != Anomaly {
+		if err := r.table.CheckOverlap(r.parts, r.o.shape()); err != nil {
+			return err
+		}
 	}
-	if r.o.Task == RUL {
-		suspect, err := r.table.CheckTarget(r.parts.Train, false, r.o.limit())
+	if r.o.Task == RUL || r.o.Task == Classify {
+		suspect, err := r.table.CheckTarget(r.parts.Train, r.o.Task == Classify, r.o.limit())
 		if err != nil {
 			return err
 		}
@@ -147,6 +153,15 @@ func (s *Setup) splitOf() *dataset.Split {
 // holds out, or, if this is the data that were trained on, the one they were trained
 // with; or else of all rows.
 func (e *evaluated) partWindows(o EvalOptions, s dataset.Shape) (*dataset.Windows, error) {
+	part, err := e.choosePart(o)
+	if err != nil {
+		return nil, err
+	}
+	return e.table.Windows(part, s)
+}
+
+// choosePart chooses the rows of partWindows.
+func (e *evaluated) choosePart(o EvalOptions) (dataset.Part, error) {
 	digest := hex.EncodeToString(e.table.Digest[:])
 	var split *dataset.Split
 	switch files := e.setup.Files; {
@@ -167,7 +182,7 @@ func (e *evaluated) partWindows(o EvalOptions, s dataset.Shape) (*dataset.Window
 				e.part = part
 			}
 		}
-		return e.table.Windows(e.table.All(), s)
+		return e.table.All(), nil
 	}
 	parts, err := e.table.Divide(*split, e.setup.Seed)
 	if err != nil {
@@ -177,7 +192,7 @@ func (e *evaluated) partWindows(o EvalOptions, s dataset.Shape) (*dataset.Window
 	if e.part = name; name == dataset.PartTraining {
 		e.warnings = append(e.warnings, flatters)
 	}
-	return e.table.Windows(part, s)
+	return part, nil
 }
 
 // split is the one asked for, without a gap: nothing is trained on.

@@ -81,7 +81,13 @@ func (r *run) prepareStreams(limit float32) (err error) {
 }
 
 // sources are what the network is trained and validated on; val may be nil.
-func (r *run) sources() (src, val bptt.Source) {
+func (r *run) sources() (src, val bptt.Source, err error) {
+	src, val = r.plainSources()
+	src, err = r.weightClasses(src)
+	return src, val, err
+}
+
+func (r *run) plainSources() (src, val bptt.Source) {
 	switch s := r.streams; {
 	case s.validation != nil:
 		return r.weightedStream(s.train), r.weightedStream(s.validation)

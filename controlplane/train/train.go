@@ -69,6 +69,8 @@ type run struct {
 	skip              *kernel.SkipWeights // nil: none
 	skipRidge         []float64           // of its targets
 	streams           streams
+	classes           classes  // of Classify
+	detector          detector // of Anomaly
 }
 
 // Run trains a model on the data, one file, quantizes it and evaluates both on the
@@ -124,7 +126,7 @@ func (j Job) Run(ctx context.Context, data dataset.Files) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	model, tensors, err := r.quantize(weights)
+	model, tensors, err := r.quantize(ctx, weights)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +140,7 @@ func (j Job) Run(ctx context.Context, data dataset.Files) (*Result, error) {
 	}
 	rep.Use = o.Use
 	rep.Training, rep.Cleaning = training, &r.learned.Cleaning
-	rep.Quantization = &Quantization{tensors, o.gate().pass(rep.Metrics)}
+	rep.Quantization = &Quantization{tensors, o.gate(rep.Items).pass(rep.Metrics)}
 	rep.Seconds = time.Since(start).Seconds()
 	return &Result{Model: model, Weights: weights, Report: *rep}, nil
 }
@@ -164,9 +166,19 @@ func (r *run) read(data dataset.Files) error {
 	if err := r.divide(data); err != nil {
 		return err
 	}
+	if r.o.Task == Classify {
+		if err := r.classTargets(); err != nil {
+			return err
+		}
+	}
 	r.learned = r.table
 	if r.o.Outliers > 0 {
 		r.learned = r.table.WithoutOutliers(r.parts.Train, r.o.Outliers)
+		if r.o.Task == Anomaly {
+			if err := r.learned.Watch(r.o.Targets); err != nil {
+				return err
+			}
+		}
 	}
 	if r.o.DropConstant {
 		if err := r.dropConstant(); err != nil {
@@ -192,6 +204,9 @@ func (r *run) dropConstant() error {
 	} else {
 		r.learned = r.learned.Without(constant)
 	}
+	if r.o.Task == Anomaly { // of what is left
+		return errors.Join(r.table.Watch(r.o.Targets), r.learned.Watch(r.o.Targets))
+	}
 	return nil
 }
 
@@ -203,6 +218,15 @@ func (r *run) divide(data dataset.Files) (err error) {
 		Time: r.o.Time, Group: r.o.Group, Column: r.o.Task == RUL && len(r.o.Targets) == 1,
 		Pad: r.o.Pad, Cap: r.o.Cap, Anchor: r.o.Anchor, Seed: r.o.Seed, Data: hex.EncodeToString(r.table.Digest[:]), Files: r.table.PartDigests, Read: r.o.Data,
 		Prepare: r.o.Preparation,
+	}
+	r.setup.Label = r.o.Label
+	switch r.o.Task {
+	case Classify:
+		r.table.AsTarget()
+	case Anomaly:
+		if err := r.watch(); err != nil {
+			return err
+		}
 	}
 	if err := r.checkLimits(); err != nil {
 		return err
@@ -252,20 +276,16 @@ func (o Options) shape() dataset.Shape {
 
 // prepare cuts the windows and fits the scaler on the training rows.
 func (r *run) prepare() (err error) {
-	shape := r.o.shape()
-	shape.Stride = r.o.Stride
-	if r.train, err = r.learned.Windows(r.parts.Train, shape); err != nil {
-		return fmt.Errorf("training rows: %w", err)
+	if r.train, err = r.cut(r.learned, r.parts.Train, dataset.PartTraining, r.o.Stride); err != nil {
+		return err
 	}
-	r.countShort("training", r.train)
 	if err := r.checkWeights(); err != nil {
 		return err
 	}
 	if len(r.parts.Validation) > 0 {
-		if r.validation, err = r.table.Windows(r.parts.Validation, r.o.shape()); err != nil {
-			return fmt.Errorf("validation rows: %w", err)
+		if r.validation, err = r.cut(r.table, r.parts.Validation, dataset.PartValidation, 1); err != nil {
+			return err
 		}
-		r.countShort("validation", r.validation)
 	}
 	if err := r.fitScaler(); err != nil {
 		return err
@@ -291,6 +311,21 @@ func (r *run) prepare() (err error) {
 	return r.prepareStreams(limit)
 }
 
+// cut cuts a part into windows for the network.
+func (r *run) cut(t *dataset.Table, p dataset.Part, name string, stride int) (*dataset.Windows, error) {
+	if r.classes.series {
+		return r.series(t, p, name)
+	}
+	shape := r.o.shape()
+	shape.Stride = stride
+	w, err := t.Windows(p, shape)
+	if err != nil {
+		return nil, fmt.Errorf("%s rows: %w", name, err)
+	}
+	r.countShort(name, w)
+	return w, r.keepNormal(w, name)
+}
+
 // unknownTarget is said of windows that nobody could tell right from wrong.
 const unknownTarget = "%d %s windows were left out: what they would have to predict was not measured"
 
@@ -312,10 +347,13 @@ func (r *run) countShort(part string, w *dataset.Windows) {
 
 // scaleOutputs sets the scaler's outputs: the z-score of the training targets.
 func (r *run) scaleOutputs() error {
-	if r.o.Task == RUL {
+	switch r.o.Task {
+	case Classify:
+		return r.classOutputs()
+	case RUL:
 		r.rulMoments()
-	} else {
-		for _, m := range r.learned.TargetMoments(r.parts.Train) {
+	default:
+		for _, m := range r.learned.TargetMoments(r.normal(r.parts.Train)) {
 			std := m.Std
 			if m.Constant() {
 				std = 0
@@ -378,7 +416,12 @@ func (r *run) rulMoments() {
 }
 
 func (r *run) fitLinear(ctx context.Context) error {
-	m, err := fitLinear(ctx, r.src, r.src.Inputs(), r.train.Outputs())
+	src, inputs := windows(r.src), r.src.Inputs()
+	if r.o.Task == Classify {
+		src = newSummaries(r.src)
+		inputs = summaryValues * r.plan.Inputs()
+	}
+	m, err := fitLinear(ctx, src, inputs, r.train.Outputs())
 	switch {
 	case errors.Is(err, errLinearTooLarge):
 		r.warn("%v; it was left out", err)
@@ -402,7 +445,10 @@ func (r *run) fit(ctx context.Context) (*kernel.Weights, *Training, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	src, val := r.sources()
+	src, val, err := r.sources()
+	if err != nil {
+		return nil, nil, err
+	}
 	t := &Training{
 		Windows: src.Len(), Weight: r.o.Weight, Units: r.o.Units, Batch: cfg.BatchSize, Rate: cfg.LearningRate, Patience: cfg.Patience,
 		Settings: r.o.used(cfg), SkipRidge: r.skipRidge,
@@ -461,12 +507,15 @@ func (r *run) historyOf(e bptt.Epoch) Epoch {
 
 // quantize makes the int8 model, records its golden outputs and measures its
 // weights.
-func (r *run) quantize(w *kernel.Weights) (*artifact.Model, []TensorError, error) {
+func (r *run) quantize(ctx context.Context, w *kernel.Weights) (*artifact.Model, []TensorError, error) {
 	q, err := kernel.Quantize(w)
 	if err != nil {
 		return nil, nil, err
 	}
 	m, err := predictor.FromQuantSkip(q, r.skip, r.schema(), r.o.Task, *r.sc)
+	if err == nil && r.o.Task == Anomaly {
+		m, err = r.detect(ctx, m, q)
+	}
 	return m, tensorErrors(w, q), err
 }
 
@@ -474,6 +523,9 @@ func (r *run) schema() artifact.Schema {
 	s := artifact.Schema{Window: r.o.Window, State: r.o.State, Horizon: max(r.o.Horizon, 1), Prepare: r.prep}
 	if s.State == Stream {
 		s.Warmup = r.o.Window
+	}
+	if s.Labels = r.classes.labels; r.classes.series {
+		s.MinWindow = 1
 	}
 	units, _ := r.o.Data.Units() // checkLimits had no objection
 	for _, n := range r.table.Features[:r.columns] {
@@ -491,15 +543,26 @@ func (r *run) evaluate(ctx context.Context, m *artifact.Model, w *kernel.Weights
 	if name == "training" {
 		r.warn(flatters)
 	}
-	windows, err := r.table.Windows(part, r.o.shape())
+	e := evaluated{
+		model: m, weights: w, setup: r.setup, table: r.table, part: name,
+		name: r.o.Model, predictions: r.o.Predictions,
+	}
+	var err error
+	switch warned := len(r.warnings); {
+	case r.classes.series:
+		e.windows, err = r.series(r.table, part, name)
+		if name != dataset.PartTest { // said before
+			r.warnings = r.warnings[:warned]
+		}
+	default:
+		e.windows, err = r.table.Windows(part, e.shape())
+		if err == nil && name == dataset.PartTest {
+			r.countShort(name, e.windows)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s rows: %w", name, err)
 	}
-	if name == "test" {
-		r.countShort(name, windows)
-	}
-	return evaluateWindows(ctx, evaluated{
-		model: m, weights: w, setup: r.setup, table: r.table, windows: windows, part: name,
-		name: r.o.Model, predictions: r.o.Predictions, warnings: r.warnings,
-	})
+	e.warnings = r.warnings
+	return e.judge(ctx)
 }

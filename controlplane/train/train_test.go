@@ -199,7 +199,7 @@ func TestRunRefuses(t *testing.T) {
 		says string
 	}{
 		{"no task", "", func(o *Options) { o.Task = "" }, ErrOptions, "no task"},
-		{"unknown task", "", func(o *Options) { o.Task = "classify" }, ErrOptions, `"classify"`},
+		{"unknown task", "", func(o *Options) { o.Task = "cluster" }, ErrOptions, `"cluster"`},
 		{"forecast without target", "", func(o *Options) { *o = forecastOptions; o.Targets = nil }, ErrOptions, "needs a target"},
 		{"anchor on rul", "", func(o *Options) { o.Anchor = "last" }, ErrOptions, "anchor"},
 		{"unknown anchor", "", func(o *Options) { *o = forecastOptions; o.Anchor = "first" }, ErrOptions, "anchor first"},

@@ -21,7 +21,7 @@ const (
 type Verdict struct {
 	Worth Worth  `json:"worth_shipping"`
 	Text  string `json:"text"`
-	// Metric is the figure compared, lower being better.
+	// Metric is the figure compared, lower being better but of accuracy and f1.
 	Metric  string       `json:"metric"`
 	Against []Comparison `json:"against"` // by name of the baseline
 }
@@ -31,8 +31,8 @@ type Comparison struct {
 	Baseline string `json:"baseline"`
 	Model    Figure `json:"model"`
 	Other    Figure `json:"other"`
-	// Better is by which part of the baseline's figure the model's is lower,
-	// negative if it is higher.
+	// Better is by which part of the baseline's figure the model's is lower, of
+	// accuracy and f1 what they lack to 1; negative if it is higher.
 	Better   Figure    `json:"better"`
 	Interval *Interval `json:"interval,omitempty"` // of Better; absent where windows are too few
 }
@@ -55,7 +55,7 @@ func words(name string) string {
 }
 
 // verdictMetrics are the figures that models are judged by.
-var verdictMetrics = map[string]string{RUL: "rmse", Forecast: "mse_scaled"}
+var verdictMetrics = map[string]string{RUL: "rmse", Forecast: "mse_scaled", Classify: "accuracy", Anomaly: "f1"}
 
 // compare makes the comparisons. differences has, of each baseline, Better of
 // each resample; nil without.
@@ -63,7 +63,7 @@ func compare(r *Report, metric string, differences map[string][]float64) []Compa
 	var all []Comparison
 	for _, name := range slices.Sorted(maps.Keys(r.Baselines)) {
 		model, other := r.Metrics.Int8[metric], r.Baselines[name][metric]
-		c := Comparison{Baseline: name, Model: Figure(model), Other: Figure(other), Better: Figure(better(model, other))}
+		c := Comparison{Baseline: name, Model: Figure(model), Other: Figure(other), Better: Figure(better(loss(metric, model), loss(metric, other)))}
 		if d := differences[name]; d != nil {
 			i := percentile(d)
 			c.Interval = &i

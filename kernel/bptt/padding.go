@@ -59,6 +59,16 @@ func (p *padding) begin(src Source, cfg *Config, n int) {
 	}
 }
 
+// end forgets beginnings that are all the windows' own.
+func (p *padding) end() {
+	for _, first := range p.first {
+		if first > 0 {
+			return
+		}
+	}
+	p.first = p.first[:0]
+}
+
 // clear clears rows, of width values each stride apart, of the windows that have
 // not begun at step t.
 func (p *padding) clear(rows []float32, stride, width, t int) {

@@ -152,6 +152,7 @@ func (k *worker) read(src Source, indices []int) {
 		interleave(k.x, k.window, k.features, i, n)
 		interleave(k.y, k.target, k.outputs, i, n)
 	}
+	k.padding.end()
 }
 
 // interleave writes row r of v, of width values, to row r·n+i of all.

@@ -97,7 +97,7 @@ func Skip(m *artifact.Model) *kernel.SkipWeights {
 	}
 	ts := tensorsByName(m)
 	s := &kernel.SkipWeights{
-		Rows: m.Schema.Window, Kernel: int8s(ts["skip.kernel"]), Scale: floats(ts["skip.kernel_scale"]), Bias: floats(ts["skip.bias"]),
+		Rows: m.Schema.NetworkWindow(), Kernel: int8s(ts["skip.kernel"]), Scale: floats(ts["skip.kernel_scale"]), Bias: floats(ts["skip.bias"]),
 	}
 	for _, f := range m.Skip.Features {
 		s.Features = append(s.Features, int(f))

@@ -2,6 +2,8 @@ package predictor
 
 import (
 	"math"
+
+	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
 )
 
 // Label is the class that a classifier's outputs name: that of the largest, the
@@ -38,9 +40,7 @@ func (p *Predictor) Anomaly(y []float32) (anomaly, ok bool) {
 	return d != nil && y[0] > d.Threshold, d != nil
 }
 
-// score is what a detector makes of a window: see artifact.Detector. Sums are in
-// the order of the rows and of the features, every multiply and add rounded
-// separately, so that a device gives the bits that the threshold was set on.
+// score is what a detector makes of a window.
 func (p *Predictor) score(s *space, score *float32, rows []float32) error {
 	d, f := p.schema.Detector, p.plan.Width()
 	in, out := p.window*f, len(d.Features)
@@ -51,16 +51,24 @@ func (p *Predictor) score(s *space, score *float32, rows []float32) error {
 	if err := p.predict(s, y, windows, d.Smooth); err != nil {
 		return err
 	}
-	judged := rows[len(rows)-d.Smooth*f:]
+	*score = Score(d, y, rows[len(rows)-d.Smooth*f:], f)
+	return nil
+}
+
+// Score is the score of d.Smooth raw rows of features, of which y is what was expected:
+// see artifact.Detector. Sums are in the order of the rows and of the features, every
+// multiply and add rounded separately, so that a device gives the bits that the
+// threshold was set on.
+func Score(d *artifact.Detector, y, rows []float32, features int) float32 {
+	out := len(d.Features)
 	var squares float32
-	for o, feature := range d.Features {
+	for o, f := range d.Features {
 		var sum float32
 		for i := range d.Smooth {
-			sum += float32((judged[i*f+feature] - y[i*out+o]) * d.Inv[o])
+			sum += float32((rows[i*features+f] - y[i*out+o]) * d.Inv[o])
 		}
 		mean := sum / float32(d.Smooth)
 		squares += float32(mean * mean)
 	}
-	*score = float32(math.Sqrt(float64(squares / float32(out))))
-	return nil
+	return float32(math.Sqrt(float64(squares / float32(out))))
 }

@@ -340,11 +340,11 @@ func (m *Model) validateShape() error {
 }
 
 func (s *Skip) validate(task string, schema Schema, sequences bool) error {
-	if task != TaskForecast || schema.State != StateWindow || sequences {
+	if task != TaskForecast && task != TaskAnomaly || schema.State != StateWindow || sequences {
 		return fmt.Errorf("%w: a skip path needs a forecast that answers once for a window", ErrInvalid)
 	}
-	if len(s.Features) != schema.Outputs() {
-		return fmt.Errorf("%w: the skip path has %d features for %d outputs", ErrInvalid, len(s.Features), schema.Outputs())
+	if len(s.Features) != schema.NetworkOutputs() {
+		return fmt.Errorf("%w: the skip path has %d features for %d outputs", ErrInvalid, len(s.Features), schema.NetworkOutputs())
 	}
 	for o, f := range s.Features {
 		if f < -1 || int(f) >= schema.Inputs() {
@@ -508,8 +508,8 @@ func (m *Model) validateTensors() error {
 		return t.Type, nil
 	}
 	if m.Skip != nil {
-		outputs := m.Schema.Outputs()
-		_, err1 := next("skip.kernel", Int8, m.Schema.Window, outputs)
+		outputs := m.Schema.NetworkOutputs()
+		_, err1 := next("skip.kernel", Int8, m.Schema.NetworkWindow(), outputs)
 		_, err2 := next("skip.kernel_scale", Float32, outputs)
 		_, err3 := next("skip.bias", Float32, outputs)
 		if err := firstError(err1, err2, err3); err != nil {
