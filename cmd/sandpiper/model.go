@@ -25,6 +25,7 @@ NAME:vN for one version, or NAME:ALIAS.`,
 		newModelListCommand(a), newModelShowCommand(a), newModelVerifyCommand(a), newModelTagCommand(a),
 		newModelSignCommand(a), newModelExportCommand(a), newModelImportCommand(a), newModelPipelineCommand(a),
 		newModelCardCommand(a), newModelProtectCommand(a), newModelApproveCommand(a),
+		newModelCompareCommand(a), newModelPruneCommand(a),
 	)
 	return cmd
 }
@@ -109,6 +110,9 @@ func drawVersion(g *grid, v api.Version, r *train.Report) {
 			what += " from " + t.From
 		}
 		g.row("transfer", fmt.Sprintf("%s, %d bytes, %s", what, t.Bytes, t.Hash))
+	}
+	if v.Pruned {
+		g.row("bytes", "removed by `sandpiper model prune`")
 	}
 	if s := v.Schema; s != nil {
 		g.row("layers", s.Layers)

@@ -28,6 +28,9 @@ a version of its own, rolled out and taken back as any other.`,
 				if err != nil {
 					return err
 				}
+				if v.Pruned {
+					return fmt.Errorf("%s has no bytes any more; `sandpiper model import` brings them back from a file", v.Ref)
+				}
 				p, err := config.LoadPipeline(file, artifactSchema(v.Schema))
 				if err != nil {
 					return err

@@ -3,9 +3,12 @@ package api
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -46,6 +49,25 @@ func (a *API) registerModels() {
 		Errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, func(ctx context.Context, in *refInput) (*body[Version], error) {
 		return version(a.cp.Sign(ctx, in.Ref))
+	})
+	register(a, huma.Operation{
+		OperationID: "compare-models", Method: http.MethodGet, Path: "/models/{ref}/compared/{to}",
+		Summary: "Set a version beside another: metrics, bytes to fetch, tensors", Tags: tags, Errors: notFound,
+	}, func(ctx context.Context, in *struct {
+		Ref string `path:"ref" doc:"The version that devices have" maxLength:"256"`
+		To  string `path:"to" doc:"The other one" maxLength:"256"`
+	}) (*body[registry.Comparison], error) {
+		return answer(a.cp.Registry.Compare(ctx, in.Ref, in.To))
+	})
+	register(a, huma.Operation{
+		OperationID: "prune-model", Method: http.MethodPost, Path: "/models/{ref}/pruning",
+		Summary: "Remove the bytes of old versions that no device has or could return to", Tags: tags, Errors: notFound,
+	}, func(ctx context.Context, in *struct {
+		Ref  string `path:"ref" doc:"Name of the model" maxLength:"256"`
+		Keep int    `query:"keep" required:"true" doc:"How many of the newest versions stay whatever else"`
+		Dry  bool   `query:"dry" doc:"Only say what would be removed"`
+	}) (*body[registry.Pruning], error) {
+		return answer(a.cp.Registry.Prune(ctx, in.Ref, in.Keep, in.Dry))
 	})
 	register(a, huma.Operation{
 		OperationID: "tag-model", Method: http.MethodPut, Path: "/models/{ref}/aliases/{alias}",
@@ -112,12 +134,15 @@ func (a *API) showModel(ctx context.Context, in *refInput) (*body[Version], erro
 	if err != nil {
 		return nil, err
 	}
-	m, err := a.cp.Registry.Model(ctx, r.Ref())
-	if err != nil {
-		return nil, err
-	}
 	v := asVersion(r)
-	v.Schema = schema(m)
+	switch m, err := a.cp.Registry.Model(ctx, r.Ref()); {
+	case errors.Is(err, registry.ErrPruned):
+		v.Pruned = true
+	case err != nil:
+		return nil, err
+	default:
+		v.Schema = schema(m)
+	}
 	if v.Transfers, err = a.cp.Registry.Transfers(ctx, r.Digest); err != nil {
 		return nil, err
 	}
@@ -243,4 +268,20 @@ func (c *Client) Import(ctx context.Context, file io.Reader) (Version, error) {
 	var v Version
 	err := c.upload(ctx, call{method: http.MethodPost, path: escape("models"), contentType: "application/octet-stream", body: file}, &v)
 	return v, err
+}
+
+// CompareModels sets the version to beside from, which devices have.
+func (c *Client) CompareModels(ctx context.Context, from, to string) (registry.Comparison, error) {
+	var out registry.Comparison
+	err := c.json(ctx, http.MethodGet, escape("models", from, "compared", to), nil, nil, &out)
+	return out, err
+}
+
+// PruneModel removes the bytes of versions of a model but the newest keep and those
+// that something needs; dry only says which.
+func (c *Client) PruneModel(ctx context.Context, model string, keep int, dry bool) (registry.Pruning, error) {
+	var out registry.Pruning
+	q := url.Values{"keep": {strconv.Itoa(keep)}, "dry": {strconv.FormatBool(dry)}}
+	err := c.json(ctx, http.MethodPost, escape("models", model, "pruning"), q, nil, &out)
+	return out, err
 }

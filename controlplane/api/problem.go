@@ -116,6 +116,7 @@ var problems = []struct {
 	{bptt.ErrOtherRun, http.StatusConflict, CodeFailed},
 	{bptt.ErrCheckpoint, http.StatusConflict, CodeFailed},
 
+	{registry.ErrPruned, http.StatusConflict, CodeFailed},
 	{registry.ErrNotApproved, http.StatusConflict, CodeRefused},
 	{registry.ErrApprovals, http.StatusUnprocessableEntity, CodeUsage},
 	{fleet.ErrRole, http.StatusUnprocessableEntity, CodeUsage},

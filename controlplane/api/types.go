@@ -23,6 +23,7 @@ type Version struct {
 	Ref string `json:"ref" doc:"NAME:vN" example:"turbofan:v3"`
 	registry.Version
 	Lineage Lineage `json:"lineage"`
+	Pruned  bool    `json:"pruned,omitempty" doc:"Whether its bytes were removed; in the answer about one version"`
 	Schema  *Schema `json:"schema,omitempty" doc:"What the model reads; in the answer about one version"`
 	// Transfers are made as they are needed: updates at the start of a rollout.
 	Transfers []registry.Transfer `json:"transfers,omitempty" doc:"The ways to get the version, smallest first; in the answer about one version"`

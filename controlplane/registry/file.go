@@ -123,6 +123,8 @@ func (r *Registry) importFile(ctx context.Context, file io.Reader) (Version, err
 	if err != nil {
 		return Version{}, err
 	}
+	r.blobs.RLock()
+	defer r.blobs.RUnlock()
 	transfer, err := r.putPayload(t)
 	if err != nil {
 		return Version{}, err
@@ -135,6 +137,9 @@ func (r *Registry) importFile(ctx context.Context, file io.Reader) (Version, err
 		old, err := tx.VersionByDigest(ctx, rel.Digest)
 		switch {
 		case err == nil && old.Name == row.Name && old.Number == row.Number:
+			if err := tx.PutTransfer(ctx, transfer.Transfer); err != nil { // if its bytes were removed
+				return err
+			}
 			if old.Envelope == nil { // ours, signed elsewhere
 				if err := tx.SignVersion(ctx, row.Name, row.Number, envelope); err != nil {
 					return err

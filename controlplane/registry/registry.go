@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/audit"
@@ -64,6 +65,9 @@ type Registry struct {
 	fleet string
 	root  *artifact.Root
 	key   ed25519.PrivateKey
+	// blobs is held for reading from when a blob is put until a row refers to it, so
+	// that Prune does not remove what somebody is just adding.
+	blobs sync.RWMutex
 }
 
 // New returns a registry on a store.
@@ -129,6 +133,8 @@ func (r *Registry) add(ctx context.Context, name string, m *artifact.Model, w *k
 	if err := golden(m); err != nil {
 		return Version{}, err
 	}
+	r.blobs.RLock()
+	defer r.blobs.RUnlock()
 	transfer, err := r.packed(m)
 	if err != nil {
 		return Version{}, err

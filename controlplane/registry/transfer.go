@@ -45,6 +45,9 @@ func (r *Registry) loadTransfer(row store.Transfer) (*artifact.Transfer, error) 
 	if err := t.Descriptor.UnmarshalBinary(row.Descriptor); err != nil {
 		return nil, fmt.Errorf("stored descriptor of %s: %w", row.Hash, err)
 	}
+	if row.Payload == "" {
+		return nil, fmt.Errorf("transfer %s: %w by `sandpiper model prune`; `sandpiper model import` brings them back from a file", row.Hash, ErrPruned)
+	}
 	var err error
 	t.Payload, err = r.store.Blob(row.Payload)
 	return t, err
@@ -121,7 +124,7 @@ func (r *Registry) Weights(ctx context.Context, ref string) (*kernel.Weights, er
 		return nil, err
 	}
 	if row.Weights == "" {
-		return nil, fmt.Errorf("float32 weights of %s: %w: it was imported, and a file has none", Ref(row.Name, row.Number), ErrNotFound)
+		return nil, fmt.Errorf("float32 weights of %s: %w: it was imported, and a file has none, or pruned", Ref(row.Name, row.Number), ErrNotFound)
 	}
 	data, err := r.store.Blob(row.Weights)
 	if err != nil {

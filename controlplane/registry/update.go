@@ -78,6 +78,8 @@ func (r *Registry) prepareUpdate(ctx context.Context, row store.Version, m *arti
 	if int64(t.Size)*10 > row.Bytes*9 || !keepable(row, t) {
 		return nil
 	}
+	r.blobs.RLock()
+	defer r.blobs.RUnlock()
 	transfer, err := r.putPayload(t)
 	if err != nil {
 		return err

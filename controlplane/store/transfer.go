@@ -33,10 +33,10 @@ func scanTransfer(row scanner) (Transfer, error) {
 	return tr, err
 }
 
-// PutTransfer adds a transfer, or does nothing if it is there: its hash names
-// all of it.
+// PutTransfer adds a transfer, or the payload to one that was pruned, or does nothing
+// if it is there: its hash names all of it.
 func (t Tx) PutTransfer(ctx context.Context, tr Transfer) error {
-	_, err := t.tx.ExecContext(ctx, `INSERT INTO transfers VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+	_, err := t.tx.ExecContext(ctx, `INSERT INTO transfers VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO UPDATE SET payload = excluded.payload WHERE payload = ''`,
 		tr.Hash, tr.Digest[:], tr.Kind, digestArg(tr.Base), tr.Size, tr.Descriptor, tr.Payload)
 	return mapError(err)
 }
