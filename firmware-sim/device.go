@@ -168,6 +168,9 @@ func (d *Device) watch(ctx context.Context, a *agent.Agent, die func()) {
 			}
 			d.mu.Lock()
 			d.serving[m.Digest] = m.Version
+			if s := m.Shadow; s != nil {
+				d.serving[s.Digest] = s.Version
+			}
 			d.mu.Unlock()
 		}
 	}
