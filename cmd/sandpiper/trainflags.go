@@ -67,7 +67,7 @@ func (t *trainFlags) addData(o *api.TrainOptions, data *dataArgs) {
 	f.IntVar(&o.Window, "window", 0, "rows of a window (default 30 for rul, 96 for forecast, 5 for anomaly, the longest series for classify)")
 	f.IntVar(&o.Stride, "stride", 0, "rows from one training window to the next (default 1; of classify it makes windows of series that have one label each)")
 	f.IntVar(&o.Horizon, "horizon", 0, "of forecast: rows ahead (default 24)")
-	f.BoolVar(&o.Pad, "pad", false, "of rul: pad windows of short groups with their first row")
+	f.BoolVar(&o.Pad, "pad", false, "of rul: repeat the first row in windows of short groups, and in training of every group's beginning")
 	f.BoolVar(&o.Skip, "skip", false, "of forecast: add a linear map from each target's own window to its outputs; the network learns what it leaves")
 	f.IntVar(&o.Season, "season", 0, "rows of one season, for the baseline that repeats it")
 }

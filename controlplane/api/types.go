@@ -143,7 +143,7 @@ type TrainOptions struct {
 	Horizon int     `json:"horizon,omitempty" doc:"Rows ahead, of forecast"`
 	Stride  int     `json:"stride,omitempty" doc:"Rows from one training window to the next"`
 	State   string  `json:"state,omitempty" doc:"window: each prediction from the zero state; stream: the state is carried from row to row, and the window warms it up"`
-	Pad     bool    `json:"pad,omitempty" doc:"Of rul: whether groups shorter than the window are padded with their first row"`
+	Pad     bool    `json:"pad,omitempty" doc:"Of rul: whether groups shorter than the window repeat their first row; then windows at the beginning of every group are learned too"`
 	Anchor  string  `json:"anchor,omitempty" doc:"last: predict the change from the window's last row"`
 	Skip    bool    `json:"skip,omitempty" doc:"Of forecast: add a linear map from each target's own column of the window to its outputs; the network learns what it leaves"`
 	RULCap  float64 `json:"rul_cap,omitempty" doc:"Largest remaining life that is learned"`

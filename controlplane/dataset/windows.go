@@ -13,6 +13,9 @@ type Shape struct {
 	// Pad keeps a group shorter than the window, as one window that repeats its
 	// first row on the left. Horizon 0 only.
 	Pad bool
+	// Starts adds the windows that end in a group's first rows, padded likewise:
+	// what a machine sends that has not run for a whole window yet. Horizon 0 only.
+	Starts bool
 }
 
 // Windows are the windows of a part. The rows that are predicted lie in the
@@ -65,7 +68,12 @@ func (w *Windows) cut(from, start, end int) {
 	last := end - s.Horizon // one behind the last input row
 	if first >= last && s.Pad && s.Horizon == 0 && w.known(end-1) {
 		w.Padded++
-		w.add(end-1, from)
+		if !s.Starts {
+			w.add(end-1, from)
+		}
+	}
+	if s.Starts && s.Horizon == 0 {
+		first = start
 	}
 	for row := first; row < last; row += s.Stride {
 		if w.known(row) {

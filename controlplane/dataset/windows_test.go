@@ -116,6 +116,15 @@ func TestPaddingRepeatsTheFirstRow(t *testing.T) {
 	if w, err = table.Windows(table.All(), Shape{Window: 4}); err != nil || w.Short != 1 || w.Len() != 2 {
 		t.Errorf("without padding: %+v, %v, want one short group and 2 windows", w, err)
 	}
+	w, err = table.Windows(table.All(), Shape{Window: 4, Pad: true, Starts: true})
+	if err != nil || w.Len() != 7 || w.Padded != 1 {
+		t.Fatalf("from the first rows on: %d windows of 7 rows, %d short groups, %v", w.Len(), w.Padded, err)
+	}
+	for i, want := range [][]float32{{1000, 1000, 1000, 1000}, {1000, 1000, 1000, 1001}, {2000, 2000, 2000, 2000}, {2000, 2000, 2000, 2001}, {2000, 2000, 2001, 2002}} {
+		if rows, _ := list(w, i); !cmp.Equal(rows, want) {
+			t.Errorf("window %d from the first rows on is %v, want %v", i, rows, want)
+		}
+	}
 	for _, pad := range []bool{false, true} {
 		last, err := table.LastWindows(Shape{Window: 4, Pad: pad})
 		if err != nil {

@@ -56,7 +56,7 @@ type Options struct {
 	// the state is carried from row to row in training and evaluation, and Window
 	// rows are how far gradients go back and what warms a state up.
 	State  string
-	Pad    bool   // RUL: keep groups shorter than the window, repeating their first row
+	Pad    bool   // RUL: keep groups shorter than the window, repeating their first row; learn the beginnings of all so
 	Anchor string // "last": Forecast and Anomaly as the change from the window's last row; "" or "none"
 	// Skip adds, with Forecast, and Anomaly's next step without an anchor always, a linear map from each target's own column of the
 	// window to its outputs, fitted in closed form: the network learns what it

@@ -318,6 +318,7 @@ func (r *run) cut(t *dataset.Table, p dataset.Part, name string, stride int) (*d
 	}
 	shape := r.o.shape()
 	shape.Stride = stride
+	shape.Starts = r.o.Task == RUL && r.o.Pad // or padded windows would be new to the network
 	w, err := t.Windows(p, shape)
 	if err != nil {
 		return nil, fmt.Errorf("%s rows: %w", name, err)
