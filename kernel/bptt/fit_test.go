@@ -180,7 +180,7 @@ func TestHeadOnly(t *testing.T) {
 	g := graph(2, lstmLayer(60), denseLayer(3, kernel.Linear))
 	train := randomWindows(g, MSE, 40, 4, 6)
 	for _, cfg := range []Config{
-		{Epochs: 2}, {Epochs: 2, Optimizer: AdamW, KernelL2: 0.1}, {Epochs: 2, Optimizer: SGD, Momentum: 0.9},
+		{Epochs: 2}, {Epochs: 2, Optimizer: AdamW, KernelL2: 0.1}, {Epochs: 2, Optimizer: SGD, Momentum: 0.9}, {Epochs: 2, UseEMA: true},
 	} {
 		first, err := Init(g, 3)
 		if err != nil {
