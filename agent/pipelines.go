@@ -287,7 +287,7 @@ func (p *pipelines) receive(m link.Message) {
 		case err != nil:
 			_, problem = r.feed.Receive(m.Topic, m.Payload, p.now())
 		case sampleErr == nil:
-			r.feed.Sample(t.Stream, sample, p.now())
+			problem = r.feed.Sample(t.Stream, sample, p.now())
 		}
 		if problem != nil {
 			r.problem = clip(fmt.Sprintf("%.80s: %v", m.Topic, problem))

@@ -397,7 +397,7 @@ func read(v *served, r request) (protocol.PredictRequest, *protocol.RequestError
 			Want: fmt.Sprintf("at most %d bytes", protocol.MaxPayload), Got: fmt.Sprintf("%d bytes", len(r.payload)),
 		}
 	}
-	req, err := protocol.DecodePredictRequest(r.payload, v.features)
+	req, err := protocol.DecodePredictTexts(r.payload, v.features, v.predictor.Dictionaries())
 	if err != nil {
 		return protocol.PredictRequest{}, requestError(err)
 	}

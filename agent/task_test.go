@@ -15,8 +15,15 @@ import (
 // taskModel is an int8 LSTM of flow and pressure with two outputs, for a task that
 // schema, given the columns, describes.
 func taskModel(t *testing.T, task string, activation kernel.Activation, schema artifact.Schema, scaler kernel.Scaler) *artifact.Model {
+	schema.Features = []artifact.Column{{Name: "flow", Unit: "l/s"}, {Name: "pressure", Unit: "bar"}}
+	scaler.Mean, scaler.Std, scaler.Inv = []float32{10, 3}, []float32{2, 0.5}, []float32{0.5, 2}
+	return modelOf(t, task, activation, schema, scaler)
+}
+
+// modelOf is an int8 LSTM with two outputs of the test's window.
+func modelOf(t *testing.T, task string, activation kernel.Activation, schema artifact.Schema, scaler kernel.Scaler) *artifact.Model {
 	t.Helper()
-	weights, err := kernel.NewWeights(kernel.Graph{Features: testFeatures, Layers: []kernel.Layer{
+	weights, err := kernel.NewWeights(kernel.Graph{Features: schema.Inputs(), Layers: []kernel.Layer{
 		{Kind: kernel.LSTM, Units: 16}, {Kind: kernel.Dense, Units: 2, Activation: activation},
 	}})
 	if err != nil {
@@ -27,9 +34,7 @@ func taskModel(t *testing.T, task string, activation kernel.Activation, schema a
 	if err != nil {
 		t.Fatal(err)
 	}
-	schema.Features = []artifact.Column{{Name: "flow", Unit: "l/s"}, {Name: "pressure", Unit: "bar"}}
 	schema.Window, schema.State, schema.Horizon = testWindow, artifact.StateWindow, 1
-	scaler.Mean, scaler.Std, scaler.Inv = []float32{10, 3}, []float32{2, 0.5}, []float32{0.5, 2}
 	m, err := predictor.FromQuant(q, schema, task, scaler)
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -128,13 +129,12 @@ func appendLine(b []byte, m broker.Message, arrival time.Time) (line []byte, ok 
 	}
 	b = append(b, topic.Stream...)
 	b = append(append(b, ",device="...), topic.Device...)
-	names := make([]string, 0, len(s.V))
-	for name := range s.V {
+	names := slices.Concat(slices.Collect(maps.Keys(s.V)), slices.Collect(maps.Keys(s.Texts)))
+	for _, name := range names {
 		// A line has no line break in it, and no backslash before what it escapes.
 		if strings.ContainsAny(name, "\r\n") || strings.HasSuffix(name, `\`) {
 			return b, false
 		}
-		names = append(names, name)
 	}
 	slices.Sort(names)
 	for i, name := range names {
@@ -145,7 +145,15 @@ func appendLine(b []byte, m broker.Message, arrival time.Time) (line []byte, ok 
 			}
 			b = append(b, ch)
 		}
-		b = strconv.AppendFloat(append(b, '='), float64(s.V[name]), 'g', -1, 32)
+		b = append(b, '=')
+		if text, ok := s.Texts[name]; ok {
+			if strings.ContainsAny(text, "\r\n") {
+				return b, false
+			}
+			b = append(append(append(b, '"'), strings.NewReplacer(`"`, `\"`, `\`, `\\`).Replace(text)...), '"')
+			continue
+		}
+		b = strconv.AppendFloat(b, float64(s.V[name]), 'g', -1, 32)
 	}
 	at := arrival.UnixNano()
 	if s.T != 0 {

@@ -140,6 +140,8 @@ func TestLinesOfSamples(t *testing.T) {
 		`{"v":{"a\nb":1}}`:                   "",
 		`{"t":9007199254740991,"v":{"a":1}}`: "",
 		`{"v":{}}`:                           "",
+		`{"t":3,"v":{"m":"a\"\\b","a":1}}`:   `s,device=d a=1,m="a\"\\b" 3000000` + "\n",
+		`{"v":{"m":"a\nb","a":1}}`:           "",
 		`[1]`:                                "",
 	} {
 		got, ok := appendLine(nil, broker.Message{Topic: "sp1/f/d/d/s/s", Payload: []byte(payload)}, arrival)

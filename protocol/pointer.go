@@ -45,6 +45,12 @@ func CheckPointer(p string) error {
 // write them so. Nothing is found in a payload for which LookUp returns an
 // error, for found is called at the end.
 func LookUp(payload []byte, pointers []string, found func(i int, v float32)) error {
+	return LookUpTexts(payload, pointers, nil, func(i int, v float32, _ string) { found(i, v) })
+}
+
+// LookUpTexts is LookUp where some pointers lead to strings, those for which texts
+// is true; found gets the string. One that leads to something else is an error.
+func LookUpTexts(payload []byte, pointers []string, texts []bool, found func(i int, v float32, s string)) error {
 	if len(payload) > MaxPayload {
 		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(payload), MaxPayload)
 	}
@@ -53,7 +59,7 @@ func LookUp(payload []byte, pointers []string, found func(i int, v float32)) err
 		if err := CheckPointer(p); err != nil {
 			return err
 		}
-		l.wanted[i] = target{index: i, rest: p}
+		l.wanted[i] = target{index: i, rest: p, text: i < len(texts) && texts[i]}
 	}
 	err := l.value(l.wanted)
 	if err == nil {
@@ -63,7 +69,7 @@ func LookUp(payload []byte, pointers []string, found func(i int, v float32)) err
 		return fmt.Errorf("%w: %v", ErrMalformed, err)
 	}
 	for _, hit := range l.hits {
-		found(hit.index, hit.value)
+		found(hit.index, hit.value, hit.text)
 	}
 	return nil
 }
@@ -72,11 +78,13 @@ func LookUp(payload []byte, pointers []string, found func(i int, v float32)) err
 type target struct {
 	index int
 	rest  string
+	text  bool
 }
 
 type hit struct {
 	index int
 	value float32
+	text  string
 }
 
 type lookup struct {
@@ -136,7 +144,7 @@ func (l *lookup) below(targets []target, key string) []target {
 			token = strings.ReplaceAll(strings.ReplaceAll(token, "~1", "/"), "~0", "~")
 		}
 		if token == key {
-			out = append(out, target{t.index, rest})
+			out = append(out, target{t.index, rest, t.text})
 		}
 	}
 	return out
@@ -152,26 +160,44 @@ func (l *lookup) leaf(targets []target) error {
 	if !ends(targets) {
 		return l.reader.Skip()
 	}
-	var v float32
-	var err error
-	if l.reader.Peek() == '"' {
-		var s string
-		if s, err = l.reader.String(); err == nil {
-			inner := json.Reader{B: []byte(s)}
-			if v, err = inner.Float32(); err == nil {
-				err = inner.End()
-			}
-			if err != nil {
-				err = fmt.Errorf("%s is not a number", clip(s))
-			}
+	if l.reader.Peek() != '"' {
+		v, err := l.reader.Float32()
+		if err != nil {
+			return err
 		}
-	} else {
-		v, err = l.reader.Float32()
+		return l.hit(targets, false, "", func() (float32, error) { return v, nil })
 	}
+	s, err := l.reader.String()
+	if err != nil {
+		return err
+	}
+	return l.hit(targets, true, s, func() (float32, error) {
+		inner := json.Reader{B: []byte(s)}
+		v, err := inner.Float32()
+		if firstError(err, inner.End()) != nil {
+			return 0, fmt.Errorf("%s is not a number", clip(s))
+		}
+		return v, nil
+	})
+}
+
+// hit notes the value of each target that ends here: the text s, if it is one, or
+// what number makes of it.
+func (l *lookup) hit(targets []target, isText bool, s string, number func() (float32, error)) error {
 	for _, t := range targets {
-		if err == nil && t.rest == "" {
-			l.hits = append(l.hits, hit{t.index, v})
+		h := hit{index: t.index, text: s}
+		switch {
+		case t.rest != "":
+			continue
+		case t.text && !isText:
+			return errors.New("a pointer leads to a number, want a text")
+		case !t.text:
+			var err error
+			if h.value, err = number(); err != nil {
+				return err
+			}
 		}
+		l.hits = append(l.hits, h)
 	}
-	return err
+	return nil
 }

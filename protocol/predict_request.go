@@ -17,6 +17,7 @@ import (
 //	{"x":[[1.5,20],[1.6,21]],"dl":500,"s":"pump-3","t":1767225600000}
 //	{"x":[{"flow":1.5,"temp":20},{"flow":1.6,"temp":21}]}
 //	[[1.5,20],[1.6,21]]
+//	{"x":[{"flow":1.5,"mode":"idle"},{"flow":1.6,"mode":"full"}]}
 //
 // In CBOR x may also be one byte string of little-endian float32, row-major,
 // beside shape: [steps, features]. Bare rows are one window without options.
@@ -38,11 +39,18 @@ type PredictRequest struct {
 // CodeBadShape for rows that do not fit features. How many steps a model
 // wants is for the caller to check.
 func DecodePredictRequest(b []byte, features []string) (PredictRequest, error) {
+	return DecodePredictTexts(b, features, nil)
+}
+
+// DecodePredictTexts is DecodePredictRequest where features are texts: those that
+// have a dictionary, ascending. Rows get each text's Place in it. A number in the
+// place of a text is CodeBadRequest, and so are packed rows.
+func DecodePredictTexts(b []byte, features []string, dictionaries [][]string) (PredictRequest, error) {
 	if len(b) > MaxPayload {
 		return PredictRequest{}, &RequestError{Code: CodeBadRequest, Message: "the request is too large",
 			Want: fmt.Sprintf("at most %d bytes", MaxPayload), Got: strconv.Itoa(len(b))}
 	}
-	d := requestDecoder{features: features, width: len(features)}
+	d := requestDecoder{features: features, dictionaries: dictionaries, width: len(features)}
 	var err error
 	if IsJSON(b) {
 		err = d.json(&json.Reader{B: b})
@@ -83,8 +91,10 @@ type requestDecoder struct {
 	m        PredictRequest
 	features []string
 	width    int
-	has      fieldSet
-	seen     []bool // of a row that is an object
+
+	dictionaries [][]string // of features that are texts
+	has          fieldSet
+	seen         []bool // of a row that is an object
 }
 
 // A fieldSet remembers which fields came.
@@ -166,15 +176,16 @@ func (d *requestDecoder) jsonRows(r *json.Reader) error {
 		// A value and its comma take 2 bytes at least.
 		d.m.Rows = make([]float32, 0, min(len(r.B)/2+1, MaxWindowValues, 64*d.width))
 	}
+	start := 0
 	number := func() error {
-		v, err := r.Float32()
+		v, err := d.jsonValue(r, len(d.m.Rows)-start)
 		if err != nil {
 			return err
 		}
 		return d.value(v)
 	}
 	return r.Array(func() error {
-		start := len(d.m.Rows)
+		start = len(d.m.Rows)
 		if r.Peek() != '{' {
 			if err := r.Array(number); err != nil {
 				return err
@@ -189,7 +200,7 @@ func (d *requestDecoder) jsonRows(r *json.Reader) error {
 			if err != nil {
 				return err
 			}
-			d.m.Rows[start+i], err = r.Float32()
+			d.m.Rows[start+i], err = d.jsonValue(r, i)
 			return err
 		}); err != nil {
 			return err
@@ -414,6 +425,11 @@ func (d *requestDecoder) packed(p packedRows) error {
 	if p.steps == 0 {
 		return badShape("none")
 	}
+	for i, words := range d.dictionaries {
+		if words != nil {
+			return d.wantText(i, "packed numbers")
+		}
+	}
 	if len(p.b) != 4*p.steps*p.width {
 		return &RequestError{Code: CodeBadRequest, Message: "packed x does not have its shape",
 			Want: plural(4*p.steps*p.width, "byte"), Got: plural(len(p.b), "byte")}
@@ -459,8 +475,8 @@ func (d *requestDecoder) cborRows(r *cbor.Reader) error {
 		if err != nil {
 			return err
 		}
-		for range n {
-			v, err := r.Float32()
+		for i := range n {
+			v, err := d.cborValue(r, i)
 			if err != nil {
 				return err
 			}
@@ -492,7 +508,7 @@ func (d *requestDecoder) cborObject(r *cbor.Reader, start int) error {
 		if err != nil {
 			return err
 		}
-		if d.m.Rows[start+i], err = r.Float32(); err != nil {
+		if d.m.Rows[start+i], err = d.cborValue(r, i); err != nil {
 			return err
 		}
 	}

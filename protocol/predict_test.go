@@ -295,7 +295,12 @@ func FuzzPredictRequest(f *testing.F) {
 		f.Add(unhex(f, s))
 	}
 	f.Add([]byte(`{"x":[{"flow":1.5,"temp":20},[1e-3,21]],"dl":500,"s":"pump-3","t":1}`))
+	f.Add([]byte(`[["idle",1.5],{"mode":"x","flow":2}]`))
+	f.Add(unhex(f, cborTexts))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if _, err := DecodePredictTexts(b, modeFlow, modeWords); err != nil && !errors.As(err, new(*RequestError)) {
+			t.Fatalf("%v is not a RequestError", err)
+		}
 		m, err := DecodePredictRequest(b, flowTemp)
 		if err != nil {
 			if !errors.As(err, new(*RequestError)) {

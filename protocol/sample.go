@@ -2,9 +2,9 @@ package protocol
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/sandpiper-edge/sandpiper/protocol/internal/cbor"
 	"github.com/sandpiper-edge/sandpiper/protocol/internal/json"
@@ -13,27 +13,61 @@ import (
 // A Sample is one reading of a stream's sensors, on sp1/F/d/D/s/STREAM, in
 // the sensors' own units. JSON or CBOR, told apart by the first byte:
 //
-//	{"t":1767225600000,"v":{"flow":12.5,"pressure":3.1}}
+//	{"t":1767225600000,"v":{"flow":12.5,"pressure":3.1,"mode":"idle"}}
 //
 // A sensor that gave no value is left out.
 type Sample struct {
 	T int64              // UTC ms; 0 means the time of arrival
 	V map[string]float32 // by feature name; finite
+	// Texts are the values that are texts, by feature name, of at most MaxName bytes;
+	// in v like the numbers.
+	Texts map[string]string
 }
 
 func (m *Sample) check() error {
-	if len(m.V) == 0 {
+	if len(m.V)+len(m.Texts) == 0 {
 		return fmt.Errorf("%w: a sample without values", ErrInvalid)
 	}
 	for name, v := range m.V {
-		if name == "" || len(name) > MaxName {
-			return fmt.Errorf("%w: the name %s has %d bytes, want 1 to %d", ErrInvalid, clip(name), len(name), MaxName)
+		if err := checkName(name); err != nil {
+			return err
 		}
 		if !finite(v) {
 			return fmt.Errorf("%w: %s is %v", ErrInvalid, clip(name), v)
 		}
 	}
-	return firstError(checkTime("t", m.T), checkLen("v", len(m.V), MaxFeatures))
+	for name, s := range m.Texts {
+		if err := checkName(name); err != nil {
+			return err
+		}
+		if _, twice := m.V[name]; twice || len(s) > MaxName || !utf8.ValidString(s) {
+			return fmt.Errorf("%w: %s is %s; want at most %d bytes of UTF-8, and each name once", ErrInvalid, clip(name), clip(s), MaxName)
+		}
+	}
+	return firstError(checkTime("t", m.T), checkLen("v", len(m.V)+len(m.Texts), MaxFeatures))
+}
+
+func checkName(name string) error {
+	if name == "" || len(name) > MaxName {
+		return fmt.Errorf("%w: the name %s has %d bytes, want 1 to %d", ErrInvalid, clip(name), len(name), MaxName)
+	}
+	return nil
+}
+
+// names are those of all values, sorted.
+func (m *Sample) names() []string {
+	return slices.Sorted(func(yield func(string) bool) {
+		for name := range m.V {
+			if !yield(name) {
+				return
+			}
+		}
+		for name := range m.Texts {
+			if !yield(name) {
+				return
+			}
+		}
+	})
 }
 
 // AppendJSON appends m as JSON, names sorted.
@@ -46,12 +80,16 @@ func (m Sample) AppendJSON(b []byte) ([]byte, error) {
 		b = append(strconv.AppendInt(append(b, `"t":`...), m.T, 10), ',')
 	}
 	b = append(b, `"v":{`...)
-	for i, name := range slices.Sorted(maps.Keys(m.V)) {
+	for i, name := range m.names() {
 		if i > 0 {
 			b = append(b, ',')
 		}
 		b = append(json.AppendString(b, name), ':')
-		b = json.AppendFloat32(b, m.V[name])
+		if s, ok := m.Texts[name]; ok {
+			b = json.AppendString(b, s)
+		} else {
+			b = json.AppendFloat32(b, m.V[name])
+		}
 	}
 	return append(b, "}}"...), nil
 }
@@ -67,7 +105,14 @@ func (m Sample) AppendBinary(b []byte) ([]byte, error) {
 	if err := m.check(); err != nil {
 		return b, fmt.Errorf("encode sample: %w", err)
 	}
-	v, err := cbor.Append(nil, m.V)
+	values := make(map[string]any, len(m.V)+len(m.Texts))
+	for name, v := range m.V {
+		values[name] = v
+	}
+	for name, s := range m.Texts {
+		values[name] = s
+	}
+	v, err := cbor.Append(nil, values)
 	if err != nil {
 		return b, fmt.Errorf("encode sample: %w: %v", ErrInvalid, err)
 	}
@@ -122,6 +167,10 @@ func (m *Sample) fromJSON(r *json.Reader) error {
 				return err
 			}
 			return r.Object(func(name string) error {
+				if r.Peek() == '"' {
+					s, err := r.String()
+					return firstError(err, m.addText(name, s))
+				}
 				v, err := r.Float32()
 				return firstError(err, m.add(name, v))
 			})
@@ -132,13 +181,35 @@ func (m *Sample) fromJSON(r *json.Reader) error {
 
 // add adds one value, once.
 func (m *Sample) add(name string, v float32) error {
-	if _, ok := m.V[name]; ok {
-		return fmt.Errorf("%s comes twice", clip(name))
-	}
-	if len(m.V) == MaxFeatures {
-		return ErrTooLarge
+	if err := m.free(name); err != nil {
+		return err
 	}
 	m.V[name] = v
+	return nil
+}
+
+// addText is add of a text.
+func (m *Sample) addText(name, s string) error {
+	if err := m.free(name); err != nil {
+		return err
+	}
+	if m.Texts == nil {
+		m.Texts = map[string]string{}
+	}
+	m.Texts[name] = s
+	return nil
+}
+
+// free reports whether there is room for a value of that name.
+func (m *Sample) free(name string) error {
+	_, number := m.V[name]
+	_, text := m.Texts[name]
+	if number || text {
+		return fmt.Errorf("%s comes twice", clip(name))
+	}
+	if len(m.V)+len(m.Texts) == MaxFeatures {
+		return ErrTooLarge
+	}
 	return nil
 }
 
@@ -157,6 +228,13 @@ func (m *Sample) fromCBOR(b []byte) error {
 		name, err := r.Text()
 		if err != nil {
 			return err
+		}
+		if r.Kind() == cbor.Text {
+			s, err := r.Text()
+			if err := firstError(err, m.addText(name, s)); err != nil {
+				return err
+			}
+			continue
 		}
 		v, err := r.Float32()
 		if err != nil {

@@ -52,6 +52,7 @@ type input struct {
 	plus    int      // the level that names the stream; -1: none does
 	feature int      // its place in a row; -1: it is only a target
 	target  int      // its place among the targets; -1: it is only a feature
+	words   []string // dictionary of a feature that is a text; nil: it is a number
 }
 
 // A cell is the last value of one input.
@@ -86,6 +87,7 @@ func New(model *predictor.Predictor, device string) *Feed {
 	if model.Stateful() {
 		f.keep = max(schema.Window, schema.Warmup)
 	}
+	dictionaries := model.Dictionaries()
 	f.inputs = make([]input, len(f.spec.Inputs))
 	f.shared = make([]cell, len(f.inputs))
 	for i, in := range f.spec.Inputs {
@@ -93,6 +95,9 @@ func New(model *predictor.Predictor, device string) *Feed {
 		f.inputs[i] = input{
 			Input: in, plus: -1,
 			feature: slices.IndexFunc(schema.Features, named), target: slices.IndexFunc(schema.Targets, named),
+		}
+		if k := f.inputs[i].feature; k >= 0 && dictionaries != nil {
+			f.inputs[i].words = dictionaries[k]
 		}
 		if in.Topic != "" {
 			f.inputs[i].levels = strings.Split(strings.ReplaceAll(in.Topic, "{device}", device), "/")
@@ -177,7 +182,14 @@ func (f *Feed) take(topic, name string, at []int, pointers []string, payload []b
 			return fmt.Errorf("stream of topic %.80q: %w", topic, err)
 		}
 	}
-	return protocol.LookUp(payload, pointers, func(i int, v float32) {
+	texts := make([]bool, len(at))
+	for i, k := range at {
+		texts[i] = f.inputs[k].words != nil
+	}
+	return protocol.LookUpTexts(payload, pointers, texts, func(i int, v float32, s string) {
+		if texts[i] {
+			v = protocol.Place(f.inputs[at[i]].words, s)
+		}
 		if cells == nil {
 			if s := f.stream(name, now); s != nil {
 				cells = s.cells
@@ -189,23 +201,32 @@ func (f *Feed) take(topic, name string, at []int, pointers []string, payload []b
 	})
 }
 
-// Sample takes a sample of the device's own topics.
-func (f *Feed) Sample(name string, m protocol.Sample, now time.Duration) {
+// Sample takes a sample of the device's own topics. The error names a number in the
+// place of a text, or the other way round.
+func (f *Feed) Sample(name string, m protocol.Sample, now time.Duration) (err error) {
 	for i, in := range f.inputs {
 		if in.levels != nil {
 			continue
 		}
 		v, ok := m.V[in.Column]
-		if !ok {
+		word, isText := m.Texts[in.Column]
+		if isText != (in.words != nil) && (ok || isText) {
+			err = fmt.Errorf("%.80q is a text where a number should be, or a number where a text should be", in.Column)
+			continue
+		}
+		if isText {
+			v = protocol.Place(in.words, word)
+		} else if !ok {
 			continue
 		}
 		s := f.stream(name, now)
 		if s == nil {
-			return
+			return err
 		}
 		s.cells[i] = cell{v, now, true}
 		s.clock.set(m.T, now)
 	}
+	return err
 }
 
 // stream returns the stream of that name, which it may begin; nil if there are
