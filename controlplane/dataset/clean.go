@@ -205,7 +205,13 @@ func (t *Table) merge(how string) {
 // behind them.
 func (t *Table) mergeRows(how string, row, end, to int) {
 	by := map[string]string{KeepFirst: "first", KeepLast: "last", TakeMean: "mean"}[how]
-	aggregateRows(t.X, len(t.Features), by, row, end, to)
+	nx := len(t.Features)
+	aggregateRows(t.X, nx, by, row, end, to)
+	for f := range nx {
+		if by == "mean" && t.IsText(f) { // the last one; to is none of the rows but the first
+			t.X[to*nx+f] = t.X[(end-1)*nx+f]
+		}
+	}
 	aggregateRows(t.Y, len(t.Targets), by, row, end, to)
 	if t.Weights != nil {
 		aggregateRows(t.Weights, 1, by, row, end, to)

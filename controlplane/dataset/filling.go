@@ -20,7 +20,11 @@ func (t *Table) fill(r *rules) error {
 		for _, g := range t.Groups {
 			t.segments(g, func(start, end int) {
 				s := series{t.X, n, f, start, end}
-				switch r.Missing {
+				missing := r.Missing
+				if missing != DropRows && t.IsText(f) { // in a row that resampling made
+					missing = FillForward
+				}
+				switch missing {
 				case FillZero:
 					count.Zero += s.zero()
 				case Interpolate:

@@ -137,14 +137,16 @@ func (t *Table) count(class int32) (n int) {
 	return n
 }
 
-// Watch makes the named features the targets, all of them if there is no name.
+// Watch makes the named features the targets, all that are numbers if there is no
+// name.
 func (t *Table) Watch(names []string) error {
-	if len(names) == 0 {
-		names = t.Features
-	}
+	all := len(names) == 0
 	var columns []int
 	for i, f := range t.Features {
-		if slices.Contains(names, f) {
+		switch text := t.IsText(i); {
+		case text && slices.Contains(names, f):
+			return columnErrorf("target: %q is a category; what is watched for anomalies is a number", f)
+		case !text && (all || slices.Contains(names, f)):
 			columns = append(columns, i)
 		}
 	}

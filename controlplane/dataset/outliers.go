@@ -21,6 +21,9 @@ func (t *Table) WithoutOutliers(p Part, z float64) *Table {
 	out.Cleaning.Outliers = nil
 	count := map[string]int{}
 	for f, name := range t.Features {
+		if t.IsText(f) {
+			continue
+		}
 		median, limit := robust(t.X, len(t.Features), f, p, z)
 		for _, s := range p {
 			before := float32(median)

@@ -79,7 +79,7 @@ func (t *Table) resample(r *rules) (missing bool, err error) {
 	var all []bins
 	// Two rows far apart are not to fill the memory.
 	rows, limit := int64(0), min(maxStretch*int64(t.Rows()), int64(MaxValues/(len(t.Features)+len(t.Targets)+4)))
-	out := &Table{Features: t.Features, Targets: t.Targets, Skipped: t.Skipped, Cleaning: t.Cleaning, times: t.times}
+	out := &Table{Features: t.Features, Targets: t.Targets, Skipped: t.Skipped, Cleaning: t.Cleaning, texts: t.texts, times: t.times}
 	for _, g := range t.Groups {
 		from := rows
 		t.segments(g, func(start, end int) {
@@ -153,6 +153,9 @@ func (t *Table) aggregate(by string, row, end int, dst []float32) {
 	nx, ny := len(t.Features), len(t.Targets)
 	for f := range nx + ny {
 		a := aggregate{by: by}
+		if f < nx && by != "first" && t.IsText(f) {
+			a.by = "last"
+		}
 		for r := row; r < end; r++ {
 			if f < nx {
 				a.add(t.X[r*nx+f])

@@ -33,6 +33,8 @@ type Columns struct {
 	// TargetsAsFeatures.
 	Features          []string
 	TargetsAsFeatures bool
+	// Categories are those of the features that are texts, whatever they look like.
+	Categories []string
 }
 
 // A Group is a run of rows that belong together, in time order.
@@ -56,6 +58,7 @@ type Table struct {
 	Cleaning          Cleaning          // what was done to the rows
 	Skipped           []string          // columns with text in them, left out of the default features
 
+	texts   map[string][]string // of category columns; X has places in them, or noText
 	times   timeColumn
 	breaks  []int  // rows, ascending, that do not go on where the row before ended
 	counted bool   // the target is not from the file: it counts rows
@@ -214,6 +217,7 @@ type use struct {
 	name   string // for errors
 	target bool
 	conversion
+	lexicon *lexicon // of a category; nil: it is a number
 }
 
 // A builder gathers the rows of all files.
@@ -239,6 +243,7 @@ type builder struct {
 	targets  []use
 	skipped  []string
 	first    []string // columns of the first file
+	lexicons map[string]*lexicon
 
 	rows     int
 	partOf   map[string]string // of each named group
@@ -485,6 +490,9 @@ func (b *builder) use(column int, target bool) use {
 	if c, ok := b.convert[u.name]; ok {
 		u.conversion = c
 	}
+	if !target {
+		u.lexicon = b.lexiconOf(u.name)
+	}
 	return u
 }
 
@@ -531,6 +539,9 @@ func (b *builder) sample() error {
 			return columnErrorf("no numeric column is left for the features; name them")
 		}
 	}
+	if err := b.checkCategories(); err != nil {
+		return err
+	}
 	for _, r := range rows {
 		if err := b.add(r.cells, r.place); err != nil {
 			return err
@@ -544,7 +555,7 @@ func (b *builder) defaultFeatures(text []bool) {
 		isTarget := slices.ContainsFunc(b.targets, func(u use) bool { return u.column == i })
 		switch {
 		case name == "", slices.Contains(b.time, i), i == b.group, i == b.label, i == b.weight, isTarget && !b.columns.TargetsAsFeatures:
-		case text[i]:
+		case text[i] && !slices.Contains(b.columns.Categories, name):
 			b.skipped = append(b.skipped, name)
 		default:
 			b.features = append(b.features, b.use(i, false))
@@ -582,7 +593,11 @@ func (b *builder) add(cells []cell, from place) error {
 		return err
 	}
 	for i := range b.features {
-		v, err := b.number(&b.features[i], cells)
+		value := b.number
+		if b.features[i].lexicon != nil {
+			value = b.text
+		}
+		v, err := value(&b.features[i], cells)
 		if err != nil {
 			return err
 		}
@@ -766,6 +781,12 @@ func (b *builder) table(files int) (*Table, error) {
 	b.x, b.y, b.weights, b.labels, b.times.at = nil, nil, nil, nil, nil // or there would be two of each while rows move
 	for _, u := range b.features {
 		t.Features = append(t.Features, u.name)
+		if u.lexicon != nil {
+			if t.texts == nil {
+				t.texts = map[string][]string{}
+			}
+			t.texts[u.name] = append([]string{}, u.lexicon.texts...) // not nil where all are missing
+		}
 	}
 	for _, u := range b.targets {
 		t.Targets = append(t.Targets, u.name)

@@ -130,6 +130,7 @@ func (e *evaluated) columns() dataset.Columns {
 	for _, f := range e.model.Schema.Features {
 		c.Features = append(c.Features, f.Name)
 	}
+	c.Categories = preparation(e.model).Categories
 	return c
 }
 

@@ -36,9 +36,7 @@ func (b *Base) setDefaults(o *Options) {
 	if len(o.Features) == 0 {
 		o.Features = names(s.Features)
 	}
-	if len(o.Calendar) == 0 {
-		o.Calendar = preparation(b.Model).Calendar
-	}
+	o.Preparation.fill(preparation(b.Model))
 	switch d := s.Detector; {
 	case o.Task == Classify && len(s.Labels) > len(s.Targets):
 		setDefault(&o.Loss, bptt.BinaryCrossentropy)
@@ -127,6 +125,25 @@ func (r *run) goOn() error {
 	return nil
 }
 
+// keeps returns an error if o prepares texts or regimes otherwise than b.
+func (b *Base) keeps(o Preparation) error {
+	was := preparation(b.Model)
+	for _, c := range []struct {
+		name    string
+		was, is any
+	}{
+		{"categories", sorted(was.Categories), sorted(o.Categories)}, {"regimes", was.Regimes, o.Regimes},
+		{"regime columns", sorted(was.RegimeColumns), sorted(o.RegimeColumns)},
+	} {
+		if err := b.differs(c.name, c.was, c.is); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func sorted(names []string) []string { return slices.Sorted(slices.Values(names)) }
+
 // differs returns an error if what b has of a name is not what the run has.
 func (b *Base) differs(name string, was, is any) error {
 	if was, is := fmt.Sprint(was), fmt.Sprint(is); was != is {
@@ -153,11 +170,15 @@ func (r *run) first() (*kernel.Weights, error) {
 	g := r.o.learned(r.graph())
 	if r.o.From == nil {
 		w, err := bptt.Init(g, r.o.Seed)
-		if err == nil && r.skip != nil {
+		if err != nil {
+			return nil, err
+		}
+		if r.skip != nil {
 			// It begins as the path alone, which random outputs would spoil.
 			clear(w.Layers[len(w.Layers)-1].Kernel)
 		}
-		return w, err
+		r.forgetUnknown(w)
+		return w, nil
 	}
 	w := &kernel.Weights{Graph: g}
 	for _, l := range r.o.From.Weights.Layers {

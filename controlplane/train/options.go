@@ -125,6 +125,9 @@ func (o Options) withDefaults() (Options, error) {
 		if len(o.Scale) > 0 {
 			return bad("a scale, and a version to go on from, %s, whose scaling stays; leave it out, or begin anew", o.From.Ref)
 		}
+		if err := o.From.keeps(o.Preparation); err != nil {
+			return o, err
+		}
 		if slices.Contains(Tasks, o.Task) {
 			if err := o.From.differs("task", o.From.Model.Task, o.Task); err != nil {
 				return o, err
@@ -197,6 +200,9 @@ func (o Options) check() error {
 	if err := o.Preparation.check(); err != nil {
 		return err
 	}
+	if err := o.checkRegimes(); err != nil {
+		return err
+	}
 	for _, c := range []struct {
 		name  string
 		value any
@@ -240,6 +246,7 @@ func notNegative(v float64) bool { return v >= 0 && !math.IsInf(v, 0) }
 func (o Options) columns() dataset.Columns {
 	c := dataset.Columns{
 		Time: o.Time, Group: o.Group, Targets: o.Targets, Features: o.Features, Weight: o.Weight, Label: o.Label, TargetsAsFeatures: o.Task == Forecast,
+		Categories: o.Categories,
 	}
 	if o.Task == Anomaly { // its targets are features: see dataset.Table.Watch
 		c.Targets = nil

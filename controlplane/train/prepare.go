@@ -3,7 +3,6 @@ package train
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -20,6 +19,10 @@ import (
 type Preparation struct {
 	Scale    []string `json:"scale,omitempty" doc:"Of features: zscore, minmax or robust (median and interquartile range), or COLUMN=one of these; none: zscore"`
 	Calendar []string `json:"calendar,omitempty" doc:"Features made of the time, in UTC: hour (of the day), weekday, yearday, each as sine and cosine; requests then give t, the time of their last row"`
+	// Categories are read as texts whatever they look like.
+	Categories    []string `json:"categories,omitempty" doc:"Columns that are texts: one input for each text of the training rows, at most 64, and one for any other; requests give the texts"`
+	Regimes       int      `json:"regimes,omitempty" doc:"Operating conditions to find in the training rows, each of which gets a scaling of its own"`
+	RegimeColumns []string `json:"regime_columns,omitempty" doc:"Columns that tell regimes apart"`
 }
 
 // check refuses what needs no data to be refused.
@@ -74,6 +77,9 @@ func (p Preparation) scales(features []string) ([]string, error) {
 			return nil, fmt.Errorf("%w: a scale for %q, which is no feature", ErrOptions, s[:at])
 		}
 		how[f] = s[at+1:]
+		if slices.Contains(p.Categories, s[:at]) {
+			return nil, fmt.Errorf("%w: a scale for %q, which is a category and has none", ErrOptions, s[:at])
+		}
 	}
 	return how, nil
 }
@@ -81,7 +87,31 @@ func (p Preparation) scales(features []string) ([]string, error) {
 // preparation is that of a model, as options; how its columns were scaled stays in
 // its scaler.
 func preparation(m *artifact.Model) Preparation {
-	return Preparation{Calendar: preparationOf(m.Schema).Calendar}
+	a := preparationOf(m.Schema)
+	p := Preparation{Calendar: a.Calendar}
+	for _, c := range a.Categories {
+		p.Categories = append(p.Categories, m.Schema.Features[c.Feature].Name)
+	}
+	if g := a.Regimes; g != nil {
+		p.Regimes = g.Len()
+		for _, f := range g.Features {
+			p.RegimeColumns = append(p.RegimeColumns, m.Schema.Features[f].Name)
+		}
+	}
+	return p
+}
+
+// fill takes from q what p leaves open.
+func (p *Preparation) fill(q Preparation) {
+	if len(p.Calendar) == 0 {
+		p.Calendar = q.Calendar
+	}
+	if len(p.Categories) == 0 {
+		p.Categories = q.Categories
+	}
+	if p.Regimes == 0 && len(p.RegimeColumns) == 0 {
+		p.Regimes, p.RegimeColumns = q.Regimes, q.RegimeColumns
+	}
 }
 
 // cyclesOf are those of the calendar of a model.
@@ -92,18 +122,95 @@ func preparationOf(s artifact.Schema) *artifact.Preparation {
 	return cmp.Or(s.Prepare, &artifact.Preparation{})
 }
 
-// readTable reads data, and adds what the model makes of the rows' times.
+// readTable reads data, with the model's numbers for texts, and adds what it makes of
+// the rows' times.
 func (e *evaluated) readTable(data dataset.Files, c dataset.Columns) (*dataset.Table, error) {
 	t, err := dataset.ReadFiles(data, c, e.setup.Read)
 	if err != nil {
 		return nil, err
 	}
-	return t.WithCalendar(cyclesOf(e.model))
+	return t.Encode(e.model.Schema.Dictionaries()).WithCalendar(cyclesOf(e.model))
 }
 
-// prepareTables adds to the tables what is made of the rows' times.
+// prepareTables gives texts their numbers and adds what is made of the rows' times.
 func (r *run) prepareTables() error {
 	r.columns = len(r.table.Features)
+	if err := r.encode(); err != nil {
+		return err
+	}
+	return r.addCalendar()
+}
+
+// encode fixes the dictionaries of categories: those of the version to go on from, or
+// the texts of the training rows.
+func (r *run) encode() error {
+	for f, name := range r.table.Features {
+		if !r.table.IsText(f) {
+			continue
+		}
+		if r.dictionaries == nil {
+			r.dictionaries = make([][]string, r.columns)
+		}
+		d, others := r.learned.Dictionary(r.parts.Train, f, artifact.MaxCategoryValues)
+		if r.o.From != nil {
+			d = r.o.From.dictionary(name)
+		}
+		switch {
+		case len(d) == 0:
+			return fmt.Errorf("%w: the category %q has no text in the training rows; leave it out", ErrOptions, name)
+		case others == 0:
+			r.untrained = append(r.untrained, f)
+		case len(d) == artifact.MaxCategoryValues:
+			r.warn("column %q has more than %d texts: %d training rows have one of the rarer ones, or none, and share an input", name, len(d), others)
+		}
+		r.dictionaries[f] = d
+		p := r.preparation()
+		p.Categories = append(p.Categories, artifact.Category{Feature: f, Values: d})
+	}
+	if r.dictionaries == nil {
+		return nil
+	}
+	same := r.learned == r.table
+	r.table = r.table.Encode(r.dictionaries)
+	if same {
+		r.learned = r.table
+	} else {
+		r.learned = r.learned.Encode(r.dictionaries)
+	}
+	s := r.schema()
+	return r.checkInputs(s.Inputs())
+}
+
+// dictionary is that of the version's feature of that name, nil if it has none.
+func (b *Base) dictionary(feature string) []string {
+	for f, d := range b.Model.Schema.Dictionaries() {
+		if b.Model.Schema.Features[f].Name == feature {
+			return d
+		}
+	}
+	return nil
+}
+
+// checkInputs refuses more inputs than a network or a window may have.
+func (r *run) checkInputs(n int) error {
+	if n > kernel.MaxFeatures || r.o.Window > protocol.MaxWindowValues/n {
+		return fmt.Errorf("%w: a window of %d rows of %d inputs, at most %d inputs and %d values", ErrOptions, r.o.Window, n, kernel.MaxFeatures, protocol.MaxWindowValues)
+	}
+	return nil
+}
+
+// forgetUnknown makes the input of unknown texts say nothing where no training row
+// has one, which would leave it what it began with.
+func (r *run) forgetUnknown(w *kernel.Weights) {
+	l := w.Layers[0].Kernel
+	row := len(l) / w.Graph.Features
+	for _, f := range r.untrained {
+		clear(l[(r.firstInput(f)+len(r.dictionaries[f]))*row:][:row])
+	}
+}
+
+// addCalendar adds what is made of the rows' times.
+func (r *run) addCalendar() error {
 	cycles := r.o.cycles()
 	if len(cycles) == 0 {
 		return nil
@@ -126,10 +233,8 @@ func (r *run) prepareTables() error {
 	for _, c := range cycles {
 		p.Calendar = append(p.Calendar, c.String())
 	}
-	if n := len(r.table.Features); n > kernel.MaxFeatures || r.o.Window > protocol.MaxWindowValues/n {
-		return fmt.Errorf("%w: a window of %d rows of %d inputs, at most %d inputs and %d values", ErrOptions, r.o.Window, n, kernel.MaxFeatures, protocol.MaxWindowValues)
-	}
-	return nil
+	s := r.schema()
+	return r.checkInputs(s.Inputs())
 }
 
 // preparation is that of the model to be, which it may begin.
@@ -146,22 +251,31 @@ func (r *run) fitScaler() error {
 	if err != nil {
 		return err
 	}
+	for f := range r.dictionaries {
+		if r.dictionaries[f] != nil {
+			how[f] = dataset.ZScore // of numbers that say nothing
+		}
+	}
 	for range len(r.table.Features) - r.columns {
 		how = append(how, dataset.ZScore)
 	}
 	sc, constant, notes := r.learned.Scaler(r.normal(r.parts.Train), how)
 	for i := r.columns; i < len(r.table.Features); i++ { // of the calendar, which has its scale
-		sc.Mean[i], sc.Std[i], sc.Inv[i] = 0, math.Sqrt2/2, 1
+		sc.Mean[i], sc.Std[i], sc.Inv[i] = 0, 1, 1
 	}
 	for _, i := range constant {
-		if i < r.columns {
+		switch {
+		case i >= r.columns:
+		case r.table.IsText(i):
+			r.warn("column %q has one text in the training rows, and tells the network nothing", r.table.Features[i])
+		default:
 			r.warn("column %q is constant in the training rows and scales to 0, whatever it holds later", r.table.Features[i])
 		}
 	}
 	for _, n := range notes {
 		r.warn("%s", n)
 	}
-	r.sc = sc
+	r.sc = r.inputs(sc)
 	return nil
 }
 

@@ -52,16 +52,20 @@ type Result struct {
 
 // A run is one call of Run under way.
 type run struct {
-	o        Options
-	job      *Job
-	table    *dataset.Table
-	learned  *dataset.Table // the table, its training rows without outliers
-	parts    dataset.Parts
-	setup    *Setup
-	sc       *kernel.Scaler
-	prep     *artifact.Preparation // nil: rows are scaled and no more
-	plan     *prepare.Plan         // of sc and prep
-	columns  int                   // features that rows of requests have; behind them those of the calendar
+	o       Options
+	job     *Job
+	table   *dataset.Table
+	learned *dataset.Table // the table, its training rows without outliers
+	parts   dataset.Parts
+	setup   *Setup
+	sc      *kernel.Scaler
+	prep    *artifact.Preparation // nil: rows are scaled and no more
+	plan    *prepare.Plan         // of sc and prep
+	columns int                   // features that rows of requests have; behind them those of the calendar
+
+	dictionaries [][]string // of these features, nil for one that is a number; nil: all are
+	untrained    []int      // features that are texts, and none unknown in the training rows
+
 	warnings []string
 
 	train, validation *dataset.Windows    // validation may be nil
@@ -294,6 +298,9 @@ func (r *run) prepare() (err error) {
 		return err
 	}
 	if err := r.goOn(); err != nil {
+		return err
+	}
+	if err := r.fitRegimes(); err != nil {
 		return err
 	}
 	if err := r.makePlan(); err != nil {
