@@ -53,6 +53,7 @@ var checks = map[string]check{
 	"data.fd001":                  fd001,
 	"data.int8-difference":        int8Difference,
 	"data.etth1":                  etth1,
+	"data.preparation":            preparation,
 	"data.describe-million":       describeMillion,
 	"data.train-million":          trainMillion,
 	"accuracy.fd001":              accuracyFD001.check,
