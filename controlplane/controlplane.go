@@ -229,6 +229,36 @@ func (c *ControlPlane) AddDevice(ctx context.Context, id string, labels map[stri
 	return d, token, nil
 }
 
+// RemoveDevice forgets a device, ends its connection and lets nobody in by its
+// token again.
+func (c *ControlPlane) RemoveDevice(ctx context.Context, id string) error {
+	if _, err := c.Fleet.Device(ctx, id); err != nil { // with a suggestion
+		return err
+	}
+	if err := c.Rollout.Remove(ctx, id); err != nil {
+		return err
+	}
+	c.disconnect(id)
+	return nil
+}
+
+// RenewToken gives a device a new token, which cannot be shown again, and ends
+// its connection: it comes back with the new one, or not at all.
+func (c *ControlPlane) RenewToken(ctx context.Context, id string) (token string, err error) {
+	if token, err = c.Fleet.RenewToken(ctx, id); err == nil {
+		c.disconnect(id)
+	}
+	return token, err
+}
+
+// disconnect ends the connection of a device to the embedded broker. An
+// external broker has credentials of its own.
+func (c *ControlPlane) disconnect(device string) {
+	if c.broker != nil {
+		c.broker.Disconnect(broker.Identity{Kind: broker.Device, ID: device}.String())
+	}
+}
+
 // SetLabels replaces the labels of a device, which joins the newest rollouts
 // that select it now.
 func (c *ControlPlane) SetLabels(ctx context.Context, id string, labels map[string]string) (fleet.Device, error) {

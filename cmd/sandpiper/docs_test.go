@@ -126,7 +126,7 @@ func (r *pageReader) run(line string) {
 	if out, err := r.shell(line); err != nil {
 		r.t.Fatalf("%s\n%v\n%s", line, err, out)
 	}
-	if strings.HasPrefix(line, "sandpiper fleet add") {
+	if strings.HasPrefix(line, "sandpiper fleet add") && strings.HasSuffix(line, " agent.toml") {
 		r.shortenTrial()
 	}
 }

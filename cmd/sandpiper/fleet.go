@@ -17,8 +17,8 @@ import (
 )
 
 func newFleetCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{Use: "fleet", Short: "Add and look at devices"}
-	cmd.AddCommand(newFleetAddCommand(a), newFleetListCommand(a), newFleetShowCommand(a))
+	cmd := &cobra.Command{Use: "fleet", Short: "Add, look at and remove devices"}
+	cmd.AddCommand(newFleetAddCommand(a), newFleetListCommand(a), newFleetShowCommand(a), newFleetTokenCommand(a), newFleetRemoveCommand(a))
 	return cmd
 }
 

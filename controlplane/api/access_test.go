@@ -27,7 +27,7 @@ func TestRoles(t *testing.T) {
 	}
 	// What a viewer may do beside looking, and what only an admin may.
 	viewer := []string{"verify-model", "verify-audit"}
-	admin := []string{"add-device", "add-user", "protect-model", "list-tokens", "add-token", "remove-token"}
+	admin := []string{"add-device", "remove-device", "renew-device-token", "add-user", "protect-model", "list-tokens", "add-token", "remove-token"}
 	seen := map[string]bool{}
 	for path, item := range a.huma.OpenAPI().Paths {
 		for method, op := range map[string]*huma.Operation{

@@ -156,7 +156,7 @@ func (a *API) Authenticated(token string) http.Handler {
 // releaser, unless it is in this list.
 var needs = map[string]fleet.Role{
 	"verify-model": fleet.Viewer, "verify-audit": fleet.Viewer,
-	"add-device": fleet.Admin, "add-user": fleet.Admin, "protect-model": fleet.Admin,
+	"add-device": fleet.Admin, "remove-device": fleet.Admin, "renew-device-token": fleet.Admin, "add-user": fleet.Admin, "protect-model": fleet.Admin,
 	"list-tokens": fleet.Admin, "add-token": fleet.Admin, "remove-token": fleet.Admin,
 }
 

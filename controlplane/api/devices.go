@@ -35,6 +35,38 @@ func (a *API) registerDevices() {
 	}, func(ctx context.Context, in *deviceInput) (*body[fleet.Device], error) {
 		return answer(a.cp.Fleet.Device(ctx, in.Device))
 	})
+	register(a, huma.Operation{
+		OperationID: "remove-device", Method: http.MethodDelete, Path: "/devices/{device}", DefaultStatus: http.StatusNoContent,
+		Summary: "Forget a device, end its connection and refuse its token", Tags: tags, Errors: []int{http.StatusNotFound, http.StatusConflict},
+	}, func(ctx context.Context, in *deviceInput) (*struct{}, error) {
+		return nil, a.cp.RemoveDevice(ctx, in.Device)
+	})
+	register(a, huma.Operation{
+		OperationID: "renew-device-token", Method: http.MethodPost, Path: "/devices/{device}/token", DefaultStatus: http.StatusCreated,
+		Summary: "Give a device a new token, which the answer holds, once; the old one is refused and its connection ends",
+		Tags:    tags, Errors: []int{http.StatusNotFound},
+	}, func(ctx context.Context, in *deviceInput) (*body[DeviceToken], error) {
+		token, err := a.cp.RenewToken(ctx, in.Device)
+		return answer(DeviceToken{Device: in.Device, Token: token}, err)
+	})
+}
+
+// A DeviceToken is what a device connects with from now on.
+type DeviceToken struct {
+	Device string `json:"device"`
+	Token  string `json:"token"`
+}
+
+// RemoveDevice forgets a device.
+func (c *Client) RemoveDevice(ctx context.Context, id string) error {
+	return c.json(ctx, http.MethodDelete, escape("devices", id), nil, nil, nil)
+}
+
+// RenewToken gives a device a new token, which is shown once.
+func (c *Client) RenewToken(ctx context.Context, id string) (DeviceToken, error) {
+	var t DeviceToken
+	err := c.json(ctx, http.MethodPost, escape("devices", id, "token"), nil, nil, &t)
+	return t, err
 }
 
 func (a *API) listDevices(ctx context.Context, in *devicesInput) (*body[Page[fleet.Device]], error) {

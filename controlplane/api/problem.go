@@ -162,6 +162,7 @@ var problems = []struct {
 
 	{fleet.ErrNotFound, http.StatusNotFound, CodeNotFound},
 	{fleet.ErrExists, http.StatusConflict, CodeExists},
+	{rollout.ErrMember, http.StatusConflict, CodeRefused},
 	{context.DeadlineExceeded, http.StatusGatewayTimeout, CodeTimeout},
 	{context.Canceled, http.StatusServiceUnavailable, CodeFailed},
 }

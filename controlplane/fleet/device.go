@@ -71,6 +71,25 @@ func (f *Fleet) SetLabels(ctx context.Context, id string, labels map[string]stri
 	return f.Device(ctx, id)
 }
 
+// RenewToken gives a device another token and returns it; it is not stored and
+// cannot be shown again. The one before no longer works. ErrNotFound.
+func (f *Fleet) RenewToken(ctx context.Context, id string) (token string, err error) {
+	if _, err := f.Device(ctx, id); err != nil { // with a suggestion
+		return "", err
+	}
+	token = NewToken()
+	err = f.store.Update(ctx, func(tx store.Tx) error {
+		if err := tx.SetDeviceToken(ctx, id, hashToken(token)); err != nil {
+			return err
+		}
+		return tx.Audit(ctx, audit.Entry{Action: audit.DeviceToken, Device: id})
+	})
+	if err != nil {
+		return "", fmt.Errorf("new token of device %s: %w", id, err)
+	}
+	return token, nil
+}
+
 // Device returns the device called id, or ErrNotFound with a suggestion.
 func (f *Fleet) Device(ctx context.Context, id string) (Device, error) {
 	var row store.Device

@@ -130,14 +130,23 @@ func (r *Rollouts) take(ctx context.Context) ([]string, error) {
 
 func (r *Rollouts) publishWant(ctx context.Context, device string) error {
 	var row store.Want
+	removed := false
 	err := r.store.View(ctx, func(tx store.Tx) (err error) {
-		row, err = tx.Want(ctx, device)
+		if row, err = tx.Want(ctx, device); !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		_, err = tx.DeviceToken(ctx, device)
+		if removed = errors.Is(err, ErrNotFound); removed {
+			return nil
+		}
 		return err
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if row.Envelope == nil {
+	case removed:
+		return r.clearDevice(ctx, device)
+	case row.Envelope == nil:
 		return nil
 	}
 	hashes, err := named(row.Envelope)

@@ -1,0 +1,35 @@
+package store
+
+import "context"
+
+// LiveMember returns the model of a rollout by a plan that has device as a member
+// and whose phase is none of the given, "" if there is none.
+func (t Tx) LiveMember(ctx context.Context, device string, ended ...string) (model string, err error) {
+	query, args := `SELECT coalesce(min(r.model), '') FROM members m JOIN rollouts r ON r.id = m.rollout WHERE m.device = ?`, []any{device}
+	for _, phase := range ended {
+		query += ` AND r.phase <> ?`
+		args = append(args, phase)
+	}
+	err = t.tx.QueryRowContext(ctx, query, args...).Scan(&model)
+	return model, mapError(err)
+}
+
+// DropDevice forgets a device and all that it reported, but what was counted by
+// day and the record of changes: ErrNotFound if there is none. Its events and
+// counters go too, since they are numbered by its starts, which begin anew if
+// the id is given again.
+func (t Tx) DropDevice(ctx context.Context, id string) error {
+	for _, table := range []string{"members", "trials", "pairs", "desired", "wants", "events", "usage", "usage_reports"} {
+		if _, err := t.tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE device = ?`, id); err != nil {
+			return mapError(err)
+		}
+	}
+	res, err := t.tx.ExecContext(ctx, `DELETE FROM devices WHERE id = ?`, id) // labels and slots go with it
+	return oneRow(res, err)
+}
+
+// SetDeviceToken replaces the hash of a device's token.
+func (t Tx) SetDeviceToken(ctx context.Context, id string, hash []byte) error {
+	res, err := t.tx.ExecContext(ctx, `UPDATE devices SET token = ? WHERE id = ?`, hash, id)
+	return oneRow(res, err)
+}
