@@ -63,7 +63,7 @@ to agents on devices, and asks those devices for predictions.
 	flags.DurationVar(&a.lockWait, "lock-wait", 10*time.Second, "how long to wait for another command that has the data folder open")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no remarks on stderr")
 	root.AddCommand(
-		newInitCommand(a), newServeCommand(a), newFleetCommand(a), newUserCommand(a), newTokenCommand(a), newHistoryCommand(a), newAuditCommand(a),
+		newInitCommand(a), newServeCommand(a), newFleetCommand(a), newUserCommand(a), newUsageCommand(a), newTokenCommand(a), newHistoryCommand(a), newAuditCommand(a),
 		newDataCommand(a), newTrainCommand(a), newRunCommand(a), newTuneCommand(a), newTuningCommand(a), newEvalCommand(a), newModelCommand(a),
 		newRolloutCommand(a), newPredictCommand(a), newDemoCommand(a), newBenchCommand(a), newVersionCommand(a),
 	)

@@ -53,6 +53,8 @@ func TestScripts(t *testing.T) {
 			"waitsock": waitSocket,
 			"waitrun":  waitRun,
 			"digest":   writeDigest,
+
+			"countusage": countUsage,
 		},
 	})
 }

@@ -108,6 +108,7 @@ func New(cfg Config) *API {
 	a.registerData()
 	a.registerDevices()
 	a.registerUsers()
+	a.registerUsage()
 	a.registerRollouts()
 	a.registerPredictions()
 	a.registerAudit()

@@ -130,6 +130,7 @@ var problems = []struct {
 	{fleet.ErrReserved, http.StatusUnprocessableEntity, CodeUsage},
 	{filter.ErrFilter, http.StatusUnprocessableEntity, CodeUsage},
 	{fleet.ErrLabel, http.StatusUnprocessableEntity, CodeUsage},
+	{fleet.ErrUsage, http.StatusUnprocessableEntity, CodeUsage},
 	{protocol.ErrID, http.StatusUnprocessableEntity, CodeUsage},
 	{train.ErrOptions, http.StatusUnprocessableEntity, CodeUsage},
 	{train.ErrInt8, http.StatusUnprocessableEntity, CodeRefused},

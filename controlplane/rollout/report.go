@@ -253,7 +253,7 @@ func (c *change) usage(ctx context.Context, tx store.Tx, rep Report) (ack []byte
 	if err := u.UnmarshalBinary(rep.Payload); err != nil {
 		return nil, &badReport{err}
 	}
-	if err := tx.PutUsage(ctx, rep.Device, u); err != nil {
+	if err := tx.PutUsage(ctx, rep.Device, u, c.at); err != nil {
 		return nil, err
 	}
 	return protocol.Ack{Boot: u.Boot, Seq: u.Seq, Usage: true}.AppendBinary(nil)

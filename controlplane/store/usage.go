@@ -2,6 +2,9 @@ package store
 
 import (
 	"context"
+	"errors"
+	"strings"
+	"time"
 
 	"github.com/sandpiper-edge/sandpiper/protocol"
 )
@@ -9,7 +12,8 @@ import (
 // PutUsage stores a report of device. Its counters are cumulative since a start
 // of the agent, so it takes the place of an older report of that start, and one
 // that is not newer changes nothing: a report that comes twice counts once.
-func (t Tx) PutUsage(ctx context.Context, device string, u protocol.Usage) error {
+// What it adds is counted for the day of at.
+func (t Tx) PutUsage(ctx context.Context, device string, u protocol.Usage, at time.Time) error {
 	r, err := t.tx.ExecContext(ctx, `INSERT INTO usage_reports VALUES (?, ?, ?, ?)
 		ON CONFLICT DO UPDATE SET seq = excluded.seq, t = excluded.t WHERE excluded.seq > seq`, device, u.Boot, u.Seq, u.T)
 	if err != nil {
@@ -19,6 +23,9 @@ func (t Tx) PutUsage(ctx context.Context, device string, u protocol.Usage) error
 		return mapError(err)
 	}
 	for _, c := range u.Counts {
+		if err := t.addUsage(ctx, device, u.Boot, c, at); err != nil {
+			return err
+		}
 		_, err := t.tx.ExecContext(ctx, `INSERT OR REPLACE INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
 			device, u.Boot, c.Model, c.User, c.Answered, c.Refused, c.Busy, c.Micros)
 		if err != nil {
@@ -26,6 +33,82 @@ func (t Tx) PutUsage(ctx context.Context, device string, u protocol.Usage) error
 		}
 	}
 	return nil
+}
+
+// addUsage adds to a day what c has more than the last report of the same start.
+func (t Tx) addUsage(ctx context.Context, device string, boot uint64, c protocol.UsageCount, at time.Time) error {
+	var old protocol.UsageCount
+	err := mapError(t.tx.QueryRowContext(ctx, `SELECT answered, refused, busy, us FROM usage WHERE device = ? AND boot = ? AND model = ? AND user = ?`,
+		device, boot, c.Model, c.User).Scan(&old.Answered, &old.Refused, &old.Busy, &old.Micros))
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	more := func(now, before uint64) uint64 { return now - min(now, before) } // a device could count backwards
+	_, err = t.tx.ExecContext(ctx, `INSERT INTO usage_days VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET answered = answered + excluded.answered, refused = refused + excluded.refused,
+			busy = busy + excluded.busy, us = us + excluded.us`,
+		at.UTC().Format(time.DateOnly), device, c.Model, c.User, more(c.Answered, old.Answered), more(c.Refused, old.Refused),
+		more(c.Busy, old.Busy), more(c.Micros, old.Micros))
+	return mapError(err)
+}
+
+// UsageColumns are what counted days can be summed by.
+var UsageColumns = []string{"day", "device", "model", "user"}
+
+// A UsageQuery sums counted days.
+type UsageQuery struct {
+	By                  []string // some of UsageColumns, the order of the rows too; none: one row
+	From, To            string   // first and last day, YYYY-MM-DD; empty: no bound
+	Device, Model, User string   // only of this one; empty: of all
+	After               []string // key of the row before the first one, by By; nil: from the beginning
+	Limit               int
+}
+
+// A UsageRow is a sum. Key has the values of UsageQuery.By.
+type UsageRow struct {
+	Key []string
+	protocol.UsageCount
+}
+
+// SumUsage returns the sums that q asks for.
+func (t Tx) SumUsage(ctx context.Context, q UsageQuery) ([]UsageRow, error) {
+	where, args := []string{"1"}, []any{}
+	bound := func(condition, value string) {
+		if value != "" {
+			where, args = append(where, condition), append(args, value)
+		}
+	}
+	bound("day >= ?", q.From)
+	bound("day <= ?", q.To)
+	bound("device = ?", q.Device)
+	bound("model = ?", q.Model)
+	bound("user = ?", q.User)
+	by := strings.Join(q.By, ", ") // names of columns
+	if q.After != nil {
+		where = append(where, "("+by+") > ("+strings.TrimSuffix(strings.Repeat("?, ", len(q.After)), ", ")+")")
+		for _, v := range q.After {
+			args = append(args, v)
+		}
+	}
+	query := `SELECT sum(answered), sum(refused), sum(busy), sum(us)`
+	for _, column := range q.By {
+		query += ", " + column
+	}
+	query += ` FROM usage_days WHERE ` + strings.Join(where, " AND ")
+	if by == "" {
+		query += ` HAVING count(*) > 0` // no row, rather than one of nulls
+	} else {
+		query += ` GROUP BY ` + by + ` ORDER BY ` + by
+	}
+	scan := func(row scanner) (UsageRow, error) {
+		r := UsageRow{Key: make([]string, len(q.By))}
+		into := []any{&r.Answered, &r.Refused, &r.Busy, &r.Micros}
+		for i := range r.Key {
+			into = append(into, &r.Key[i])
+		}
+		return r, mapError(row.Scan(into...))
+	}
+	return collect(ctx, t.tx, scan, query+` LIMIT ?`, append(args, q.Limit)...)
 }
 
 // Usage returns what device counted over all its starts, by model and user.
