@@ -20,6 +20,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sandpiper-edge/sandpiper/protocol"
@@ -27,11 +28,15 @@ import (
 )
 
 const (
-	maxClients     = 32        // connections, whether they have said who they are or not
-	maxSubscribed  = 32        // filters of a client
-	maxQueue       = 512 << 10 // bytes that wait for a client
-	maxUnacked     = 64        // QoS 1 messages that a client has not acknowledged
-	maxConnect     = 8 << 10   // body of a CONNECT
+	maxClients     = 32          // connections, whether they have said who they are or not
+	maxPending     = 8           // of them, those that have not
+	pendingGrace   = time.Second // in which one of those does not have to give way to another
+	maxSubscribed  = 32          // filters of a client
+	maxQueue       = 512 << 10   // bytes that wait for a client
+	maxWaiting     = 2 << 20     // bytes that wait for all: above it, each is held to fairQueue
+	fairQueue      = 64 << 10
+	maxUnacked     = 64      // QoS 1 messages that a client has not acknowledged
+	maxConnect     = 8 << 10 // body of a CONNECT
 	connectTimeout = 10 * time.Second
 	writeTimeout   = 10 * time.Second // for a client to take what waits for it
 	linger         = time.Second      // the same, once the connection ends
@@ -100,7 +105,8 @@ func (c Config) check() error {
 // A Broker serves the clients of one listener. Its methods are safe for
 // concurrent use.
 type Broker struct {
-	cfg Config
+	cfg     Config
+	waiting atomic.Int64 // bytes that wait for all clients
 
 	mu       sync.Mutex // guards what follows
 	clients  map[*client]struct{}
@@ -190,11 +196,28 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// add reports whether there is room for c. Where too many have not said who they
+// are, the one that was silent the longest gives way: silence takes nobody's
+// place.
 func (b *Broker) add(c *client) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.clients) >= maxClients {
-		return false
+	var oldest *client
+	pending := 0
+	for other := range b.clients {
+		if other.pending() {
+			pending++
+			if oldest == nil || other.since.Before(oldest.since) {
+				oldest = other
+			}
+		}
+	}
+	if pending >= maxPending || len(b.clients) >= maxClients {
+		if oldest == nil || c.since.Sub(oldest.since) < pendingGrace {
+			return false
+		}
+		oldest.close("was silent, and another one wants in")
+		delete(b.clients, oldest)
 	}
 	b.clients[c] = struct{}{}
 	return true
@@ -204,6 +227,7 @@ func (b *Broker) remove(c *client) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.clients, c)
+	c.drop()
 }
 
 func (b *Broker) all() []*client {

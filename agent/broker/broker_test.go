@@ -331,6 +331,55 @@ func TestUnacknowledgedMessagesAreBounded(t *testing.T) {
 	})
 }
 
+// TestStormOfSilentConnections: connections that say nothing take no place that
+// one needs which does, for longer than a moment.
+func TestStormOfSilentConnections(t *testing.T) {
+	within(t, nil, func(t *testing.T, h *house) {
+		good := h.client("good", packet.V311)
+		for range 10 * maxClients {
+			h.dial()
+			synctest.Wait()
+			if n := len(h.all()); n > maxPending+1 {
+				t.Fatalf("%d connections, want at most %d that are silent", n, maxPending)
+			}
+		}
+		time.Sleep(pendingGrace)
+		for i := range maxPending {
+			h.client(fmt.Sprint("late", i), packet.V311)
+		}
+		good.Send(packet.AppendEmpty(nil, packet.Pingreq))
+		good.Expect(packet.Pingresp)
+	})
+}
+
+// TestWhatWaitsForAllIsBounded: many peers that never read get less each, and
+// one that reads gets everything.
+func TestWhatWaitsForAllIsBounded(t *testing.T) {
+	within(t, nil, func(t *testing.T, h *house) {
+		good := h.client("good", packet.V311)
+		subscribe(good, packet.V311, packet.Filter{Topic: "a"})
+		for i := range maxClients - 1 {
+			subscribe(h.client(fmt.Sprint(i), packet.V311), packet.V311, packet.Filter{Topic: "a"})
+		}
+		payload := make([]byte, 16<<10)
+		most := int64(0)
+		for range 40 {
+			h.Publish(packet.Message{Topic: "a", Payload: payload})
+			most = max(most, h.waiting.Load())
+			good.Expect(packet.Publish)
+			synctest.Wait()
+		}
+		if limit := int64(maxWaiting + maxClients*fairQueue); most > limit {
+			t.Errorf("%d bytes waited at a time, want at most %d", most, limit)
+		}
+		time.Sleep(2 * writeTimeout)
+		synctest.Wait()
+		if n, waiting := len(h.all()), h.waiting.Load(); n != 1 || waiting != 0 {
+			t.Errorf("%d connections and %d bytes are left, want the one that reads", n, waiting)
+		}
+	})
+}
+
 func TestTooManyConnectionsAndFilters(t *testing.T) {
 	within(t, nil, func(t *testing.T, h *house) {
 		var first *packettest.Peer

@@ -13,10 +13,11 @@ import (
 
 // A client is one connection. Its reader runs serve; a writer takes what waits.
 type client struct {
-	b    *Broker
-	conn net.Conn
-	wake chan struct{} // capacity 1: there is something to write
-	gone chan struct{} // closed with the connection
+	b     *Broker
+	conn  net.Conn
+	since time.Time     // of its beginning
+	wake  chan struct{} // capacity 1: there is something to write
+	gone  chan struct{} // closed with the connection
 
 	// Of the reader, before admitted is set, and then fixed.
 	version byte
@@ -38,7 +39,7 @@ type client struct {
 
 func newClient(b *Broker, nc net.Conn) *client {
 	return &client{
-		b: b, conn: nc, wake: make(chan struct{}, 1), gone: make(chan struct{}), unacked: make(map[uint16]bool),
+		b: b, conn: nc, since: time.Now(), wake: make(chan struct{}, 1), gone: make(chan struct{}), unacked: make(map[uint16]bool),
 	}
 }
 
@@ -123,6 +124,13 @@ func (c *client) connect(body []byte) (keepAlive time.Duration, err error) {
 	c.b.admit(c, user, h.ClientID)
 	c.say(packet.AppendConnack(nil, h.Version, packet.Accepted, assigned))
 	return time.Duration(h.KeepAlive) * time.Second, nil
+}
+
+// pending reports whether the client has not said who it is.
+func (c *client) pending() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.admitted
 }
 
 func (c *client) is(user, id string) bool {
@@ -260,10 +268,10 @@ func (c *client) deliver(m packet.Message) {
 func (c *client) enqueue(m packet.Message) {
 	c.mu.Lock()
 	n := messageBytes(m)
-	full := c.bytes+n > maxQueue
+	full := !c.room(n)
 	if !full && !c.closed {
 		c.queue = append(c.queue, m)
-		c.bytes += n
+		c.count(n)
 	}
 	c.mu.Unlock()
 	if full {
@@ -273,15 +281,34 @@ func (c *client) enqueue(m packet.Message) {
 	c.signal()
 }
 
+// room reports whether n bytes more may wait. It is called with mu held, as
+// count is.
+func (c *client) room(n int) bool {
+	return c.bytes+n <= fairQueue || c.bytes+n <= maxQueue && c.b.waiting.Load()+int64(n) <= maxWaiting
+}
+
+func (c *client) count(n int) {
+	c.bytes += n
+	c.b.waiting.Add(int64(n))
+}
+
+// drop forgets what waits: the connection is gone.
+func (c *client) drop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count(-c.bytes)
+	c.queue, c.control = nil, nil
+}
+
 func messageBytes(m packet.Message) int { return len(m.Topic) + len(m.Payload) + 64 }
 
 // say queues an answer.
 func (c *client) say(b []byte) {
 	c.mu.Lock()
-	full := c.bytes+len(b) > maxQueue
+	full := !c.room(len(b))
 	if !full && !c.closed {
 		c.control = append(c.control, b...)
-		c.bytes += len(b)
+		c.count(len(b))
 	}
 	c.mu.Unlock()
 	if full {
@@ -337,7 +364,7 @@ func (c *client) next(buf []byte) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	buf = append(buf, c.control...)
-	c.bytes -= len(c.control)
+	c.count(-len(c.control))
 	c.control = c.control[:0]
 	i := 0
 	for ; i < len(c.queue) && len(buf) < 8<<10; i++ {
@@ -349,7 +376,7 @@ func (c *client) next(buf []byte) []byte {
 			m.ID = c.freeID()
 			c.unacked[m.ID] = true
 		}
-		c.bytes -= messageBytes(m)
+		c.count(-messageBytes(m))
 		buf = packet.AppendPublish(buf, c.version, m)
 	}
 	if c.queue = c.queue[i:]; len(c.queue) == 0 {
