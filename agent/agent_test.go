@@ -465,40 +465,53 @@ func TestSameRequestGetsTheSameAnswer(t *testing.T) {
 	})
 }
 
+// inCBOR is testRequest in CBOR.
+func inCBOR(t *testing.T) []byte {
+	good := protocol.PredictRequest{Rows: testRows, Steps: testWindow, Features: testFeatures}
+	b, err := good.AppendCBOR(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// badRequests are requests, and the error code or version of each answer.
+func badRequests(t *testing.T) []struct{ name, model, request, code string } {
+	cbor := string(inCBOR(t))
+	return []struct{ name, model, request, code string }{
+		{"rows", "pump", testRequest, "pump:v1"},
+		{"rows behind white space", "pump", " \n" + testRequest, "pump:v1"},
+		{"objects", "pump", `{"x":[{"pressure":3,"flow":10},{"flow":11,"pressure":3.1},{"flow":12,"pressure":3.2},{"flow":13,"pressure":3.25}]}`, "pump:v1"},
+		{"cbor", "pump", cbor, "pump:v1"},
+		{"malformed json", "pump", `[[10,3],`, "bad_request"},
+		{"malformed cbor", "pump", cbor[:20], "bad_request"},
+		{"empty", "pump", "", "bad_request"},
+		{"unknown field", "pump", `{"x":` + testRequest + `,"y":1}`, "bad_request"},
+		{"too few rows", "pump", `[[10,3],[11,3.1],[12,3.2]]`, "bad_shape"},
+		{"too few features", "pump", `[[10],[11],[12],[13]]`, "bad_shape"},
+		{"unknown feature", "pump", `[{"flow":1,"heat":2},{"flow":1,"heat":2},{"flow":1,"heat":2},{"flow":1,"heat":2}]`, "bad_shape"},
+		{"not a number", "pump", `[[10,3],[11,NaN],[12,3.2],[13,3.25]]`, "bad_request"},
+		{"beyond float32", "pump", `[[10,3],[11,1e39],[12,3.2],[13,3.25]]`, "bad_request"},
+		{"far out of range", "pump", `[[10,3],[11,1e30],[12,3.2],[13,3.25]]`, "bad_request"},
+		{"unknown model", "fan", testRequest, "no_model"},
+	}
+}
+
 func TestRequestErrorsAreNamed(t *testing.T) {
 	within(t, func(t *testing.T, w *world) {
 		v := w.version(1)
 		d := w.installed(t.TempDir(), v)
-		good := protocol.PredictRequest{Rows: testRows, Steps: testWindow, Features: testFeatures}
-		inCBOR, err := good.AppendCBOR(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		mark := inCBOR(t)[:1]
 		big := "[" + strings.Repeat(" ", protocol.MaxPayload) + "]"
-		for _, tc := range []struct{ name, model, request, code string }{
-			{"rows", "pump", testRequest, "pump:v1"},
-			{"rows behind white space", "pump", " \n" + testRequest, "pump:v1"},
-			{"objects", "pump", `{"x":[{"pressure":3,"flow":10},{"flow":11,"pressure":3.1},{"flow":12,"pressure":3.2},{"flow":13,"pressure":3.25}]}`, "pump:v1"},
-			{"cbor", "pump", string(inCBOR), "pump:v1"},
-			{"malformed json", "pump", `[[10,3],`, "bad_request"},
-			{"malformed cbor", "pump", string(inCBOR[:20]), "bad_request"},
-			{"empty", "pump", "", "bad_request"},
-			{"unknown field", "pump", `{"x":` + testRequest + `,"y":1}`, "bad_request"},
-			{"too few rows", "pump", `[[10,3],[11,3.1],[12,3.2]]`, "bad_shape"},
-			{"too few features", "pump", `[[10],[11],[12],[13]]`, "bad_shape"},
-			{"unknown feature", "pump", `[{"flow":1,"heat":2},{"flow":1,"heat":2},{"flow":1,"heat":2},{"flow":1,"heat":2}]`, "bad_shape"},
-			{"not a number", "pump", `[[10,3],[11,NaN],[12,3.2],[13,3.25]]`, "bad_request"},
-			{"beyond float32", "pump", `[[10,3],[11,1e39],[12,3.2],[13,3.25]]`, "bad_request"},
-			{"far out of range", "pump", `[[10,3],[11,1e30],[12,3.2],[13,3.25]]`, "bad_request"},
+		for _, tc := range append(badRequests(t), []struct{ name, model, request, code string }{
 			{"oversized", "pump", big, "bad_request"},
-			{"unknown model", "fan", testRequest, "no_model"},
 			{"a model name that is none", "No Model", testRequest, "no_model"},
-		} {
+		}...) {
 			b := d.Predict(t.Context(), tc.model, []byte(tc.request))
 			if got := replyCode(t, b); got != tc.code {
 				t.Errorf("%s: %s, want %s", tc.name, b, tc.code)
 			}
-			if protocol.IsJSON(b) == bytes.HasPrefix([]byte(tc.request), inCBOR[:1]) {
+			if protocol.IsJSON(b) == bytes.HasPrefix([]byte(tc.request), mark) {
 				t.Errorf("%s: not answered in kind: %q", tc.name, b)
 			}
 			d.answers(v)

@@ -46,6 +46,10 @@ type world struct {
 	maxPacket  uint32           // larger ones end the connection; 0: mochi's own limit
 	nagle      bool             // small messages to the device are held back
 	chunkBytes int64            // of chunks, sent to the device
+	lasts      int64            // a connection ends after so many messages of transfers; 0: it does not
+	carried    int64            // by this connection
+	drops      *atomic.Int64    // how often that was
+	offered    *offer           // what gets are answered from
 }
 
 // within runs f in a bubble with a new world.
@@ -124,10 +128,38 @@ func (h *recorder) OnPublish(_ *mqtt.Client, pk packets.Packet) (packets.Packet,
 }
 
 func (h *recorder) OnPacketSent(_ *mqtt.Client, pk packets.Packet, _ []byte) {
+	h.w.drop(pk.TopicName)
 	if t, err := protocol.ParseTopic(pk.TopicName); err == nil && (t.Kind == protocol.TopicChunk || t.Kind == protocol.TopicBlock) {
 		h.w.mu.Lock()
 		defer h.w.mu.Unlock()
 		h.w.chunkBytes += int64(len(pk.Payload))
+	}
+}
+
+// dropAfter ends every connection after n messages of transfers, and returns the
+// count of that.
+func (w *world) dropAfter(n int64) *atomic.Int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lasts, w.carried, w.drops = n, 0, new(atomic.Int64)
+	return w.drops
+}
+
+// drop ends the connections if a message on topic is the last they carry.
+func (w *world) drop(topic string) {
+	if !strings.Contains(topic, "/b/") && !strings.Contains(topic, "/blk/") {
+		return
+	}
+	w.mu.Lock()
+	w.carried++
+	last := w.lasts > 0 && w.carried == w.lasts
+	if last {
+		w.carried = 0
+		w.drops.Add(1)
+	}
+	w.mu.Unlock()
+	if last {
+		go w.cut()
 	}
 }
 
@@ -370,9 +402,7 @@ func (w *world) versionOf(n uint64, m *artifact.Model, change ...func(*artifact.
 	w.t.Helper()
 	v := version{model: m}
 	var err error
-	if v.transfer, err = artifact.Pack(m); err != nil {
-		w.t.Fatal(err)
-	}
+	v.transfer = w.packed(packFull, protocol.KindFull, m, nil)
 	v.release = artifact.Release{
 		Format: artifact.Format, Name: "pump", Version: n, Digest: v.transfer.Digest, Fleet: "f", ABI: kernel.ABI,
 		MaxTransfer: v.transfer.Size, MaxDecoded: v.transfer.Decoded, Issued: 1,
@@ -385,6 +415,35 @@ func (w *world) versionOf(n uint64, m *artifact.Model, change ...func(*artifact.
 		w.t.Fatal(err)
 	}
 	return v
+}
+
+// packs keeps what was packed once: coding takes longer than all else here.
+var packs sync.Map // of *artifact.Transfer by kind and digests
+
+// packed is what pack makes of m on top of base, whose slices are shared.
+func (w *world) packed(pack func(m, base *artifact.Model) (*artifact.Transfer, error), kind string, m, base *artifact.Model) *artifact.Transfer {
+	w.t.Helper()
+	key := kind
+	for _, m := range []*artifact.Model{m, base} {
+		if m == nil {
+			continue
+		}
+		d, err := m.Digest()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		key += " " + d.String()
+	}
+	t, ok := packs.Load(key)
+	if !ok {
+		made, err := pack(m, base)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		t, _ = packs.LoadOrStore(key, made)
+	}
+	again := *t.(*artifact.Transfer)
+	return &again
 }
 
 // publish retains the transfer of v on its topics.

@@ -2,19 +2,25 @@ package artifact
 
 import "math"
 
-// encodeAdaptive codes a block by the shape that makes it smaller, with the ratio
-// and edge that fit its frequencies, and the stiffness and memory from which no
-// step leads to a smaller code.
+// encodeAdaptive codes a block by the shape that fits its frequencies better, of
+// a small block the one that makes it smaller, with the ratio and edge that fit
+// them, and the stiffness and memory from which no step leads to a smaller code.
 func encodeAdaptive(block []byte) []byte {
 	frequencies := [256]int{}
 	for _, b := range block {
 		frequencies[b^0x80]++
 	}
-	var best []byte
-	for shape := range normal + 1 {
-		if e := climb(block, fitAdaptive(shape, &frequencies, len(block))); best == nil || len(e) < len(best) {
-			best = e
+	g, gBits := fitAdaptive(geometric, &frequencies, len(block))
+	n, nBits := fitAdaptive(normal, &frequencies, len(block))
+	if len(block) > 4096 {
+		if gBits < nBits {
+			return climb(block, g)
 		}
+		return climb(block, n)
+	}
+	best, other := climb(block, g), climb(block, n)
+	if len(other) < len(best) {
+		best = other
 	}
 	return best
 }
@@ -41,14 +47,14 @@ func climb(block []byte, p adaptiveParams) []byte {
 }
 
 // fitAdaptive returns the parameters of those tried under which n bytes of the
-// given frequencies have the smallest code: of deviations from 1/4 to 181, 2^¼
-// apart.
-func fitAdaptive(shape byte, frequencies *[256]int, n int) adaptiveParams {
+// given frequencies have the smallest code, and its bits: of deviations from 1/4
+// to 181, 2^¼ apart.
+func fitAdaptive(shape byte, frequencies *[256]int, n int) (best adaptiveParams, least float64) {
 	p := adaptiveParams{stiffness: 3, memory: 3, shape: shape}
 	if shape == normal {
 		p.edge = byte(min(255, (256*(frequencies[1]+frequencies[255])+n/2)/n))
 	}
-	best, least := p, math.Inf(1)
+	least = math.Inf(1)
 	for i := range 39 {
 		deviation := math.Exp2(float64(i)/4 - 2)
 		if p.ratio = ratio(math.Exp(-1 / deviation)); shape == normal {
@@ -58,7 +64,7 @@ func fitAdaptive(shape byte, frequencies *[256]int, n int) adaptiveParams {
 			best, least = p, bits
 		}
 	}
-	return best
+	return best, least
 }
 
 func ratio(r float64) uint16 { return uint16(min(math.Round(r*(1<<16)), 1<<16-1)) }
