@@ -94,7 +94,8 @@ func (t *trainFlags) addCleaning(o *api.TrainOptions) {
 func (t *trainFlags) addNetwork(o *api.TrainOptions) {
 	f := t.group("Network and loss")
 	f.StringVar(&o.State, "state", "", oneOf(train.States)+"; stream carries the state on from row to row")
-	f.StringVar(&o.From, "from", "", "`REF` of the version to go on from: its columns, window and layers are the defaults, its scaling stays")
+	f.StringVar(&o.From, "from", "", "`REF` of the version to go on from: its columns, window and layers are the defaults, its scaling and pipeline stay")
+	f.BoolVar(&o.Unfed, "no-pipeline", false, "with --from: without the pipeline of that version")
 	f.BoolVar(&o.HeadOnly, "head-only", false, "with --from: the last layer alone learns, and is all that devices fetch")
 	f.StringVar(&o.Layer, "layer", "", "of every recurrent layer: "+oneOf(train.Layers))
 	f.IntSliceVar(&o.Units, "units", nil, "units of each recurrent layer (default 128)")

@@ -247,7 +247,7 @@ func (o TrainOptions) options() train.Options {
 		Season: o.Season, Split: o.Split, SplitBy: o.SplitBy, Gap: o.Gap, Validation: o.Validation,
 		Units: o.Units, Epochs: o.Epochs, Batch: o.Batch, LearningRate: o.LearningRate, Settings: o.Settings, Preparation: o.Preparation, TaskSettings: o.TaskSettings,
 		Data: o.Data, Outliers: o.Outliers, DropConstant: o.DropConstant,
-		Patience: o.Patience, Seed: o.Seed, HeadOnly: o.HeadOnly, Int8Bound: o.Int8Bound, Use: o.Use,
+		Patience: o.Patience, Seed: o.Seed, HeadOnly: o.HeadOnly, Unfed: o.Unfed, Int8Bound: o.Int8Bound, Use: o.Use,
 	}
 }
 

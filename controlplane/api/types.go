@@ -168,6 +168,7 @@ type TrainOptions struct {
 
 	From     string `json:"from,omitempty" doc:"The version to go on from: NAME, NAME:vN or NAME:ALIAS; what it says of columns, window and layers is the default"`
 	HeadOnly bool   `json:"head_only,omitempty" doc:"With from: whether the last layer alone learns, so that devices fetch no more than that"`
+	Unfed    bool   `json:"unfed,omitempty" doc:"With from: whether the version is without the pipeline of the one before"`
 
 	Int8Bound *float64 `json:"int8_bound,omitempty" doc:"How much worse than float32's the int8 figure may be, as a fraction of it; none: the bound of the task"`
 	Force     bool     `json:"force,omitempty" doc:"Whether the version is added even if int8 is worse than that; its lineage then says who did"`

@@ -12,8 +12,9 @@ import (
 )
 
 // A Base is a version whose training goes on: its float32 weights are the
-// first ones, and its scaler stays, because the weights belong to it. The update
-// of a device from it is small if the learning rate and the data are.
+// first ones, and its scaler stays, because the weights belong to it. So does its
+// pipeline, unless that is left out. The update of a device from it is small if the
+// learning rate and the data are.
 type Base struct {
 	Ref     string // for messages
 	Digest  protocol.Digest
@@ -150,6 +151,15 @@ func (b *Base) differs(name string, was, is any) error {
 		return fmt.Errorf("%w: %s: %s has %s, this run %s; train with the same to go on from it, or begin anew", ErrOptions, name, b.Ref, was, is)
 	}
 	return nil
+}
+
+// pipeline is how devices feed the new version by themselves: as the one before,
+// whose columns it has.
+func (r *run) pipeline() *artifact.Pipeline {
+	if r.o.From == nil || r.o.Unfed {
+		return nil
+	}
+	return r.o.From.Model.Pipeline
 }
 
 // describe returns kind, units and activation of the layers.

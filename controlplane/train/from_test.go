@@ -155,3 +155,27 @@ func TestUpdateSizes(t *testing.T) {
 		}
 	}
 }
+
+// A version that devices feed by themselves goes on being fed, unless its
+// successor is to be without that.
+func TestGoingOnKeepsThePipeline(t *testing.T) {
+	first := base(trained(t, seasonOptions, seasons(0, 200)))
+	fed := *first.Model
+	fed.Pipeline = &artifact.Pipeline{
+		Inputs:   []artifact.Input{{Column: "load"}, {Column: "heat"}},
+		PeriodMS: 1000, ToleranceMS: 2000, GapMS: 30_000, Stride: 1,
+	}
+	first.Model = &fed
+	for _, unfed := range []bool{false, true} {
+		next := trained(t, Options{Time: "t", Epochs: 1, From: first, HeadOnly: true, Unfed: unfed}, seasons(150, 200))
+		if p := next.Model.Pipeline; unfed && p != nil || !unfed && !reflect.DeepEqual(p, fed.Pipeline) {
+			t.Errorf("left out %t: the pipeline is %+v", unfed, p)
+		}
+		if err := next.Model.Validate(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := (Options{Task: RUL, Time: "t", Unfed: true}).withDefaults(); !errors.Is(err, ErrOptions) {
+		t.Errorf("a new model without a pipeline to leave out: %v, want ErrOptions", err)
+	}
+}

@@ -88,6 +88,7 @@ type Options struct {
 
 	From     *Base // the version to go on from; nil: new weights
 	HeadOnly bool  // with From: the last layer alone learns
+	Unfed    bool  // with From: without its pipeline
 
 	// Int8Bound is how much worse than float32's the int8 model's figure may be, as
 	// a fraction of it; nil: the bound of the task.
@@ -135,6 +136,8 @@ func (o Options) withDefaults() (Options, error) {
 		}
 	} else if o.HeadOnly {
 		return bad("the last layer alone learns only on top of a version to go on from")
+	} else if o.Unfed {
+		return bad("there is a pipeline to leave out only where a version is gone on from")
 	}
 	setDefault(&o.Anchor, "none")
 	setDefault(&o.Layer, Layers[0])

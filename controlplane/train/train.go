@@ -524,6 +524,9 @@ func (r *run) quantize(ctx context.Context, w *kernel.Weights) (*artifact.Model,
 	if err == nil && r.o.Task == Anomaly {
 		m, err = r.detect(ctx, m, q)
 	}
+	if err == nil {
+		m.Pipeline = r.pipeline()
+	}
 	return m, tensorErrors(w, q), err
 }
 
