@@ -2,11 +2,13 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/broker/brokertest"
@@ -22,6 +24,8 @@ type wire struct {
 	gone   bool       // refuses connections
 	conn   *wireConn  // the last one
 	tamper func(topic string, payload []byte)
+	refuse string          // filters that contain this are refused, and their messages kept back
+	asked  map[uint16]bool // identifiers of SUBSCRIBEs that are refused
 }
 
 // dial connects the device.
@@ -35,7 +39,7 @@ func (w *wire) dial(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &wireConn{Conn: conn}
+	c := &wireConn{Conn: conn, wire: w}
 	c.r, c.w = io.Pipe()
 	w.conn = c
 	go w.relay(c)
@@ -52,11 +56,21 @@ func (w *wire) relay(c *wireConn) {
 			return
 		}
 		w.mu.Lock()
-		if packet[0]>>4 == brokertest.PUBLISH && w.tamper != nil {
-			topic, payload := publishParts(packet[0], body)
-			w.tamper(topic, payload)
+		topic := ""
+		switch packet[0] >> 4 {
+		case brokertest.PUBLISH:
+			var payload []byte
+			if topic, payload = publishParts(packet[0], body); w.tamper != nil {
+				w.tamper(topic, payload)
+			}
+		case brokertest.SUBACK:
+			if w.asked[binary.BigEndian.Uint16(body)] {
+				body[2] = 0x80 // MQTT 3.1.1 §3.9.3; the device subscribes to one such filter at a time
+			}
 		}
-		_, err = c.w.Write(packet)
+		if w.refuse == "" || !strings.Contains(topic, w.refuse) {
+			_, err = c.w.Write(packet)
+		}
 		w.mu.Unlock()
 		if err != nil {
 			return
@@ -110,6 +124,13 @@ func (w *wire) onPublish(f func(topic string, payload []byte)) {
 	w.tamper = f
 }
 
+// refusing makes the broker refuse every filter that contains part.
+func (w *wire) refusing(part string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.refuse, w.asked = part, make(map[uint16]bool)
+}
+
 // cut ends the connection and refuses new ones until mend.
 func (w *wire) cut() {
 	w.mu.Lock()
@@ -125,15 +146,30 @@ func (w *wire) mend() {
 	w.gone = false
 }
 
+// subscribe is the type of a SUBSCRIBE (MQTT 3.1.1 §3.8).
+const subscribe = 8
+
 // A wireConn is the device's end: it writes to the broker and reads what relay
 // and inject hand it.
 type wireConn struct {
 	net.Conn
-	r *io.PipeReader
-	w *io.PipeWriter
+	wire *wire
+	r    *io.PipeReader
+	w    *io.PipeWriter
 }
 
 func (c *wireConn) Read(b []byte) (int, error) { return c.r.Read(b) }
+
+// Write notes the SUBSCRIBEs to refuse; the device writes a packet at once.
+func (c *wireConn) Write(b []byte) (int, error) {
+	c.wire.mu.Lock()
+	if r := c.wire.refuse; r != "" && b[0]>>4 == subscribe && bytes.Contains(b, []byte(r)) {
+		_, n := binary.Uvarint(b[1:])
+		c.wire.asked[binary.BigEndian.Uint16(b[1+n:])] = true
+	}
+	c.wire.mu.Unlock()
+	return c.Conn.Write(b)
+}
 
 func (c *wireConn) Close() error {
 	c.r.CloseWithError(net.ErrClosed)
