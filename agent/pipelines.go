@@ -205,7 +205,7 @@ func (p *pipelines) begin(r *running, s *served) {
 		r.feed = pipeline.New(s.predictor, p.agent.cfg.Device)
 	}
 	if r.judged != nil {
-		r.wait()
+		r.waitFed()
 	}
 	if r.feed == nil {
 		return

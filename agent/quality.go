@@ -46,6 +46,14 @@ type pairKey struct {
 
 func (k pairKey) pair() bool { return !k.a.IsZero() }
 
+// active is the version that answers.
+func (j *judged) active() protocol.Digest {
+	if j.shadow {
+		return j.a
+	}
+	return j.b
+}
+
 // pairOf says what the state wants compared of a model whose active version
 // answers: that and the version in the candidate's slot, or, if no other version
 // is wanted, what it replaced and that. What is judged until then goes on while
@@ -68,8 +76,11 @@ func (s *state) pairOf(model string, now time.Time) (key pairKey, shadow bool) {
 func (p *pipelines) judge(r *running) {
 	s := p.agent.snapshot.Load()
 	key, shadow := s.pairOf(r.name, p.agent.clock())
-	if s.Models[r.name].Active.Digest != r.Digest {
-		key, shadow = pairKey{b: r.Digest}, false // it is about to be swapped
+	if s.Models[r.name].Active.Digest != r.Digest { // it is about to be swapped
+		if r.judged != nil && r.judged.active() == r.Digest {
+			return
+		}
+		key, shadow = pairKey{b: r.Digest}, false
 	}
 	if r.judged == nil || r.judged.pairKey != key {
 		p.compareAnew(r, key, s.Judge)
@@ -100,15 +111,14 @@ func (p *pipelines) compareAnew(r *running, key pairKey, j *protocol.Judge) {
 		old.beside, old.opened, old.fed, old.asked = nil, protocol.Digest{}, nil, nil // its sums are all that is kept
 		r.ended = old
 	}
+	next.asked = pipeline.NewPairs(next.sums, 1, false)
 	r.judged = next
-	r.wait()
+	r.waitFed()
 }
 
-// wait makes the memories of outputs that wait for their truth anew.
-func (r *running) wait() {
-	targets := len(r.predictor.Schema().Targets)
-	r.judged.fed = pipeline.NewPairs(r.judged.sums, targets, r.feed != nil && r.feed.Arrives())
-	r.judged.asked = pipeline.NewPairs(r.judged.sums, targets, false)
+// waitFed makes the memory of the pipeline's outputs anew.
+func (r *running) waitFed() {
+	r.judged.fed = pipeline.NewPairs(r.judged.sums, len(r.predictor.Schema().Targets), r.feed != nil && r.feed.Arrives())
 }
 
 // openBeside opens the version that runs beside the active one.

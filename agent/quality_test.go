@@ -354,13 +354,32 @@ func TestRequestsAreJudgedWithoutAPipeline(t *testing.T) {
 		if s := d.Status().Models["pump"]; s.Unmatched != 1 || s.Quality == nil || s.Quality.N != 3 || s.Quality.NaiveMAE != nil {
 			t.Errorf("status %+v with %d labels unmatched, want 3 outputs and 1 label", s.Quality, s.Unmatched)
 		}
+		// What was said before the activation is compared by a label behind it.
+		ann.send("7", testRequest, 0)
+		settle()
+		promoted := w.want(two)
+		promoted.Judge = want.Judge
+		w.ask(promoted)
+		pass(trialTime)
+		d.expect("idle active pump:v2 serving pump:v2 previous pump:v1")
+		w.say(topic, `{"corr":"7","y":[50]}`)
+		ann.send("8", testRequest, 0)
+		settle()
+		w.say(topic, `{"corr":"8","y":[50]}`)
+		pass(21 * time.Second)
+		got = w.quality()
+		q = got[len(got)-1]
+		sumA, sumB = sumA+2*math.Abs(float64(a[0])-50), sumB+2*math.Abs(float64(b[0])-50)
+		if q.Flags != 0 || q.Pairs != 5 || q.Skipped != 0 || !near(q.SumA, sumA) || !near(q.SumB, sumB) {
+			t.Errorf("report %+v, want 5 pairs, %v and %v", q, sumA, sumB)
+		}
 		pass(time.Minute)
 		u := w.usages()[1]
-		if c := counted(u, one); c.Answered != 4 || c.Refused != 1 || c.Failed != 0 {
-			t.Errorf("counted %+v of the active version, want 4 answers and one refusal", c)
+		if c := counted(u, one); c.Answered != 6 || c.Refused != 1 || c.Failed != 0 {
+			t.Errorf("counted %+v of A, want 6 answers and one refusal", c)
 		}
-		if c := counted(u, two); c.Answered != 4 || c.Refused != 0 || len(c.Latency) == 0 {
-			t.Errorf("counted %+v of the shadow, want 4 predictions", c)
+		if c := counted(u, two); c.Answered != 6 || c.Refused != 0 || len(c.Latency) == 0 {
+			t.Errorf("counted %+v of B, want 6 predictions", c)
 		}
 	})
 }
@@ -448,6 +467,28 @@ func TestPairOf(t *testing.T) {
 	s.Models["other"] = rollout{Active: hv(2), Previous: hv(1), Want: wanted{Digest: dg(2)}}
 	if key, _ := s.pairOf("other", time.UnixMilli(0)); key.pair() {
 		t.Error("a model is judged that the want does not name")
+	}
+}
+
+// TestJudgementStaysWhileASwapIsDue: between a decision and its swap the pair is
+// what answers still, unless another version has come to answer.
+func TestJudgementStaysWhileASwapIsDue(t *testing.T) {
+	model, err := predictor.Open(testModels[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &Agent{wall: time.Now}
+	a.snapshot.Store(&state{Models: map[string]rollout{"m": {Active: hv(2), Previous: hv(1), Want: wanted{Digest: dg(2)}}}})
+	for _, tc := range []struct {
+		answers byte
+		stays   bool
+	}{{1, true}, {3, false}} {
+		p := newPipelines(a)
+		j := &judged{pairKey: pairKey{1, dg(1), dg(2)}, shadow: true}
+		r := &running{served: &served{held: hv(tc.answers), name: "m", predictor: model}, judged: j}
+		if p.judge(r); (r.judged == j) != tc.stays || r.judged.active() != dg(tc.answers) {
+			t.Errorf("version %d answers: judged %d and %d, want that it stays: %t", tc.answers, r.judged.a[31], r.judged.b[31], tc.stays)
+		}
 	}
 }
 

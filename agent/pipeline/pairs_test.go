@@ -191,7 +191,9 @@ func TestPairsFitTheirMessage(t *testing.T) {
 
 // TestStdOfAnotherShape: what does not say how the outputs spread is not used.
 func TestStdOfAnotherShape(t *testing.T) {
-	s := NewSums([]float32{2, 2}, 1) // a detector's score, of two outputs
+	more := NewSums([]float32{2, 2}, 2)
+	more.Compare([2][]float32{nil, {1, 1, 1}}, nil, []float32{1, 1, 4}, 0) // of a version that says more than A
+	s := NewSums([]float32{2, 2}, 1)                                       // a detector's score, of two outputs
 	s.Compare([2][]float32{{1}, {3}}, nil, []float32{2}, 0)
 	if q := s.Quality(); q.SumA != 1 || q.SumB != 1 {
 		t.Errorf("sums %+v", q)

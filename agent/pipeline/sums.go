@@ -99,8 +99,8 @@ func (s *Sums) Compare(y [2][]float32, naive, truth []float32, now uint32) {
 func (s *Sums) distance(y, truth []float32) float64 {
 	sum := 0.0
 	for i, v := range y {
-		std := 1.0 // also of a constant in training
-		if len(s.Std) > 0 && s.Std[i] != 0 {
+		std := 1.0 // also of a constant in training, and of more outputs than A has
+		if i < len(s.Std) && s.Std[i] != 0 {
 			std = float64(s.Std[i])
 		}
 		sum += math.Abs(float64(v)-float64(truth[i])) / std
