@@ -137,3 +137,29 @@ func TestCategoriesRefuse(t *testing.T) {
 		}
 	}
 }
+
+func TestARareTextIsNoOutlier(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("a,mode\n")
+	for i := range 200 {
+		mode := i % 4
+		if i >= 170 {
+			mode = i
+		}
+		fmt.Fprintf(&b, "%d,m%d\n", i%5, mode)
+	}
+	table := read(t, b.String(), Columns{Categories: []string{"mode"}})
+	if got := table.WithoutOutliers(table.All(), 3); !slices.Equal(texts(got, 1), texts(table, 1)) {
+		t.Errorf("texts %q", texts(got, 1))
+	}
+}
+
+func TestWhatIsWatchedIsANumber(t *testing.T) {
+	table := read(t, "a,mode,b\n1,x,2\n3,y,4\n", Columns{Categories: []string{"mode"}})
+	if err := table.Watch(nil); err != nil || !slices.Equal(table.Targets, []string{"a", "b"}) || !slices.Equal(table.Y, []float32{1, 2, 3, 4}) {
+		t.Errorf("targets %q, %v: %v", table.Targets, table.Y, err)
+	}
+	if err := table.Watch([]string{"a", "mode"}); !errors.Is(err, ErrColumn) || !strings.Contains(err.Error(), `"mode" is a category`) {
+		t.Errorf("a category that is watched: %v", err)
+	}
+}

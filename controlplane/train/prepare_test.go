@@ -461,3 +461,37 @@ func TestRareTextsShareAnInput(t *testing.T) {
 		t.Errorf("warnings %s", w)
 	}
 }
+
+// TestSkipPathReadsTheTargetsInput, wherever texts before it put that.
+func TestSkipPathReadsTheTargetsInput(t *testing.T) {
+	o := plantOptions
+	o.Features, o.Categories, o.Skip, o.Horizon = []string{"mode", "load"}, []string{"mode"}, true, 2
+	res := run1(t, o, plant(200))
+	n := int32(len(res.Model.Schema.Dictionaries()[0]) + 1)
+	if !slices.Equal(res.Model.Skip.Features, []int32{n, n}) {
+		t.Errorf("the path reads inputs %v, want %d", res.Model.Skip.Features, n)
+	}
+	if m, l := res.Report.Metrics.Int8["mse"], res.Report.Baselines["mean"]["mse"]; !(m < 0.8*l) {
+		t.Errorf("mse %v, the mean's %v", m, l)
+	}
+}
+
+// TestRoundingIsNoSpread: what differs in a regime by the rounding of float32 alone
+// would scale to noise of the size of signals.
+func TestRoundingIsNoSpread(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("t,a,setting,count\n")
+	for i := range 100 {
+		fmt.Fprintf(&b, "%d,%d,%d,%.4f\n", i, i%7, i%2, float64(i%2)*1e6+float64(i%3)/16)
+	}
+	res := run1(t, Options{
+		Task: Forecast, Time: "t", Targets: []string{"a"}, Window: 4, Horizon: 1, Units: []int{3}, Epochs: 1,
+		Preparation: Preparation{Regimes: 2, RegimeColumns: []string{"setting"}},
+	}, b.String())
+	if inv := res.Model.Schema.Prepare.Regimes.Inv; inv[2] != 0 || inv[5] != 0 || inv[0] == 0 {
+		t.Errorf("factors %v", inv)
+	}
+	if w := fmt.Sprint(res.Report.Warnings); !strings.Contains(w, `"count" is constant in every regime`) {
+		t.Errorf("warnings %s", w)
+	}
+}

@@ -204,3 +204,17 @@ func FuzzPreparation(f *testing.F) {
 		}
 	})
 }
+
+// TestGoldenInputsHaveTheirTimes checks the calendar with every golden vector.
+func TestGoldenInputsHaveTheirTimes(t *testing.T) {
+	m := preparedFixture(t, artifact.StateWindow).artifact(t)
+	p := open(t, m)
+	for i, at := range m.GoldenTimes() {
+		rows := p.inputs[i]
+		last := rows[len(rows)-p.Plan().Width():]
+		want, err := p.Plan().AppendRow(nil, last[:3], at)
+		if err != nil || fmt.Sprint(last) != fmt.Sprint(want) {
+			t.Errorf("vector %d ends with %v, %v, want %v", i, last, err, want)
+		}
+	}
+}

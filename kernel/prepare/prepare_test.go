@@ -364,3 +364,14 @@ func TestInAllocatesNothing(t *testing.T) {
 		}
 	}
 }
+
+func TestTheFirstOfEquallyNearRegimes(t *testing.T) {
+	c := configs()["regimes"]
+	c.Regimes.Inputs, c.Regimes.Centers = []int{1}, []float32{9, 2, 4, 4, 9}
+	p := plan(t, c)
+	for v, want := range map[float32]int{3: 1, 4: 2, 100: 0, -5: 1} {
+		if got := p.Regime([]float32{0, v, 0, 0}); got != want {
+			t.Errorf("a row at %v is in regime %d, want %d", v, got, want)
+		}
+	}
+}
