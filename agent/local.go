@@ -40,6 +40,7 @@ func (a *Agent) serveSocket(ctx, inner context.Context) error {
 	if l == nil {
 		return nil
 	}
+	defer l.Close() // the end of ctx may be seen here before its AfterFunc runs, which is then stopped
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	work, cancel := context.WithCancel(inner)
 	defer cancel()
@@ -62,7 +63,7 @@ func (a *Agent) serveSocket(ctx, inner context.Context) error {
 		}
 		if err != nil {
 			cancel()
-			return fmt.Errorf("local socket: %w", errors.Join(err, l.Close()))
+			return fmt.Errorf("local socket: %w", err)
 		}
 		open.Go(func() {
 			defer func() { <-free }()
