@@ -48,6 +48,7 @@ func (a *Agent) connected(ctx context.Context) error {
 	}
 	a.announce()
 	a.pipelines.connected.Add(1)
+	a.pipelines.connect()
 	a.models.poke()
 	a.probe(ctx)
 	return nil

@@ -25,8 +25,8 @@ const (
 	// valuesWaiting bounds the messages that wait for the pipelines; one more is
 	// dropped and counted, the next value comes soon.
 	valuesWaiting = 1024
-	// outputsWaiting bounds the predictions that wait for the connection; one
-	// more is dropped.
+	// outputsWaiting bounds the predictions that wait to be sent or kept; one more
+	// is dropped.
 	outputsWaiting = 256
 	// savePerMinute is how many bytes of stream states are written a minute on
 	// average: 24 MB a day. Few streams are saved each minute, 1,000 less often.
@@ -37,7 +37,10 @@ const (
 type pipelines struct {
 	agent           *Agent
 	inbox           chan link.Message
-	outbox          chan link.Message
+	outbox          chan outbound
+	kept            keptOutputs
+	lost            atomic.Uint64 // outputs that upstream is not told
+	online          chan struct{} // there is a connection; capacity 1
 	overheard       chan overheard
 	overheardValues atomic.Int64                       // inputs that wait there
 	listening       atomic.Pointer[map[string]*judged] // by model, whose requests are compared
@@ -52,6 +55,7 @@ type pipelines struct {
 	saved     map[string][]byte // what the start before this one left
 	nextSave  time.Time
 	savedSum  [32]byte // of what was written last
+	savedKept bool     // outputs that wait are in it
 	carried   []string // filters of the connection that carriedBy counts
 	carriedBy uint64
 	refused   string // the filters that the broker refused, in words
@@ -82,11 +86,12 @@ type PipelineStatus struct {
 	Refused string `json:"refused,omitempty"` // subscriptions that the broker refuses
 	Problem string `json:"problem,omitempty"` // the last value that could not be used
 	Dropped uint64 `json:"dropped,omitempty"` // messages of all pipelines that came too fast
+	Lost    uint64 `json:"lost,omitempty"`    // outputs of all pipelines that gave way to others, unsent
 }
 
 func newPipelines(a *Agent) *pipelines {
 	return &pipelines{
-		agent: a, inbox: make(chan link.Message, valuesWaiting), outbox: make(chan link.Message, outputsWaiting),
+		agent: a, inbox: make(chan link.Message, valuesWaiting), outbox: make(chan outbound, outputsWaiting), online: make(chan struct{}, 1),
 		overheard: make(chan overheard, overheardWaiting),
 		feeds:     make(map[string]*running),
 	}
@@ -110,6 +115,10 @@ func (p *pipelines) start(ctx context.Context, g *errgroup.Group) {
 	}
 	if err != nil {
 		p.agent.cfg.Log.Warn("states of streams are lost; they warm up again", "err", err)
+	}
+	p.savedKept = len(p.saved[keptName]) > 0
+	if err := p.kept.unmarshal(p.saved[keptName]); err != nil {
+		p.agent.cfg.Log.Warn("outputs that waited are lost", "err", err)
 	}
 	g.Go(func() error { return p.run(ctx) })
 	g.Go(func() error { return p.send(ctx) })
@@ -364,14 +373,15 @@ func (p *pipelines) settle(r *running, result pipeline.Result, wall int64) {
 	if topic == "" {
 		topic = protocol.SimpleOutputTopic(a.cfg.Fleet, a.cfg.Device, r.name)
 	}
-	p.publish(link.Message{Topic: topic, Payload: b})
+	p.publish(outbound{Message: link.Message{Topic: topic, Payload: b}, urgent: m.Alarm != nil && (*m.Alarm || r.feed.HasAlarm())})
 }
 
-// publish hands m to send, or drops it.
-func (p *pipelines) publish(m link.Message) {
+// publish hands o to send, or drops it.
+func (p *pipelines) publish(o outbound) {
 	select {
-	case p.outbox <- m:
+	case p.outbox <- o:
 	default: // the connection takes nothing
+		p.lost.Add(1)
 	}
 }
 
@@ -382,19 +392,19 @@ func (p *pipelines) reads(topic string) bool {
 }
 
 // send publishes outputs, to the clients beside the device too. What cannot be
-// sent now is not kept: it would be late.
+// sent now waits for the next connection.
 func (p *pipelines) send(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case m := <-p.outbox:
+		case <-p.online:
+			p.tellKept(ctx)
+		case o := <-p.outbox:
 			if local := p.agent.local; local != nil {
-				local.Publish(packet.Message{Topic: m.Topic, Payload: m.Payload})
+				local.Publish(packet.Message{Topic: o.Topic, Payload: o.Payload})
 			}
-			if _, err := p.agent.link.Send(m); err != nil {
-				p.agent.cfg.Log.Debug("output not sent", "topic", m.Topic, "err", err)
-			}
+			p.tell(ctx, o)
 		}
 	}
 }
@@ -405,14 +415,17 @@ func (p *pipelines) report() {
 	for name, r := range p.feeds {
 		s := feedStatus{unmatched: r.unmatched}
 		if r.feed != nil {
-			s.pipeline = &PipelineStatus{Streams: r.feed.Streams(), Refused: p.refused, Problem: r.problem, Dropped: p.dropped.Load()}
+			s.pipeline = &PipelineStatus{Streams: r.feed.Streams(), Refused: p.refused, Problem: r.problem, Dropped: p.dropped.Load(), Lost: p.lost.Load()}
 		}
 		all[name] = s
 	}
 	p.status.Store(&all)
 }
 
-// save writes the states of all streams.
+// keptName is where outputs that wait are saved: no model has it.
+const keptName = ""
+
+// save writes the states of all streams, and the outputs that wait.
 func (p *pipelines) save(now time.Time) {
 	var b []byte
 	fed := false
@@ -432,6 +445,14 @@ func (p *pipelines) save(now time.Time) {
 		}
 		b = append(append(b, byte(len(name))), name...)
 		b = append(binary.LittleEndian.AppendUint32(b, uint32(len(part))), part...)
+	}
+	before := len(b)
+	if kept := p.kept.appendBinary(nil); len(kept) > 0 && len(b)+len(kept)+64 <= store.MaxStreams {
+		b = append(b, byte(len(keptName)))
+		b = append(binary.LittleEndian.AppendUint32(b, uint32(len(kept))), kept...)
+	}
+	if kept, had := len(b) > before, p.savedKept; kept || had {
+		fed, p.savedKept = true, kept
 	}
 	p.nextSave = now.Add(max(flushPeriod, time.Duration(len(b)/savePerMinute)*time.Minute))
 	sum := sha256.Sum256(b)

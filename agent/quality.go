@@ -332,7 +332,7 @@ func (p *pipelines) tellQuality(r *running, now time.Duration) {
 	if b, err := q.AppendBinary(nil); err != nil {
 		a.cfg.Log.Error("encode quality", "err", err)
 	} else {
-		p.publish(link.Message{Topic: protocol.QualityTopic(a.cfg.Fleet, a.cfg.Device), Payload: b})
+		p.publish(outbound{fleeting: true, Message: link.Message{Topic: protocol.QualityTopic(a.cfg.Fleet, a.cfg.Device), Payload: b}})
 	}
 	j.next = now + defaultJudge
 	if judge := a.snapshot.Load().Judge; judge != nil {
