@@ -84,10 +84,6 @@ func TestCleaningOfCategories(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
-	table := read(t, "a,mode\n1,x\n2,x\n3,x\n2,x\n2,y\n", Columns{Categories: []string{"mode"}})
-	if got := table.WithoutOutliers(table.All(), 3); !slices.Equal(texts(got, 1), texts(table, 1)) {
-		t.Errorf("a rare text is no outlier: %q", texts(got, 1))
-	}
 }
 
 func TestDictionaryIsOfTheMostFrequent(t *testing.T) {

@@ -26,8 +26,8 @@ var (
 
 // Limits of a Config.
 const (
-	MaxValues       = 64                     // texts in a dictionary
-	MaxRegimes      = 64                     //
+	MaxValues       = 64 // texts in a dictionary
+	MaxRegimes      = 64
 	MaxRegimeValues = 1 << 14                // regimes × inputs
 	MaxPeriod       = 366 * 24 * 3600 * 1000 // ms between rows
 )

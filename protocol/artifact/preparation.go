@@ -10,8 +10,8 @@ import (
 
 // Limits of a Preparation.
 const (
-	MaxCategoryValues = 64      // texts in a dictionary
-	MaxRegimes        = 64      //
+	MaxCategoryValues = 64 // texts in a dictionary
+	MaxRegimes        = 64
 	MaxRegimeValues   = 1 << 14 // regimes × inputs
 	MaxPeriodMS       = 366 * 24 * 3600 * 1000
 )
