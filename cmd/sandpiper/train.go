@@ -38,6 +38,9 @@ stderr. Each epoch is kept: after an interruption ` + "`sandpiper run resume`" +
 			if err := checkNumbers(cmd.Flags(), &o); err != nil {
 				return err
 			}
+			if f.eachFile {
+				return a.trainEach(cmd.Context(), o, data)
+			}
 			return a.follow(cmd.Context(), "", data, func(ctx context.Context, c *api.Client, f []api.File, show func(api.Progress)) (json.RawMessage, error) {
 				return c.Train(ctx, o, f, show)
 			})
@@ -126,7 +129,11 @@ func drawMetrics(g *grid, r *train.Report) {
 	for _, m := range slices.Sorted(maps.Keys(r.Metrics.Int8)) {
 		cells := []any{m, lookup(r.Metrics.Float32, m), lookup(r.Metrics.Int8, m)}
 		if r.Intervals != nil {
-			cells = append(cells, between(r.Intervals[m]))
+			cell := "-"
+			if i, ok := r.Intervals[m]; ok {
+				cell = between(i)
+			}
+			cells = append(cells, cell)
 		}
 		for _, b := range baselines {
 			cells = append(cells, lookup(r.Baselines[b], m))

@@ -20,6 +20,7 @@ import (
 type trainFlags struct {
 	groups      []*pflag.FlagSet
 	restoreBest bool
+	eachFile    bool
 	gap         int
 	int8Bound   float64
 }

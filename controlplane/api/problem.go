@@ -142,6 +142,7 @@ var problems = []struct {
 	{dataset.ErrMalformed, http.StatusUnprocessableEntity, CodeBadData},
 	{dataset.ErrColumn, http.StatusUnprocessableEntity, CodeBadData},
 	{dataset.ErrTarget, http.StatusUnprocessableEntity, CodeBadData},
+	{dataset.ErrLabel, http.StatusUnprocessableEntity, CodeBadData},
 	{dataset.ErrWeight, http.StatusUnprocessableEntity, CodeBadData},
 	{dataset.ErrOrder, http.StatusUnprocessableEntity, CodeBadData},
 	{dataset.ErrTooFewRows, http.StatusUnprocessableEntity, CodeBadData},

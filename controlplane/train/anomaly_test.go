@@ -64,6 +64,12 @@ func TestDetectorFindsAShift(t *testing.T) {
 	if g := r.Detection.Groups; len(g) != 2 || g[1].Group != "r1" || g[0].Metrics["tp"]+g[1].Metrics["tp"] != m["tp"] {
 		t.Errorf("groups %+v", g)
 	}
+	if i := r.Intervals["f1"]; !(float64(i[0]) < m["f1"] && m["f1"] < float64(i[1])) || r.Intervals["tp"] != (Interval{}) {
+		t.Errorf("intervals %v about an F1 of %v", r.Intervals, m["f1"])
+	}
+	if v := r.Verdict; v == nil || v.Metric != "f1" || len(v.Against) != 3 {
+		t.Errorf("verdict %+v", v)
+	}
 	alarms := 0.0
 	for _, p := range r.Predictions {
 		if *p.Alarm != (p.Int8[0] > d.Threshold) {

@@ -71,6 +71,13 @@ func TestClassifySeriesOfDifferentLength(t *testing.T) {
 	if c.Float32 == nil || len(c.Int8.Confusion) != 3 || c.Int8.Support[0]+c.Int8.Support[1]+c.Int8.Support[2] != 18 {
 		t.Errorf("classification %+v", c)
 	}
+	if i := r.Intervals["accuracy"]; !(float64(i[0]) <= r.Metrics.Int8["accuracy"] && float64(i[0]) > 0.6 && i[1] <= 1) {
+		t.Errorf("accuracy %v in %v", r.Metrics.Int8["accuracy"], i)
+	}
+	// Of what the majority lacks to 1 the model has a part only.
+	if v := r.Verdict; v.Metric != "accuracy" || v.Against[1].Baseline != "majority" || !(v.Against[1].Better > 0.7) {
+		t.Errorf("verdict %+v", v)
+	}
 	if g := r.Quantization.Gate; g.Metric != "error" || !g.Passed || !closeTo(g.Absolute, 1./18) {
 		t.Errorf("gate %+v, want one series of 18 allowed", g)
 	}

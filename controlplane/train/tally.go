@@ -26,6 +26,9 @@ type count struct {
 	figures   func(cells []float64) Metrics
 }
 
+// cellNames are figures that are the counts themselves.
+var cellNames = []string{"tp", "fp", "tn", "fn"}
+
 // fill puts intervals, where the blocks are enough for them, and the verdict into the
 // report, whose figures are there.
 func (c count) fill(r *Report, seed uint64) {
@@ -35,6 +38,9 @@ func (c count) fill(r *Report, seed uint64) {
 		draws := newBootstrap(len(c.model), seed).draws
 		model := c.resample(c.model, draws)
 		r.Intervals, differences = intervals(model), map[string][]float64{}
+		for _, name := range cellNames {
+			delete(r.Intervals, name) // counts of these rows, not of others
+		}
 		for name, t := range c.baselines {
 			for i, other := range c.resample(t, draws) {
 				differences[name] = append(differences[name], better(loss(metric, model[i][metric]), loss(metric, other[metric])))
