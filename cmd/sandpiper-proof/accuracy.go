@@ -203,4 +203,11 @@ var (
 		page: "beijing-pm25.md", model: "tutorial", bounds: []bound{{"rmse", 26.4}},
 		apart: bound{"rmse", 0.005}, relative: true, below: "repeat_last",
 	}
+	// One series more or less is 1 of 370, and of 157.
+	accuracyVowels = accuracy{
+		page: "series.md", model: "vowels", bounds: []bound{{"error", 0.035}}, apart: bound{"error", 1.01 / 370}, below: "majority",
+	}
+	accuracyMovement = accuracy{
+		page: "series.md", model: "movement", bounds: []bound{{"error", 0.18}}, apart: bound{"error", 1.01 / 157}, below: "majority",
+	}
 )
