@@ -116,11 +116,21 @@ func drawVersion(g *grid, v api.Version, r *train.Report) {
 	}
 	if s := v.Schema; s != nil {
 		g.row("layers", s.Layers)
-		g.row("window", s.Window)
+		if s.MinWindow > 0 {
+			g.row("window", fmt.Sprintf("%d to %d", s.MinWindow, s.Window))
+		} else {
+			g.row("window", s.Window)
+		}
 		g.row("stream", yesNo(s.Stream))
 		g.row("horizon", s.Horizon)
 		g.row("features", joinColumns(s.Features))
 		g.row("targets", joinColumns(s.Targets))
+		if len(s.Labels) > 0 {
+			g.row("labels", strings.Join(s.Labels, ", "))
+		}
+		if d := s.Detector; d != nil {
+			g.row("detector", fmt.Sprintf("%s, residuals of %d rows, anomaly above %v", d.Residual, d.Smooth, d.Threshold))
+		}
 		if s.Prepare != nil {
 			drawPreparation(g, s)
 		}

@@ -191,7 +191,10 @@ func asVersion(v registry.Version) Version {
 
 // schema describes what a model reads.
 func schema(m *artifact.Model) *Schema {
-	s := &Schema{Window: m.Schema.Window, Horizon: m.Schema.Horizon, Stream: m.Schema.State == "stream", Pipeline: m.Pipeline, Prepare: m.Schema.Prepare}
+	s := &Schema{
+		Window: m.Schema.Window, Horizon: m.Schema.Horizon, Stream: m.Schema.State == "stream", Pipeline: m.Pipeline, Prepare: m.Schema.Prepare,
+		MinWindow: m.Schema.MinWindow, Labels: m.Schema.Labels, Detector: m.Schema.Detector,
+	}
 	for _, c := range m.Schema.Features {
 		s.Features = append(s.Features, Column{c.Name, c.Unit})
 	}

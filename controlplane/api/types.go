@@ -45,6 +45,10 @@ type Schema struct {
 	Horizon  int      `json:"horizon" doc:"Steps ahead per target"`
 	Stream   bool     `json:"stream" doc:"Whether it keeps its state from one row to the next"`
 	Layers   string   `json:"layers" example:"lstm(128) dense(1)"`
+	// MinWindow is 0 for a model that takes exactly Window rows.
+	MinWindow int                `json:"min_window,omitempty" doc:"Of a classifier of series: least rows of one request, window being the most"`
+	Labels    []string           `json:"labels,omitempty" doc:"Classes of a classifier: of each target, or two of which the only target is the second's probability"`
+	Detector  *artifact.Detector `json:"detector,omitempty" doc:"Of an anomaly detector: how a device judges residuals, by features' indexes, and its threshold"`
 	// Prepare is nil for a model that scales rows and does nothing else with them.
 	Prepare *artifact.Preparation `json:"prepare,omitempty" doc:"What a device does with rows beside scaling them"`
 	// Pipeline is nil for a model that is not fed by itself.

@@ -26,11 +26,11 @@ const ScoreName = "score"
 // features, of the mean residual of its last Smooth rows: noise that comes and goes
 // averages out in a mean, and a shift that stays does not.
 type Detector struct {
-	Residual  string  `cbor:"residual"`  // one of Residuals
-	Features  []int   `cbor:"features"`  // by index, ascending: one for each value of the network
-	Inv       Floats  `cbor:"inv"`       // per value: 1 / the residual's deviation in training, 0 of none
-	Smooth    int     `cbor:"smooth"`    // rows; 1 or more
-	Threshold float32 `cbor:"threshold"` // above it a window is an anomaly
+	Residual  string  `cbor:"residual" json:"residual"`   // one of Residuals
+	Features  []int   `cbor:"features" json:"features"`   // by index, ascending: one for each value of the network
+	Inv       Floats  `cbor:"inv" json:"inv"`             // per value: 1 / the residual's deviation in training, 0 of none
+	Smooth    int     `cbor:"smooth" json:"smooth"`       // rows; 1 or more
+	Threshold float32 `cbor:"threshold" json:"threshold"` // above it a window is an anomaly
 }
 
 // NetworkOutputs is the number of values that the graph gives: those of a
