@@ -38,6 +38,16 @@ func badSources() []badRow {
 	var whole bytes.Buffer
 	_ = pq.Write(&whole, []row{{1, 20}, {2, 21}, {3, 22}, {4, 23}}) // to memory
 	parquet := whole.String()
+	var wider, worded bytes.Buffer
+	_ = pq.Write(&wider, []struct {
+		Time int64   `parquet:"time"`
+		Heat float64 `parquet:"heat"`
+		Hum  float64 `parquet:"hum"`
+	}{{1, 20, 5}, {2, 21, 5}})
+	_ = pq.Write(&worded, []struct {
+		Time int64  `parquet:"time"`
+		Heat string `parquet:"heat"`
+	}{{5, "hot"}})
 	damaged := parquet[:len(parquet)/2] + "\xff\xff\xff\xff" + parquet[len(parquet)/2+4:]
 	const lines = "pump heat=20 1\npump heat=21 2\n"
 	const csv = "time,heat\n1,20\n2,21\n3,22\n"
@@ -48,6 +58,10 @@ func badSources() []badRow {
 			[]string{`b.csv: feature: no such column: "hum"`, "the first file has it"}},
 		{"source/Parquet of differing columns", train([]string{"--time", "time"}, "a.parquet", parquet, "b.csv", "time,warmth\n1,2\n"), "exit 1",
 			[]string{`b.csv: target: no such column: "heat"`, "the header has time, warmth"}},
+		{"source/Parquet schemas that differ", train([]string{"--time", "time"}, "part-0.parquet", wider.String(), "part-1.parquet", parquet), "exit 1",
+			[]string{`part-1.parquet: feature: no such column: "hum"`, "(the first file has it)"}},
+		{"source/Parquet with text in place of a number", train([]string{"--time", "time"}, "part-0.parquet", parquet, "part-1.parquet", worded.String()), "exit 1",
+			[]string{`part-1.parquet: row 1, column "heat": malformed CSV: "hot" is not a number`}},
 		{"source/Parquet cut short", train(nil, "a.parquet", parquet[:len(parquet)-9]), "exit 1", []string{"a.parquet: malformed Parquet", "it was cut short; write the file again"}},
 		{"source/Parquet damaged", train(nil, "a.parquet", damaged), "exit 1", []string{"a.parquet: ", "malformed Parquet"}},
 		{"source/line protocol", train(nil, "a.lp", lines+"pump heat=high 3\n"), "exit 1",
@@ -67,6 +81,8 @@ func badSources() []badRow {
 			[]string{`column "hum": malformed CSV: every value is missing; leave the column or the group out`}},
 		{"source/times with a zone and without", train([]string{"--time", "time"}, "a.csv", "time,heat\n2024-01-01T00:00:00Z,20\n2024-01-01T01:00:00,21\n"), "exit 1",
 			[]string{`row 2 (line 3), column "time"`, "is not a time like those above", "write all in one form"}},
+		{"source/files with a zone and without", train([]string{"--time", "time"}, "a.csv", "time,heat\n2024-01-01T00:00:00+01:00,20\n", "b.csv", "time,heat\n2024-01-01T01:00:00,21\n"), "exit 1",
+			[]string{`b.csv: row 1 (line 2), column "time"`, "is not a time like those above"}},
 		{"source/one time twice", train([]string{"--time", "time", "--order", "sort"}, "a.csv", csv+"1,20\n"), "exit 1",
 			[]string{`time is not ascending: two rows with the time "1"`, "option duplicates"}},
 		{"source/window longer than what lies between gaps", train([]string{"--time", "time", "--max-gap", "1", "--split", "1,0,0"}, "a.csv", csv+"9,20\n10,21\n"), "exit 1",

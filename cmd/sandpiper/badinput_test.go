@@ -117,6 +117,9 @@ func badData() []badRow {
 			return w.cli("train", "flat", "--data", w.path("engines.csv"), "--task", "rul", "--group", "unit", "--time", "cycle",
 				"--features", "heat,fixed", "--window", "5", "--units", "4", "--epochs", "1")
 		}, "exit 0", []string{`column "fixed" is constant`, "scales to 0"}},
+		{"csv/a group in two parts", func(w *badWorld) answer {
+			return train(engines(), "--test", w.write("held.csv", []byte(short.String())))(w)
+		}, "exit 1", []string{`held.csv: row 1 (line 2), column "unit": leakage: group "1" is in the training file and in the test file`, "same_names"}},
 		{"csv/empty file", train(""), "exit 1", []string{"no data: the file is empty", "its first line must name the columns"}},
 		{"csv/header alone", train(head + "\n"), "exit 1", []string{"no data: a header and no rows; add rows below it"}},
 		{"csv/single row", train(head + "\n1,1,20.5,1,7\n"), "exit 1", []string{"impossible split: 1 of 1 groups for validation leaves none for training", "hold out none (validation -1)"}},

@@ -33,7 +33,7 @@ func (a *app) openFile(path string) (io.ReadCloser, error) {
 
 // upload turns a file argument into a part of a request.
 func (a *app) upload(path string) api.File {
-	return api.File{Name: filepath.Base(path), Open: func() (io.ReadCloser, error) { return a.openFile(path) }}
+	return api.File{Name: filepath.Base(path), Open: func() (io.ReadCloser, error) { return a.openSteady(path) }}
 }
 
 // dataEndings are those of the files that are taken from a folder.

@@ -3,6 +3,7 @@ package dataset
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 // A Cleaning counts what was done to the rows of a data set, and what is odd
@@ -114,6 +115,10 @@ func (c *Cleaning) warnings() (w []string) {
 func (t *Table) clean(r *rules, missing bool) error {
 	t.Cleaning.Rows = t.Rows()
 	t.Cleaning.Converted = r.Convert
+	if c := t.times; c.other != nil {
+		at := time.Unix(0, c.at[0])
+		t.Cleaning.note("times are of several zones, such as %s and %s: rows are ordered by the moment, and shown at %[1]s", at.In(c.zone).Format("-07:00"), at.In(c.other).Format("-07:00"))
+	}
 	if r.sorts() || r.merges() {
 		if t.times.kind == noTime {
 			return fmt.Errorf("%w: order and duplicates need a time column; name it", ErrOptions)

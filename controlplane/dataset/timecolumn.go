@@ -36,11 +36,13 @@ const (
 // A timeColumn holds one time a row, of the kind that the first row shows.
 type timeColumn struct {
 	kind   timeKind
-	layout string // of stampTime
-	given  bool   // the layout was, so nothing else is tried
-	parts  bool   // times are composed of numbers
-	unit   int64  // ns of one step of integerTime and decimalTime; 0: nobody said
-	zone   *time.Location
+	layout string         // of stampTime
+	given  bool           // the layout was, so nothing else is tried
+	parts  bool           // times are composed of numbers
+	unit   int64          // ns of one step of integerTime and decimalTime; 0: nobody said
+	zone   *time.Location // of the first time
+	other  *time.Location // of one that has another offset from UTC; nil: all have the same
+	first  int            // offset of zone, seconds
 	at     []int64
 }
 
@@ -176,11 +178,15 @@ func (c *timeColumn) stamp(t time.Time) bool {
 	if t.Year() < 1678 || t.Year() > 2261 { // the range of UnixNano
 		return false
 	}
+	name, offset := t.Zone()
 	if len(c.at) == 0 {
-		c.kind, c.zone = stampTime, time.UTC
-		if name, offset := t.Zone(); offset != 0 {
+		c.kind, c.zone, c.first = stampTime, time.UTC, offset
+		if offset != 0 {
 			c.zone = time.FixedZone(name, offset)
 		}
+	}
+	if offset != c.first && c.other == nil {
+		c.other = time.FixedZone(name, offset)
 	}
 	c.at = append(c.at, t.UnixNano())
 	return true
