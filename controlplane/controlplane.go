@@ -7,6 +7,7 @@
 //	DIR/blobs/
 //	DIR/runs/            see package run
 //	DIR/tunings/         see package tune
+//	DIR/data/            see package recording
 //	DIR/root.cbor        signed root document: every device's trust anchor
 //	DIR/keys/            0700
 //	    root.key         ed25519, PKCS #8 in PEM, as are the other two
@@ -34,6 +35,7 @@ import (
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/broker"
 	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
+	"github.com/sandpiper-edge/sandpiper/controlplane/recording"
 	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
 	"github.com/sandpiper-edge/sandpiper/controlplane/rollout"
 	"github.com/sandpiper-edge/sandpiper/controlplane/run"
@@ -102,6 +104,7 @@ type ControlPlane struct {
 	Rollout  *rollout.Rollouts
 	Runs     *run.Runs
 	Tunings  *tune.Tunings
+	Sets     *recording.Sets
 
 	cfg          Config
 	log          *slog.Logger
@@ -177,6 +180,9 @@ func (c *ControlPlane) build(ctx context.Context) error {
 	if c.Runs, err = run.Open(c.cfg.Dir, c.log); err != nil {
 		return err
 	}
+	if c.Sets, err = recording.Open(c.cfg.Dir, c.log); err != nil {
+		return err
+	}
 	if c.Fleet, err = fleet.New(c.store, name, c.controlToken); err != nil {
 		return err
 	}
@@ -199,6 +205,9 @@ func (c *ControlPlane) Close() error {
 	var errs []error
 	if c.Runs != nil {
 		c.Runs.StopAll(errClosing)
+	}
+	if c.Sets != nil {
+		errs = append(errs, c.Sets.Close())
 	}
 	if c.broker != nil {
 		c.broker.Close()
@@ -383,6 +392,7 @@ func (c *ControlPlane) Run(ctx context.Context) error {
 		c.Runs.StopAll(errClosing)
 		return nil
 	})
+	g.Go(func() error { return c.Sets.Run(ctx, c.recordLines) })
 	g.Go(func() error { return c.inbox.run(inboxCtx, c.Rollout, c.log) })
 	return g.Wait()
 }

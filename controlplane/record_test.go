@@ -11,6 +11,7 @@ import (
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/broker"
 	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
+	"github.com/sandpiper-edge/sandpiper/controlplane/recording"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 )
 
@@ -78,6 +79,22 @@ func TestRecordSamples(t *testing.T) {
 	e := <-ended
 	if lines := strings.Count(out.String(), "\n"); e.err != nil || e.r.Samples != lines || e.r.Unreadable != 1 || strings.Contains(out.String(), "other") {
 		t.Errorf("Record = %+v, %v, and wrote\n%s", e.r, e.err, out.String())
+	}
+
+	// Into a data set of its own.
+	if _, err := c.StartRecording("pumps", protocol.HaveTopic(name, "+"), 0, 0); !errors.Is(err, ErrFilter) {
+		t.Errorf("StartRecording of another topic = %v, want ErrFilter", err)
+	}
+	if _, err := c.StartRecording("pumps", protocol.SampleTopic(name, "+", "pump"), time.Hour, 0); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "a sample in the set", func() bool {
+		d.publish(topic, false, []byte(`{"t":3,"v":{"set":1}}`))
+		one, err := c.Sets.Show("pumps")
+		return err == nil && one.Samples > 0
+	})
+	if one, err := c.Sets.Stop("pumps"); err != nil || one.State != recording.Stopped || one.Until.IsZero() {
+		t.Errorf("Stop = %+v, %v", one, err)
 	}
 
 	// One that is under way when the control plane ends says so.

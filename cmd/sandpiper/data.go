@@ -20,7 +20,10 @@ func newDataCommand(a *app) *cobra.Command {
 		Long: `Look at data before training on it. FILE is CSV or InfluxDB line protocol, as .gz
 too, or Parquet; a folder of such files; or - for stdin.`,
 	}
-	cmd.AddCommand(newDataDescribeCommand(a), newDataPlotCommand(a), newDataDriftCommand(a), newDataExportCommand(a), newDataRecordCommand(a))
+	cmd.AddCommand(
+		newDataDescribeCommand(a), newDataPlotCommand(a), newDataDriftCommand(a), newDataExportCommand(a), newDataRecordCommand(a),
+		newDataSetListCommand(a), newDataSetShowCommand(a), newDataSetStopCommand(a), newDataSetRemoveCommand(a),
+	)
 	return cmd
 }
 
@@ -158,7 +161,8 @@ rows goes to stderr.`,
 }
 
 func newDataRecordCommand(a *app) *cobra.Command {
-	var topic, out string
+	var topic, out, into string
+	var maxMB int64
 	var d time.Duration
 	cmd := &cobra.Command{
 		Use:   "record --topic TOPIC --for TIME --out FILE",
@@ -167,12 +171,23 @@ func newDataRecordCommand(a *app) *cobra.Command {
 measurement, the device a tag. TOPIC is sp1/FLEET/d/DEVICE/s/STREAM, with + for any
 device or stream. What was recorded is kept where it ends before its time, on Ctrl-C
 as well. Train on it with --group device, and with --measurement where TOPIC has
-several streams.`,
+several streams.
+
+With --into the control plane records into a data set of its own, and goes on doing
+so, over restarts too, until ` + "`data stop`" + ` or the time is over. It is trained on as
+data:NAME.`,
 		Example: `  sandpiper data record --topic sp1/default/d/+/s/pump --for 24h --out pumps.lp
   sandpiper train pumps --data pumps.lp --group device --order sort --duplicates last \
-      --resample 1m --task forecast --target flow`,
+      --resample 1m --task forecast --target flow
+  sandpiper data record --topic sp1/default/d/+/s/pump --into pumps`,
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case into != "":
+				return a.recordInto(cmd.Context(), into, api.StartRecording{Topic: topic, For: durationOrNone(d), MaxBytes: maxMB << 20})
+			case !cmd.Flags().Changed("for"):
+				return usagef("say how long with --for, such as 90s or 24h, or have it recorded --into a data set")
+			}
 			file, err := a.createFile(out, 0o644)
 			if err != nil {
 				return err
@@ -197,9 +212,10 @@ several streams.`,
 	f.StringVar(&topic, "topic", "", "sp1/FLEET/d/DEVICE/s/STREAM, with + for any device or stream")
 	f.DurationVar(&d, "for", 0, "how long, such as 90s or 24h")
 	f.StringVar(&out, "out", "-", "file to write, or - for stdout")
-	for _, name := range []string{"topic", "for"} {
-		_ = cmd.MarkFlagRequired(name)
-	}
+	f.StringVar(&into, "into", "", "`NAME` of a data set of the control plane to record into")
+	f.Int64Var(&maxMB, "max-mb", 0, "of --into: most `MiB` it has; the oldest samples give way (default 1024)")
+	_ = cmd.MarkFlagRequired("topic")
+	cmd.MarkFlagsMutuallyExclusive("into", "out")
 	return cmd
 }
 

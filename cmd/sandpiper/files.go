@@ -39,6 +39,9 @@ func (a *app) upload(path string) api.File {
 // dataEndings are those of the files that are taken from a folder.
 var dataEndings = []string{".csv", ".tsv", ".txt", ".lp", ".line", ".parquet"}
 
+// dataSetPrefix is before the name of a data set that the control plane keeps.
+const dataSetPrefix = "data:"
+
 // dataFiles turns the arguments that name data into parts of a request, the files
 // of a folder in the order of their names. A file is named by its path below the
 // folder, which goes before it where there are several arguments; one that is an
@@ -50,6 +53,12 @@ func (a *app) dataFiles(args []string) ([]api.File, error) {
 		bases[filepath.Base(arg)]++
 	}
 	for _, arg := range args {
+		if set, ok := strings.CutPrefix(arg, dataSetPrefix); ok {
+			if len(args) > 1 {
+				return nil, usagef("%s is a data set; give it alone", arg)
+			}
+			return []api.File{{Name: arg, Set: set}}, nil
+		}
 		info, err := os.Stat(arg)
 		if arg != "-" && err == nil && info.IsDir() {
 			inside, err := a.folderFiles(arg)

@@ -35,6 +35,7 @@ func (a *API) registerData() {
 	a.registerRecording()
 	a.registerPlot()
 	a.registerDrift()
+	a.registerSets()
 	a.registerDataOperation(huma.Operation{
 		OperationID: "describe-data", Path: Base + "/data/description",
 		Summary: "Describe data: rows, groups, times, and what each column holds",
@@ -191,7 +192,7 @@ func (a *API) registerDataOperation(op huma.Operation, do func(http.ResponseWrit
 
 func (a *API) onData(hc huma.Context, w http.ResponseWriter, do func(http.ResponseWriter, dataset.Files, DataOptions) error) error {
 	openUpload(hc)
-	p, err := newParts(hc, a.maxUpload)
+	p, err := a.newParts(hc)
 	if err != nil {
 		return err
 	}

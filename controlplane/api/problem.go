@@ -13,6 +13,7 @@ import (
 	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
 	"github.com/sandpiper-edge/sandpiper/controlplane/filter"
 	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
+	"github.com/sandpiper-edge/sandpiper/controlplane/recording"
 	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
 	"github.com/sandpiper-edge/sandpiper/controlplane/rollout"
 	"github.com/sandpiper-edge/sandpiper/controlplane/run"
@@ -147,6 +148,9 @@ var problems = []struct {
 	{dataset.ErrOrder, http.StatusUnprocessableEntity, CodeBadData},
 	{dataset.ErrTooFewRows, http.StatusUnprocessableEntity, CodeBadData},
 	{dataset.ErrSplit, http.StatusUnprocessableEntity, CodeBadData},
+	{recording.ErrState, http.StatusConflict, CodeFailed},
+	{recording.ErrGone, http.StatusConflict, CodeFailed},
+	{recording.ErrLimit, http.StatusUnprocessableEntity, CodeUsage},
 	{dataset.ErrLeak, http.StatusUnprocessableEntity, CodeBadData},
 	{dataset.ErrTruth, http.StatusUnprocessableEntity, CodeBadData},
 	{dataset.ErrTooLarge, http.StatusRequestEntityTooLarge, CodeTooLarge},

@@ -88,7 +88,7 @@ func (a *API) listRuns(_ context.Context, in *PageOf) (*body[Page[run.Run]], err
 func (a *API) resume(hc huma.Context, s *stream, id string, force bool) (json.RawMessage, error) {
 	openUpload(hc)
 	ctx := hc.Context()
-	p, err := newParts(hc, a.maxUpload)
+	p, err := a.newParts(hc)
 	if err != nil {
 		return nil, err
 	}
@@ -102,6 +102,7 @@ func (a *API) resume(hc huma.Context, s *stream, id string, force bool) (json.Ra
 		return nil, fmt.Errorf("options of run %s: %w", id, err)
 	}
 	o.Force = o.Force || force
+	p.cut = o.DataSet
 	data, err := p.heldOutFiles()
 	if err != nil {
 		return nil, err

@@ -89,7 +89,7 @@ func (a *API) train(ctx huma.Context) {
 func (a *API) runTraining(hc huma.Context, s *stream) (json.RawMessage, error) {
 	openUpload(hc)
 	ctx := hc.Context()
-	p, err := newParts(hc, a.maxUpload)
+	p, err := a.newParts(hc)
 	if err != nil {
 		return nil, err
 	}
@@ -105,6 +105,7 @@ func (a *API) runTraining(hc huma.Context, s *stream) (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.DataSet = p.cut
 	return a.carryOut(ctx, s, o, func(j run.Job) error { return a.cp.Runs.Train(ctx, j, data) })
 }
 
@@ -280,7 +281,7 @@ func (a *API) evaluate(hc huma.Context, ref string) {
 func (a *API) runEvaluation(hc huma.Context, ref string) (json.RawMessage, error) {
 	openUpload(hc)
 	ctx := hc.Context()
-	p, err := newParts(hc, a.maxUpload)
+	p, err := a.newParts(hc)
 	if err != nil {
 		return nil, err
 	}

@@ -117,7 +117,7 @@ func (a *API) streamed(operation string, do func(huma.Context, *stream) (any, er
 
 func (a *API) tune(hc huma.Context, s *stream) (any, error) {
 	openUpload(hc)
-	p, err := newParts(hc, a.maxUpload)
+	p, err := a.newParts(hc)
 	if err != nil {
 		return nil, err
 	}

@@ -170,6 +170,8 @@ type TrainOptions struct {
 
 	Use train.Use `json:"use,omitzero" doc:"For the card of the version"`
 
+	DataSet *setRef `json:"data_set,omitempty" hidden:"true"` // what the run reads of a data set, for when it goes on; set by the server
+
 	From     string `json:"from,omitempty" doc:"The version to go on from: NAME, NAME:vN or NAME:ALIAS; what it says of columns, window and layers is the default"`
 	HeadOnly bool   `json:"head_only,omitempty" doc:"With from: whether the last layer alone learns, so that devices fetch no more than that"`
 	Unfed    bool   `json:"unfed,omitempty" doc:"With from: whether the version is without the pipeline of the one before"`

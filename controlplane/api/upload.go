@@ -19,6 +19,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
+	"github.com/sandpiper-edge/sandpiper/controlplane/recording"
 )
 
 // A File is a file argument of the client: its name, a path with slashes that a
@@ -27,12 +28,18 @@ type File struct {
 	Name string
 	Open func() (io.ReadCloser, error)
 	Part string // that it is held out for, dataset.PartValidation or dataset.PartTest; of training only, and behind the data
+	// Set is the name of a data set that the control plane keeps, in place of a file.
+	Set string
 }
 
 // dataParts are the parts of files of data.
 func dataParts(files []File) []part {
 	list := make([]part, len(files))
 	for i := range files {
+		if files[i].Set != "" {
+			list[i] = part{name: partSet, json: setRef{Set: files[i].Set}}
+			continue
+		}
 		list[i] = part{name: cmp.Or(files[i].Part, partData), file: &files[i]}
 	}
 	return list
@@ -45,11 +52,12 @@ type part struct {
 	file *File // this
 }
 
-// Names of parts. They come in this order, each at most once but the last three,
+// Names of parts. They come in this order, each at most once but data and those behind,
 // which come once for each file.
 const (
 	partOptions    = "options"
 	partTruth      = "truth"
+	partSet        = "set" // in place of data
 	partData       = "data"
 	partValidation = dataset.PartValidation
 	partTest       = dataset.PartTest
@@ -86,18 +94,20 @@ type parts struct {
 	reader *multipart.Reader
 	ahead  *multipart.Part // read, and not yet asked for
 	body   io.Reader
+	sets   *recording.Sets
+	cut    *setRef // the data set that is read, and of a run that goes on what was read of it
 }
 
-// newParts starts to read the body of a request, at most limit bytes.
-func newParts(ctx huma.Context, limit int64) (*parts, error) {
+// newParts starts to read the body of a request.
+func (a *API) newParts(ctx huma.Context) (*parts, error) {
 	r, w := humago.Unwrap(ctx)
-	body := http.MaxBytesReader(w, r.Body, limit)
+	body := http.MaxBytesReader(w, r.Body, a.maxUpload)
 	r.Body = body
 	reader, err := r.MultipartReader()
 	if err != nil {
 		return nil, newProblem(http.StatusUnsupportedMediaType, CodeUsage, "the body must be multipart/form-data: "+err.Error())
 	}
-	return &parts{reader: reader, body: body}, nil
+	return &parts{reader: reader, body: body, sets: a.cp.Sets}, nil
 }
 
 // next returns the part called name if it is the next one, and otherwise nil.
@@ -130,6 +140,9 @@ func (p *parts) heldOutFiles() (dataset.Files, error) {
 }
 
 func (p *parts) filesOf(names ...string) (dataset.Files, error) {
+	if set, err := p.set(); set != nil || err != nil {
+		return set, err
+	}
 	part, err := p.required(partData)
 	if err != nil {
 		return nil, err
