@@ -212,6 +212,7 @@ func (p *pipelines) begin(r *running, s *served) {
 	r.served, r.feed, r.problem = s, nil, ""
 	if s.predictor.Pipeline() != nil {
 		r.feed = pipeline.New(s.predictor, p.agent.cfg.Device)
+		r.feed.Seen = func(row []float32) { p.agent.usage.inputs.count(s, row) }
 	}
 	if r.judged != nil {
 		r.waitFed()

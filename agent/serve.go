@@ -24,10 +24,11 @@ type served struct {
 	predictor *predictor.Predictor
 	label     string   // NAME:vN
 	features  []string // of predictor, which makes them anew at every call
+	reference *artifact.Reference
 }
 
 func newServed(name string, h held, p *predictor.Predictor) *served {
-	return &served{held: h, name: name, predictor: p, label: h.version(name), features: p.Features()}
+	return &served{held: h, name: name, predictor: p, label: h.version(name), features: p.Features(), reference: p.Reference()}
 }
 
 // models is what answers, by model. A swap is the store of one pointer, made by

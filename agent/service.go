@@ -356,6 +356,9 @@ func (a *Agent) infer(v *served, asks []*ask) {
 		}
 		k.reply.US = uint32(min(took.Microseconds(), math.MaxUint32))
 		a.usage.count(v.name, k.user, answered, took)
+		if v.reference != nil {
+			a.usage.inputs.count(v, k.rows[len(k.rows)-v.predictor.Plan().Width():])
+		}
 		a.usage.ran(v.name, v.Digest, ranWell, took, timed)
 	}
 }

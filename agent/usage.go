@@ -48,6 +48,7 @@ type usage struct {
 	current  []byte            // the last record of this start; nil before the first
 	acked    uint64            // seq of the newest record of this start that was acknowledged
 	earlier  []usageRecord     // of starts before, not acknowledged; oldest first
+	inputs   inputs            // has a lock of its own
 	sent     map[uint64]uint64 // by boot the seq that this connection carried; nil before it was announced
 }
 
@@ -166,6 +167,7 @@ func (u *usage) record(now time.Time) ([]byte, error) {
 		return strings.Compare(x.User, y.User)
 	})
 	m.Versions = u.versionCounts()
+	m.Inputs = u.inputs.due(now)
 	b, err := m.AppendBinary(nil)
 	if err != nil {
 		return nil, err

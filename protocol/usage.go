@@ -16,6 +16,7 @@ type Usage struct {
 	// Versions says how each version did, the MaxVersionCounts used last. One
 	// that was passed over and comes back begins anew.
 	Versions []VersionCount `cbor:"versions,omitempty"`
+	Inputs   []InputCount   `cbor:"inputs,omitempty"` // at most one, once an hour
 }
 
 // A UsageCount counts one user's requests to one model. User is `anonymous`
@@ -43,13 +44,18 @@ func (m *Usage) UnmarshalBinary(b []byte) error {
 
 func (m *Usage) check() error {
 	if err := firstError(checkFormat(m.Format), checkUint("boot", m.Boot), checkUint("seq", m.Seq), checkTime("t", m.T),
-		checkLen("counts", len(m.Counts), MaxCounts), checkLen("versions", len(m.Versions), MaxVersionCounts)); err != nil {
+		checkLen("counts", len(m.Counts), MaxCounts), checkLen("versions", len(m.Versions), MaxVersionCounts), checkLen("inputs", len(m.Inputs), 1)); err != nil {
 		return err
 	}
 	for _, c := range m.Counts {
 		if err := firstError(CheckID(c.Model), CheckID(c.User), checkUint("answered", c.Answered),
 			checkUint("refused", c.Refused), checkUint("busy", c.Busy), checkUint("us", c.Micros)); err != nil {
 			return fmt.Errorf("usage of %.60q by %.60q: %w", c.Model, c.User, err)
+		}
+	}
+	for _, c := range m.Inputs {
+		if err := c.check(); err != nil {
+			return err
 		}
 	}
 	for _, c := range m.Versions {

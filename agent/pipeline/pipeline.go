@@ -43,6 +43,10 @@ type Feed struct {
 	shared   []cell // by input: of those that name no stream
 	streams  map[string]*stream
 	order    []*stream // the same, by name
+
+	// Seen is called with every row that Tick makes, as it comes, if it is not nil;
+	// the row is valid until it returns.
+	Seen func(row []float32)
 }
 
 // An input is a prepared artifact.Input.
@@ -325,6 +329,9 @@ func (f *Feed) Tick(now time.Duration, wall time.Time) []Result {
 		r := Result{Stream: s.name, Truth: make([]Value, f.targets)}
 		if f.assemble(s, now, row, r.Truth) {
 			r.Row = true
+			if f.Seen != nil {
+				f.Seen(row)
+			}
 			var err error
 			if extended, err = f.models[0].Plan().AppendRow(extended[:0], row, s.clock.at(now, wall)); err != nil {
 				r.Err = [lanes]error{err, err}

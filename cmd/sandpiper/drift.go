@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sandpiper-edge/sandpiper/controlplane"
 	"github.com/sandpiper-edge/sandpiper/controlplane/api"
 	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
 )
@@ -72,3 +73,14 @@ func (a *app) printDrift(d dataset.Drift) error {
 func decimals(v float64) string { return strconv.FormatFloat(v, 'f', 3, 64) }
 
 func percent(v float64) string { return strconv.FormatFloat(100*v, 'f', 1, 64) + " %" }
+
+// drawInputs draws how far the inputs of a device's models have drifted.
+func drawInputs(g *grid, inputs []controlplane.InputDrift) {
+	if len(inputs) == 0 {
+		return
+	}
+	g.header("model", "feature", "psi", "rows", "until", "verdict", "")
+	for _, d := range inputs {
+		g.row(d.Model, d.Feature, decimals(d.PSI), d.Rows, ago(d.Until), d.Verdict, d.Words)
+	}
+}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sandpiper-edge/sandpiper/cmd/internal/config"
 	"github.com/sandpiper-edge/sandpiper/cmd/internal/configfile"
+	"github.com/sandpiper-edge/sandpiper/controlplane"
 	"github.com/sandpiper-edge/sandpiper/controlplane/api"
 	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
 	"github.com/sandpiper-edge/sandpiper/protocol"
@@ -167,7 +168,18 @@ func newFleetShowCommand(a *app) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.print(d, []string{d.ID}, func(g *grid) { drawDevice(g, d) })
+				inputs, err := c.Inputs(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				shown := struct {
+					fleet.Device
+					Inputs []controlplane.InputDrift `json:"inputs,omitempty"`
+				}{d, inputs}
+				return a.print(shown, []string{d.ID}, func(g *grid) {
+					drawDevice(g, d)
+					drawInputs(g, inputs)
+				})
 			})
 		},
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/sandpiper-edge/sandpiper/controlplane"
 	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
 )
 
@@ -48,6 +49,12 @@ func (a *API) registerDevices() {
 	}, func(ctx context.Context, in *deviceInput) (*body[DeviceToken], error) {
 		token, err := a.cp.RenewToken(ctx, in.Device)
 		return answer(DeviceToken{Device: in.Device, Token: token}, err)
+	})
+	register(a, huma.Operation{
+		OperationID: "show-inputs", Method: http.MethodGet, Path: "/devices/{device}/inputs",
+		Summary: "How far the inputs of a device's models have drifted from the rows they were trained on", Tags: tags, Errors: []int{http.StatusNotFound},
+	}, func(ctx context.Context, in *deviceInput) (*body[[]controlplane.InputDrift], error) {
+		return answer(a.cp.Inputs(ctx, in.Device))
 	})
 }
 
@@ -99,6 +106,12 @@ func (c *Client) Devices(ctx context.Context, filter string) ([]fleet.Device, er
 		err := c.json(ctx, http.MethodGet, escape("devices"), q, nil, &page)
 		return page, err
 	})
+}
+
+// Inputs tells how far the inputs of a device's models have drifted.
+func (c *Client) Inputs(ctx context.Context, id string) (d []controlplane.InputDrift, err error) {
+	err = c.json(ctx, http.MethodGet, escape("devices", id, "inputs"), nil, nil, &d)
+	return d, err
 }
 
 // Device returns one device and what it last reported.

@@ -256,6 +256,11 @@ func (c *change) usage(ctx context.Context, tx store.Tx, rep Report) (ack []byte
 	if err := tx.PutUsage(ctx, rep.Device, u, c.at); err != nil {
 		return nil, err
 	}
+	for _, in := range u.Inputs {
+		if err := tx.PutInputs(ctx, rep.Device, u.Boot, u.T, in); err != nil {
+			return nil, err
+		}
+	}
 	return protocol.Ack{Boot: u.Boot, Seq: u.Seq, Usage: true}.AppendBinary(nil)
 }
 

@@ -524,10 +524,11 @@ func (r *run) quantize(ctx context.Context, w *kernel.Weights) (*artifact.Model,
 	if err == nil && r.o.Task == Anomaly {
 		m, err = r.detect(ctx, m, q)
 	}
-	if err == nil {
-		m.Pipeline = r.pipeline()
+	if err != nil {
+		return nil, nil, err
 	}
-	return m, tensorErrors(w, q), err
+	m.Pipeline, m.Reference = r.pipeline(), reference(r.table, r.parts.Train, r.columns)
+	return m, tensorErrors(w, q), nil
 }
 
 func (r *run) schema() artifact.Schema {

@@ -35,7 +35,8 @@ type Predictor struct {
 	task   string
 	window int                // rows of the network
 	feed   *artifact.Pipeline // nil: none
-	digest [32]byte           // of the artifact; zero after OpenFloat32
+	spread *artifact.Reference
+	digest [32]byte // of the artifact; zero after OpenFloat32
 	golden artifact.Golden
 	inputs [][]float32 // of the golden vectors, extended
 	space  sync.Pool   // *space
@@ -73,7 +74,7 @@ func Open(m *artifact.Model) (*Predictor, error) {
 	if err := p.extendGolden(m); err != nil {
 		return nil, err
 	}
-	p.task, p.feed = m.Task, m.Pipeline
+	p.task, p.feed, p.spread = m.Task, m.Pipeline, m.Reference
 	p.golden.Outputs = append([]float32(nil), m.Golden.Outputs...)
 	return p, nil
 }
@@ -144,6 +145,10 @@ func (p *Predictor) Features() []string {
 	}
 	return names
 }
+
+// Reference says how the features were spread over the training rows; nil if the
+// model does not say. It is not to be changed.
+func (p *Predictor) Reference() *artifact.Reference { return p.spread }
 
 // Schema returns a copy of what goes in and comes out.
 func (p *Predictor) Schema() artifact.Schema { return cloneSchema(p.schema) }

@@ -49,6 +49,8 @@ type Model struct {
 	Golden   Golden
 	Pipeline *Pipeline // how a device feeds it by itself; nil: on request only
 	Skip     *Skip     // what reaches the outputs past the network; nil: nothing
+	// Reference is how the features were spread; nil: nobody said.
+	Reference *Reference
 }
 
 // A Skip is a linear map from the scaled window straight to the outputs, which
@@ -190,6 +192,8 @@ type manifest struct {
 	Golden   wireGolden   `cbor:"golden"`
 	Pipeline *Pipeline    `cbor:"pipeline,omitempty"`
 	Skip     *Skip        `cbor:"skip,omitempty"`
+
+	Reference *Reference `cbor:"reference,omitempty"`
 }
 
 type wireScaler struct {
@@ -219,7 +223,7 @@ func (m *Model) manifest() *manifest {
 		Format: Format, Task: m.Task, Graph: m.Graph, Schema: m.Schema,
 		Scaler:   wireScaler{m.Scaler.Mean, m.Scaler.Std, m.Scaler.Inv, m.Scaler.OutMean, m.Scaler.OutStd, m.Scaler.Anchor},
 		Golden:   wireGolden{m.Golden.Seed, m.Golden.Steps, m.Golden.Outputs, m.Golden.Tolerance},
-		Pipeline: m.Pipeline, Skip: m.Skip,
+		Pipeline: m.Pipeline, Skip: m.Skip, Reference: m.Reference,
 	}
 	for _, t := range m.Tensors {
 		w.Tensors = append(w.Tensors, wireTensor{t.Name, t.Type, t.Shape})
@@ -233,7 +237,7 @@ func (w *manifest) model() *Model {
 		Task: w.Task, Graph: w.Graph, Schema: w.Schema,
 		Scaler:   Scaler{w.Scaler.Mean, w.Scaler.Std, w.Scaler.Inv, w.Scaler.OutMean, w.Scaler.OutStd, w.Scaler.Anchor},
 		Golden:   Golden{w.Golden.Seed, w.Golden.Steps, w.Golden.Outputs, w.Golden.Tolerance},
-		Pipeline: w.Pipeline, Skip: w.Skip,
+		Pipeline: w.Pipeline, Skip: w.Skip, Reference: w.Reference,
 	}
 	for _, t := range w.Tensors {
 		m.Tensors = append(m.Tensors, Tensor{Name: t.Name, Type: t.Type, Shape: t.Shape})
@@ -333,6 +337,11 @@ func (m *Model) validateShape() error {
 	}
 	if s := m.Skip; s != nil {
 		if err := s.validate(m.Task, m.Schema, m.Graph.sequences()); err != nil {
+			return err
+		}
+	}
+	if r := m.Reference; r != nil {
+		if err := r.validate(m.Schema); err != nil {
 			return err
 		}
 	}
