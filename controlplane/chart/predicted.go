@@ -71,13 +71,14 @@ func overlay(v Values) (*plot.Plot, error) {
 		p.Add(line)
 		p.Legend.Add(s.name, line)
 	}
-	roomForLegend(p)
+	roomForLegend(p, 2)
 	return p, nil
 }
 
-// roomForLegend makes the value axis longer, so that the legend covers nothing.
-func roomForLegend(p *plot.Plot) {
-	p.Y.Max += 0.25 * (p.Y.Max - p.Y.Min)
+// roomForLegend makes the value axis longer, so that a legend of so many lines covers
+// nothing.
+func roomForLegend(p *plot.Plot, lines float64) {
+	p.Y.Max += 0.13 * lines * (p.Y.Max - p.Y.Min)
 }
 
 // Residuals draws, a row for each target, how far the model was off: how often, and

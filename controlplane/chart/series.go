@@ -132,7 +132,7 @@ func Anomalies(list []Timeline) (*Chart, error) {
 		p := panel(t.Name, "", "score")
 		lo, hi := bounds(t.Scores, []float64{t.Threshold, 0})
 		p.Y.Min, p.Y.Max = lo, hi
-		roomForLegend(p)
+		roomForLegend(p, 4)
 		for _, span := range spans(t.Anomalies) {
 			box, err := plotter.NewPolygon(plotter.XYs{{X: span[0], Y: lo}, {X: span[1], Y: lo}, {X: span[1], Y: hi}, {X: span[0], Y: hi}})
 			if err != nil {
