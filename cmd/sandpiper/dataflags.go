@@ -27,6 +27,7 @@ func addReadFlags(f *pflag.FlagSet, o *dataset.Options) {
 	f.StringVar(&o.Decimal, "decimal", "", "decimal `point` of numbers, . or ,")
 	f.StringVar(&o.TimeFormat, "time-format", "", "of the time column: s, ms, us or ns for an epoch, or such as '%d.%m.%Y %H:%M'")
 	f.StringSliceVar(&o.Null, "null", nil, "further `spellings` of a missing value, such as -999")
+	f.StringSliceVar(&o.Types, "type", nil, "`COLUMN=TYPE` of a column that is detected wrongly: number, text or time")
 	f.StringSliceVar(&o.Text, "text", nil, "`columns` that hold text, whatever it looks like")
 	f.StringVar(&o.Measurement, "measurement", "", "of line protocol: `name` of the one to read, where there are several")
 }

@@ -127,7 +127,7 @@ func Describe(files Files, c Columns, o Options) (*Description, error) {
 
 func newDescriber(c Columns, o Options) (*describer, error) {
 	o = Options{
-		Format: o.Format, Separator: o.Separator, Decimal: o.Decimal, TimeFormat: o.TimeFormat, Null: o.Null, Text: o.Text,
+		Format: o.Format, Separator: o.Separator, Decimal: o.Decimal, TimeFormat: o.TimeFormat, Null: o.Null, Text: o.Text, Types: o.Types,
 		Measurement: o.Measurement, Convert: o.Convert,
 	}
 	rules, err := o.rules()
@@ -176,6 +176,9 @@ func (d *describer) readRows() error {
 			return err
 		}
 		if first {
+			if d.columns.Time == "" {
+				d.columns.Time = d.typedTime()
+			}
 			if d.columns.Time == "" {
 				d.columns.Time = d.timeIn(cells)
 			}
@@ -260,6 +263,9 @@ func (d *describer) describe(t *Table) *Description {
 	for i, t := range d.all {
 		g.Go(func() error {
 			out.Columns[i] = t.describe(d.rows)
+			if d.noNumber(t.name) {
+				out.Columns[i].Type, out.Columns[i].Numbers = d.types[t.name], nil
+			}
 			t.values = nil
 			return nil
 		})

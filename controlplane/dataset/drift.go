@@ -66,8 +66,10 @@ func Compare(files Files, c Columns, o Options) (*Drift, error) {
 			out.Notes = append(out.Notes, fmt.Sprintf("column %q is in the reference alone", t.name))
 		case t.texts > 0 || other.texts > 0 || t.stamps > 0 || other.stamps > 0:
 			out.Notes = append(out.Notes, fmt.Sprintf("column %q holds text and is not compared", t.name))
-		case len(t.values) == 0 || len(other.values) == 0:
-			out.Notes = append(out.Notes, fmt.Sprintf("column %q has no value in %s", t.name, map[bool]string{true: "the reference", false: "what is compared with it"}[len(t.values) == 0]))
+		case len(t.values) == 0:
+			out.Notes = append(out.Notes, fmt.Sprintf("column %q has no value in the reference", t.name))
+		case len(other.values) == 0:
+			out.Notes = append(out.Notes, fmt.Sprintf("column %q has no value in what is compared with the reference", t.name))
 		default:
 			out.Columns = append(out.Columns, compare(t, other, out.Rows))
 		}

@@ -45,6 +45,7 @@ type Options struct {
 	TimeFormat  string   `json:"time_format,omitempty" doc:"Of the time column: s, ms, us or ns for an epoch in that unit, or a format such as %d.%m.%Y %H:%M:%S; none: detected"`
 	Null        []string `json:"null,omitempty" doc:"Further spellings of a missing value, such as -999"`
 	Text        []string `json:"text,omitempty" doc:"Columns that hold text, whatever it looks like"`
+	Types       []string `json:"types,omitempty" doc:"COLUMN=TYPE for columns that are detected wrongly: number, text, or time, which orders the rows if no other column is named"`
 	SameNames   bool     `json:"same_names,omitempty" doc:"Groups of one name in the data and in files that are held out are different machines"`
 	Measurement string   `json:"measurement,omitempty" doc:"Of line protocol: the measurement to read, where there are several"`
 
@@ -76,7 +77,7 @@ func (o Options) With(p Options) Options {
 	set(&o.Missing, p.Missing)
 	set(&o.FillLimit, p.FillLimit)
 	for _, l := range []struct{ dst, src *[]string }{
-		{&o.Null, &p.Null}, {&o.Text, &p.Text}, {&o.Convert, &p.Convert}, {&o.ColumnUnits, &p.ColumnUnits},
+		{&o.Null, &p.Null}, {&o.Text, &p.Text}, {&o.Types, &p.Types}, {&o.Convert, &p.Convert}, {&o.ColumnUnits, &p.ColumnUnits},
 	} {
 		if len(*l.src) > 0 {
 			*l.dst = *l.src
@@ -155,8 +156,9 @@ type rules struct {
 	separator byte // 0: detected
 	dialect   dialect
 	convert   map[string]conversion
-	layout    string // of time, for time.Parse; empty: detected
-	unit      int64  // of an epoch, ns; 0: not said
+	types     map[string]string // of columns, as said
+	layout    string            // of time, for time.Parse; empty: detected
+	unit      int64             // of an epoch, ns; 0: not said
 }
 
 func (o Options) rules() (*rules, error) {
@@ -198,6 +200,9 @@ func (o Options) rules() (*rules, error) {
 	}
 	var err error
 	if r.convert, err = parseConversions(o.Convert); err != nil {
+		return nil, err
+	}
+	if r.types, err = parseTypes(o); err != nil {
 		return nil, err
 	}
 	if _, err = o.Units(); err != nil {

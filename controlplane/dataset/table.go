@@ -369,7 +369,7 @@ func timeNames(s string, header []string) []string {
 // bindKeys finds the columns of the file at hand that place a row.
 func (b *builder) bindKeys() (err error) {
 	b.time = b.time[:0]
-	wanted := timeNames(b.columns.Time, b.names)
+	wanted := timeNames(cmp.Or(b.columns.Time, b.typedTime()), b.names)
 	if wanted == nil && b.line != nil {
 		wanted = []string{timeName}
 	}
@@ -417,7 +417,7 @@ func (b *builder) bind() error {
 	for _, list := range []struct {
 		what  string
 		names []string
-	}{{"text", b.Text}, {"convert", slices.Sorted(maps.Keys(b.convert))}} {
+	}{{"type", slices.Sorted(maps.Keys(b.types))}, {"convert", slices.Sorted(maps.Keys(b.convert))}} {
 		for _, name := range list.names {
 			if _, err := b.find(name, list.what); err != nil {
 				return err
@@ -525,11 +525,11 @@ func (b *builder) sample() error {
 	if len(b.features) == 0 && len(rows) > 0 {
 		text := make([]bool, len(b.names))
 		for i, name := range b.names {
-			text[i] = slices.Contains(b.Text, name) || b.line != nil && b.line.tags[name]
+			text[i] = b.noNumber(name) || b.line != nil && b.line.tags[name] && b.types[name] == ""
 		}
 		for _, r := range rows {
 			for i := range r.cells {
-				if _, ok := b.dialect.value(&r.cells[i]); !ok {
+				if _, ok := b.dialect.value(&r.cells[i]); !ok && b.types[b.names[i]] != TypeNumber {
 					text[i] = true
 				}
 			}
