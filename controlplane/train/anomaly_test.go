@@ -206,6 +206,7 @@ func TestAnomalyRefuses(t *testing.T) {
 		"target":            {func(o *Options) { o.Targets = []string{"fault"} }, "is no feature"},
 		"nothing normal":    {func(o *Options) { o.Normal = "1" }, "no window of 6 rows that are 1"},
 		"an own anchor":     {func(o *Options) { o.Residual, o.Anchor = artifact.Reconstruction, "last" }, "reconstructed by itself"},
+		"a way past":        {func(o *Options) { o.Residual, o.Skip = artifact.Reconstruction, true }, "reconstructed by itself"},
 		"class weights":     {func(o *Options) { o.ClassWeight = []string{Balanced} }, "no use with the task anomaly"},
 	} {
 		o := anomalyOptions

@@ -24,7 +24,7 @@ const (
 // Tasks are those that there are.
 var Tasks = []string{Forecast, RUL, Classify, Anomaly}
 
-// Balanced as ClassSettings.ClassWeight weighs classes so that each counts as much.
+// Balanced as TaskSettings.ClassWeight weighs classes so that each counts as much.
 const Balanced = "balanced"
 
 // TaskSettings are those of the tasks Classify and Anomaly. Zero values mean the
@@ -127,7 +127,7 @@ func (o *Options) checkAnomaly(bad complaint) error {
 	// What drifts goes on as it was, out of the range that a network has seen: the path
 	// past it follows there. An anchor would take the level out of the window, and with
 	// it every shift.
-	o.Skip = o.Residual == artifact.NextStep && o.Anchor == "none"
+	o.Skip = o.Skip || o.Residual == artifact.NextStep && o.Anchor == "none"
 	switch {
 	case !slices.Contains(artifact.Residuals, o.Residual):
 		return unknown("residual", o.Residual, artifact.Residuals)
@@ -137,8 +137,8 @@ func (o *Options) checkAnomaly(bad complaint) error {
 		return bad("threshold quantile %v, want above 0, at most 1", o.ThresholdQuantile)
 	case !(o.ThresholdFactor > 0) || math.IsInf(o.ThresholdFactor, 0):
 		return bad("threshold factor %v, want above 0", o.ThresholdFactor)
-	case o.Residual == artifact.Reconstruction && o.Anchor != "none":
-		return bad("a row that is given to a network cannot be its anchor: it would be reconstructed by itself")
+	case o.Residual == artifact.Reconstruction && (o.Anchor != "none" || o.Skip):
+		return bad("a row that is given to a network cannot be its anchor, or skip past it: it would be reconstructed by itself")
 	}
 	return nil
 }
