@@ -3,17 +3,24 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/api"
+	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
 	"github.com/sandpiper-edge/sandpiper/controlplane/rollout"
 )
 
 func newRolloutCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{Use: "rollout", Short: "Ship versions to devices and take them back"}
-	cmd.AddCommand(newRolloutStartCommand(a), newRolloutStatusCommand(a), newRolloutRollbackCommand(a))
+	cmd.AddCommand(newRolloutStartCommand(a), newRolloutStatusCommand(a), newRolloutRollbackCommand(a),
+		newRolloutActionCommand(a, rollout.Pause, "Let no further stage begin; what fails still goes back"),
+		newRolloutActionCommand(a, rollout.Resume, "Go on after a pause"),
+		newRolloutActionCommand(a, rollout.Promote, "Go on to the next stage, whatever the checks say"),
+		newRolloutActionCommand(a, rollout.Abort, "Send every device that has it back"),
+		newRolloutReportCommand(a))
 	return cmd
 }
 
@@ -21,52 +28,73 @@ const targetHelp = "all, LABEL=VALUE, or device ids with commas between"
 
 func newRolloutStartCommand(a *app) *cobra.Command {
 	var to string
+	var dryRun, watch bool
+	var flags planFlags
 	cmd := &cobra.Command{
 		Use:   "start REF --to TARGET",
 		Short: "Make a version the desired state of devices",
 		Long: `Make a version the desired state of devices: ` + targetHelp + `.
-A device that is added later and matches joins the newest rollout.`,
+A device that is added later and matches joins the newest rollout.
+
+Where at least 30 devices of the target feed the model by themselves and run
+another version of it, the version goes to them in stages: in shadow, to a
+canary, to 10 %, to all. Each stage is judged by the errors of both versions on
+the same inputs, and a version that is worse goes back by itself. Elsewhere it
+goes to all at once, unless flags or a file name the stages.`,
 		Args: exactArgs("REF"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := flags.plan(cmd)
+			if err != nil {
+				return err
+			}
 			return a.with(cmd.Context(), func(ctx context.Context, c *api.Client) error {
 				a.noteVerdictOf(ctx, c, args[0])
-				r, err := c.StartRollout(ctx, api.NewRollout{Ref: args[0], To: to})
+				r, err := c.StartRollout(ctx, api.NewRollout{Ref: args[0], To: to, Plan: p, DryRun: dryRun})
 				if err != nil {
 					return err
 				}
-				return a.print(r, []string{r.Rollout.Ref}, func(g *grid) {
-					g.row("version", r.Rollout.Ref)
-					g.row("to", r.Rollout.Target)
-					g.row("devices", r.Devices)
-					g.row("changed", r.Changed)
-				})
+				if err := a.print(r, []string{r.Rollout.Ref}, func(g *grid) { drawStarted(g, r) }); err != nil || !watch || dryRun {
+					return err
+				}
+				return a.watchRollout(ctx, c, r.Rollout.Model)
 			})
 		},
 	}
 	cmd.Flags().StringVar(&to, "to", "", targetHelp)
 	_ = cmd.MarkFlagRequired("to")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what it would do, with exact numbers of devices and bytes, and do nothing")
+	cmd.Flags().BoolVar(&watch, "watch", false, "then show how it goes, as `status --watch`")
+	flags.add(cmd)
 	a.addOutput(cmd)
 	return cmd
 }
 
 func newRolloutStatusCommand(a *app) *cobra.Command {
-	var wait bool
+	var wait, watch bool
 	cmd := &cobra.Command{
 		Use:   "status [MODEL]",
 		Short: "Show how far devices are",
 		Long: `Show how far the devices of a model are, or of every model.
 
-With --wait it returns once each of them has the version or has failed on it;
+With --wait it returns once each of them has the version or has failed on it, and
+no stage is under way;
 then the exit code is 7. A device that is off has neither: limit the time with
---timeout (exit code 6).`,
+--timeout (exit code 6).
+
+With --watch it shows how the rollout goes until that has come to its end: on a
+terminal in place, elsewhere a JSON document a line, each time something changes.
+The exit code is 8 if a check stopped it.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if wait && len(args) == 0 {
-				return usagef("--wait needs the name of a model")
+			if (wait || watch) && len(args) == 0 {
+				return usagef("--wait and --watch need the name of a model")
 			}
 			return a.with(cmd.Context(), func(ctx context.Context, c *api.Client) error {
 				if len(args) == 0 {
 					return a.printStatuses(ctx, c)
+				}
+				if watch {
+					return a.watchRollout(ctx, c, args[0])
 				}
 				if wait {
 					if err := waitRollout(ctx, c, args[0]); err != nil {
@@ -88,6 +116,7 @@ then the exit code is 7. A device that is off has neither: limit the time with
 		},
 	}
 	cmd.Flags().BoolVar(&wait, "wait", false, "return once every device has the version or has failed")
+	cmd.Flags().BoolVar(&watch, "watch", false, "show how it goes until its end")
 	a.addOutput(cmd)
 	return cmd
 }
@@ -110,7 +139,7 @@ func waitRollout(ctx context.Context, c *api.Client, model string) error {
 		if err != nil {
 			return err
 		}
-		if status.Counts[rollout.Active]+status.Counts[rollout.Failed] == status.Total {
+		if status.Counts[rollout.Active]+status.Counts[rollout.Failed] == status.Total && !spreading(status) {
 			return nil
 		}
 		select {
@@ -120,6 +149,13 @@ func waitRollout(ctx context.Context, c *api.Client, model string) error {
 				status.Counts[rollout.Active], status.Total, model, context.Cause(ctx))
 		}
 	}
+}
+
+// spreading reports whether a staged rollout will go to more devices by itself.
+func spreading(s rollout.Status) bool {
+	return slices.ContainsFunc(s.Rollouts, func(p rollout.Progress) bool {
+		return p.Staged != nil && slices.Contains([]plan.Phase{plan.Scheduled, plan.Preparing, plan.Running}, p.Staged.State.Phase)
+	})
 }
 
 // printStatuses prints the rollouts of every model.
@@ -143,6 +179,11 @@ func (a *app) printStatuses(ctx context.Context, c *api.Client) error {
 
 // drawStatus draws the counters of a model and its devices.
 func drawStatus(g *grid, s rollout.Status) {
+	for _, p := range s.Rollouts {
+		if p.Staged != nil {
+			drawStaged(g, *p.Staged)
+		}
+	}
 	g.header("rollout of "+s.Model, "devices")
 	for _, state := range rollout.States {
 		g.row(state, s.Counts[state])

@@ -92,6 +92,8 @@ var problems = []struct {
 }{
 	{registry.ErrUnsigned, http.StatusConflict, CodeRefused},
 	{registry.ErrKey, http.StatusConflict, CodeRefused},
+	{rollout.ErrNotStaged, http.StatusConflict, CodeRefused},
+	{rollout.ErrPlan, http.StatusUnprocessableEntity, CodeUsage},
 	{rollout.ErrNoKey, http.StatusConflict, CodeRefused},
 	{predictor.ErrGolden, http.StatusUnprocessableEntity, CodeRefused},
 	{artifact.ErrUnsigned, http.StatusUnprocessableEntity, CodeRefused},

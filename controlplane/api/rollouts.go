@@ -3,10 +3,12 @@ package api
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
 	"github.com/sandpiper-edge/sandpiper/controlplane/rollout"
 )
 
@@ -41,9 +43,41 @@ func (a *API) registerRollouts() {
 	}, func(ctx context.Context, in *statusInput) (*body[rollout.Status], error) {
 		return answer(a.cp.Rollout.Status(ctx, in.Model, rollout.Query{After: in.After, Limit: in.Limit}))
 	})
+	a.registerStaged(tags)
 }
 
-func (a *API) startRollout(ctx context.Context, in *struct{ Body NewRollout }) (*body[rollout.Started], error) {
+// registerStaged registers what concerns rollouts by a plan.
+func (a *API) registerStaged(tags []string) {
+	register(a, huma.Operation{
+		OperationID: "command-rollout", Method: http.MethodPost, Path: "/rollouts/{model}/{command}",
+		Summary: "Pause, resume, promote or abort the newest staged rollout of a model", Tags: tags,
+		Description: "Promote goes on to the next stage whatever the checks say; abort sends every device that it touched back.",
+		Errors:      []int{http.StatusConflict, http.StatusServiceUnavailable},
+	}, a.commandRollout)
+	register(a, huma.Operation{
+		OperationID: "staged-rollout", Method: http.MethodGet, Path: "/rollouts/{model}/staged",
+		Summary: "Where the newest staged rollout of a model stands", Tags: tags, Errors: []int{http.StatusNotFound},
+	}, func(ctx context.Context, in *struct {
+		Model string `path:"model" doc:"Name of the model" maxLength:"256"`
+	}) (*body[rollout.Staged], error) {
+		return answer(a.cp.Rollout.Staged(ctx, in.Model))
+	})
+	register(a, huma.Operation{
+		OperationID: "compare-rollout", Method: http.MethodGet, Path: "/rollouts/{model}/comparison",
+		Summary: "What devices told of both versions of the newest staged rollout of a model", Tags: tags, Errors: []int{http.StatusNotFound},
+	}, func(ctx context.Context, in *struct {
+		Model string `path:"model" doc:"Name of the model" maxLength:"256"`
+	}) (*body[rollout.Comparison], error) {
+		return answer(a.cp.Rollout.Compare(ctx, in.Model))
+	})
+	register(a, huma.Operation{
+		OperationID: "rollout-looks", Method: http.MethodGet, Path: "/looks/{rollout}",
+		Summary: "What each look at a staged rollout saw", Tags: tags,
+	}, a.rolloutLooks)
+	a.registerWatch(tags)
+}
+
+func (a *API) startRollout(ctx context.Context, in *struct{ Body NewRollout }) (*body[RolloutStarted], error) {
 	if err := a.needBroker("a rollout"); err != nil {
 		return nil, err
 	}
@@ -51,7 +85,50 @@ func (a *API) startRollout(ctx context.Context, in *struct{ Body NewRollout }) (
 	if err != nil {
 		return nil, err
 	}
-	return answer(a.cp.Rollout.Start(ctx, in.Body.Ref, target))
+	planner, err := rollout.PlannerOf(in.Body.Plan)
+	if err != nil {
+		return nil, err
+	}
+	draft, err := a.cp.Rollout.Draft(ctx, in.Body.Ref, target, planner)
+	if err != nil {
+		return nil, err
+	}
+	out := RolloutStarted{Draft: &draft}
+	switch {
+	case in.Body.DryRun && !draft.Staged():
+		out.Devices, err = draft.Forecast.Devices, a.cp.Rollout.ForecastDirect(ctx, &draft)
+	case in.Body.DryRun:
+		out.Devices = draft.Forecast.Devices
+	case draft.Staged():
+		out.Started, err = a.cp.Rollout.StartPlan(ctx, draft)
+	default:
+		out.Draft = nil
+		out.Started, err = a.cp.Rollout.Start(ctx, in.Body.Ref, target)
+	}
+	return answer(out, err)
+}
+
+type commandInput struct {
+	Model   string `path:"model" doc:"Name of the model" maxLength:"256"`
+	Command string `path:"command" enum:"pause,resume,promote,abort"`
+}
+
+func (a *API) commandRollout(ctx context.Context, in *commandInput) (*body[rollout.Staged], error) {
+	if err := a.needBroker("a rollout"); err != nil {
+		return nil, err
+	}
+	return answer(a.cp.Rollout.Command(ctx, in.Model, plan.Kind(in.Command)))
+}
+
+type looksInput struct {
+	Rollout int64 `path:"rollout" doc:"Its number" minimum:"1"`
+	After   int   `query:"after" doc:"The look before the first one wanted" minimum:"0"`
+	Limit   int   `query:"limit" doc:"At most so many" minimum:"1" maximum:"1000" default:"100"`
+}
+
+func (a *API) rolloutLooks(ctx context.Context, in *looksInput) (*body[Page[rollout.Look]], error) {
+	looks, err := a.cp.Rollout.Looks(ctx, in.Rollout, in.After, in.Limit)
+	return answer(paged(looks, in.Limit, func(l rollout.Look) string { return strconv.Itoa(l.Look) }), err)
 }
 
 func (a *API) rollBack(ctx context.Context, in *struct{ Body NewRollback }) (*body[rollout.Result], error) {
@@ -83,10 +160,33 @@ func (a *API) needBroker(what string) error {
 }
 
 // StartRollout makes a version the desired state of devices.
-func (c *Client) StartRollout(ctx context.Context, r NewRollout) (rollout.Started, error) {
-	var started rollout.Started
+func (c *Client) StartRollout(ctx context.Context, r NewRollout) (RolloutStarted, error) {
+	var started RolloutStarted
 	err := c.json(ctx, http.MethodPost, escape("rollouts"), nil, r, &started)
 	return started, err
+}
+
+// CommandRollout pauses, resumes, promotes or aborts the newest staged rollout of
+// a model.
+func (c *Client) CommandRollout(ctx context.Context, model string, kind plan.Kind) (rollout.Staged, error) {
+	var s rollout.Staged
+	err := c.json(ctx, http.MethodPost, escape("rollouts", model, string(kind)), nil, nil, &s)
+	return s, err
+}
+
+// StagedRollout returns where the newest staged rollout of a model stands.
+func (c *Client) StagedRollout(ctx context.Context, model string) (rollout.Staged, error) {
+	var s rollout.Staged
+	err := c.json(ctx, http.MethodGet, escape("rollouts", model, "staged"), nil, nil, &s)
+	return s, err
+}
+
+// CompareRollout returns what devices told of both versions of the newest staged
+// rollout of a model.
+func (c *Client) CompareRollout(ctx context.Context, model string) (rollout.Comparison, error) {
+	var r rollout.Comparison
+	err := c.json(ctx, http.MethodGet, escape("rollouts", model, "comparison"), nil, nil, &r)
+	return r, err
 }
 
 // Rollback sends devices back to the version before.

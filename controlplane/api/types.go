@@ -3,7 +3,9 @@ package api
 import (
 	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
 	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
+	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
 	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
+	"github.com/sandpiper-edge/sandpiper/controlplane/rollout"
 	"github.com/sandpiper-edge/sandpiper/controlplane/train"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
@@ -102,6 +104,15 @@ type UserAdded struct {
 type NewRollout struct {
 	Ref string `json:"ref" doc:"The version: NAME, NAME:vN or NAME:ALIAS" minLength:"1" maxLength:"160"`
 	To  string `json:"to" doc:"all, LABEL=VALUE, or device ids with commas between" minLength:"1" maxLength:"65536"`
+
+	Plan   plan.Plan `json:"plan,omitzero" doc:"How it spreads; without name and stages: shadow-first where at least 30 devices can be judged, all at once where not"`
+	DryRun bool      `json:"dry_run,omitempty" doc:"Whether only what it would do is worked out"`
+}
+
+// A RolloutStarted says what a start did, or with dry_run would do.
+type RolloutStarted struct {
+	rollout.Started
+	Draft *rollout.Draft `json:"draft,omitempty" doc:"The plan worked out: of a dry run, and of a rollout with stages"`
 }
 
 // NewRollback asks for devices to go back to the version before.

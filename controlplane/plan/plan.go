@@ -16,6 +16,7 @@
 package plan
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -46,47 +47,70 @@ const (
 	Off    = "off"    // not at all: the other checks decide
 )
 
+// An Error is a mistake in a plan. It wraps ErrPlan.
+type Error struct {
+	Stage int    // from 0; -1: the plan itself
+	Name  string // of the stage
+	Key   string // of the plan or stage, as in a file; "" for the whole
+	Text  string // what is wrong, and what to write instead
+}
+
+func (e *Error) Error() string {
+	text := e.Text
+	if e.Key != "" {
+		text = e.Key + ": " + text
+	}
+	if e.Stage >= 0 {
+		text = fmt.Sprintf("stage %d, %q: %s", e.Stage+1, e.Name, text)
+	}
+	return fmt.Sprintf("%s: %s", ErrPlan, text)
+}
+
+func (e *Error) Unwrap() error { return ErrPlan }
+
 // A Plan says how a version spreads. Zero fields of it and of its stages mean
 // the defaults that WithDefaults fills in.
 type Plan struct {
-	Name string `json:"name,omitempty" doc:"shadow-first, canary-first, shadow, or empty for one of your own"`
+	Name string `json:"name,omitempty" toml:"name" doc:"shadow-first, canary-first, shadow or direct, where there are no stages; empty for what fits the target"`
 	// Group is the label whose values are judged apart, and get their share of
 	// each stage.
-	Group  string  `json:"group,omitempty" doc:"Label whose values are judged apart and get their share of each stage"`
-	Stages []Stage `json:"stages" nullable:"false" minItems:"1" maxItems:"32" doc:"In order; the last one takes all devices"`
+	Group  string  `json:"group,omitempty" toml:"group" doc:"Label whose values are judged apart and get their share of each stage"`
+	Stages []Stage `json:"stages,omitempty" toml:"stage" maxItems:"32" doc:"In order; the last one takes all devices"`
 
-	Every          Duration `json:"every,omitempty" doc:"Between two reports of a judged device"`
-	Watch          Duration `json:"watch,omitempty" doc:"How long judged devices go on reporting when all have the version; negative: not at all"`
-	OnInconclusive string   `json:"on_inconclusive,omitempty" doc:"When a deadline passes without a verdict: widen, stop, hold or promote"`
+	Every          Duration `json:"every,omitempty" toml:"every" doc:"Between two reports of a judged device"`
+	Deadline       Duration `json:"deadline,omitempty" toml:"deadline" doc:"Of stages that name none"`
+	Minimum        Duration `json:"minimum,omitempty" toml:"minimum" doc:"Of stages that name none"`
+	Watch          Duration `json:"watch,omitempty" toml:"watch" doc:"How long judged devices go on reporting when all have the version; negative: not at all"`
+	OnInconclusive string   `json:"on_inconclusive,omitempty" toml:"on_inconclusive" doc:"When a deadline passes without a verdict: widen, stop, hold or promote"`
 
-	BytesPerSecond int64     `json:"bytes_per_second,omitempty" minimum:"0" doc:"Downloads of a stage are spread so that all together stay below; 0: no limit"`
-	Start          time.Time `json:"start,omitzero" doc:"Not before"`
-	Window         *Window   `json:"window,omitempty" doc:"Part of the device's local day in which it may change versions, 01:00-05:00"`
+	BytesPerSecond int64     `json:"bytes_per_second,omitempty" toml:"bytes_per_second" doc:"Downloads of a stage are spread so that all together stay below; 0: no limit"`
+	Start          time.Time `json:"start,omitzero" toml:"start" doc:"Not before"`
+	Window         *Window   `json:"window,omitempty" toml:"window" doc:"Part of the device's local day in which it may change versions, 01:00-05:00"`
 }
 
 // A Stage is a step of a plan: Devices of the target run the version, in all.
 type Stage struct {
-	Name    string `json:"name,omitempty" maxLength:"48"`
-	Shadow  bool   `json:"shadow,omitempty" doc:"They run it beside the version in place, unheard"`
-	Devices Amount `json:"devices" doc:"A number, or a percentage of the target, in all"`
+	Name    string `json:"name,omitempty" toml:"name" maxLength:"48"`
+	Shadow  bool   `json:"shadow,omitempty" toml:"shadow" doc:"They run it beside the version in place, unheard"`
+	Devices Amount `json:"devices" toml:"devices" doc:"A number, or a percentage of the target, in all"`
 
-	Quality  string   `json:"quality,omitempty" doc:"paired, guard or off"`
-	Deadline Duration `json:"deadline,omitempty" doc:"When waiting for a verdict ends"`
-	Minimum  Duration `json:"minimum,omitempty" doc:"How long the stage takes at least; negative: no time"`
-	Hold     bool     `json:"hold,omitempty" doc:"A person promotes after it passed"`
+	Quality  string   `json:"quality,omitempty" toml:"quality" doc:"paired, guard or off"`
+	Deadline Duration `json:"deadline,omitempty" toml:"deadline" doc:"When waiting for a verdict ends"`
+	Minimum  Duration `json:"minimum,omitempty" toml:"minimum" doc:"How long the stage takes at least; negative: no time"`
+	Hold     bool     `json:"hold,omitempty" toml:"hold" doc:"A person promotes after it passed"`
 
-	MStop float64 `json:"m_stop,omitempty" minimum:"0" doc:"Margin of quality: certainly above stops"`
-	MPass float64 `json:"m_pass,omitempty" minimum:"0" doc:"Margin of quality: certainly below passes"`
+	MStop float64 `json:"m_stop,omitempty" toml:"m_stop" doc:"Margin of quality: certainly above stops"`
+	MPass float64 `json:"m_pass,omitempty" toml:"m_pass" doc:"Margin of quality: certainly below passes"`
 
-	Checks
+	Checks Checks `json:"checks,omitzero" toml:"checks"`
 }
 
 // Checks are limits beside the quality. nil is unchecked, but for MaxFailed.
 type Checks struct {
-	MaxFailed    *float64 `json:"max_failed,omitempty" doc:"Share of devices that may fail on the version, or be silent at the deadline"`
-	MaxRestarted *float64 `json:"max_restarted,omitempty" doc:"Share of devices whose agent may restart again and again"`
-	MaxLatency   *float64 `json:"max_latency,omitempty" doc:"Largest p99 of the prediction latency, as a multiple of that of the version in place"`
-	MaxErrorRate *float64 `json:"max_error_rate,omitempty" doc:"Share of predictions that may fail"`
+	MaxFailed    *float64 `json:"max_failed,omitempty" toml:"max_failed" doc:"Share of devices that may fail on the version, or be silent at the deadline"`
+	MaxRestarted *float64 `json:"max_restarted,omitempty" toml:"max_restarted" doc:"Share of devices whose agent may restart again and again"`
+	MaxLatency   *float64 `json:"max_latency,omitempty" toml:"max_latency" doc:"Largest p99 of the prediction latency, as a multiple of that of the version in place"`
+	MaxErrorRate *float64 `json:"max_error_rate,omitempty" toml:"max_error_rate" doc:"Share of predictions that may fail"`
 }
 
 const (
@@ -167,88 +191,91 @@ func (p Plan) WithDefaults() Plan {
 		if s.Name == "" {
 			s.Name = s.Devices.Label()
 		}
-		if s.Minimum == 0 {
-			s.Minimum = Duration(5 * time.Minute)
+		s.Minimum = max(cmp.Or(s.Minimum, p.Minimum, Duration(5*time.Minute)), 0)
+		wait := 8 * time.Hour
+		if p.Window != nil {
+			wait += 24 * time.Hour
 		}
-		s.Minimum = max(s.Minimum, 0)
-		if s.Deadline == 0 {
-			s.Deadline = Duration(8 * time.Hour)
-			if p.Window != nil {
-				s.Deadline += Duration(24 * time.Hour)
-			}
-		}
-		if s.MaxFailed == nil {
+		s.Deadline = cmp.Or(s.Deadline, p.Deadline, Duration(wait))
+		if s.Checks.MaxFailed == nil {
 			limit := defaultFailed
-			s.MaxFailed = &limit
+			s.Checks.MaxFailed = &limit
 		}
 	}
 	return p
 }
 
-// Check reports what is wrong with a plan that has its defaults.
+// Check reports what is wrong with a plan that has its defaults, as an *Error.
 func (p Plan) Check() error {
-	wrong := func(format string, args ...any) error {
-		return fmt.Errorf("%w: %s", ErrPlan, fmt.Sprintf(format, args...))
+	wrong := func(key, format string, args ...any) error {
+		return &Error{Stage: -1, Key: key, Text: fmt.Sprintf(format, args...)}
 	}
 	switch {
 	case len(p.Stages) == 0:
-		return wrong("no stage")
+		return wrong("", "it has no stage")
 	case len(p.Stages) > maxStages:
-		return wrong("%d stages; at most %d", len(p.Stages), maxStages)
+		return wrong("stage", "%d of them; at most %d", len(p.Stages), maxStages)
 	case time.Duration(p.Every) < everyLeast || time.Duration(p.Every) > everyMost:
-		return wrong("every: %s is outside %s to %s", p.Every, everyLeast, everyMost)
+		return wrong("every", "%s is outside %s to %s", p.Every, Duration(everyLeast), Duration(everyMost))
 	case time.Duration(p.Watch) > longest:
-		return wrong("watch: %s is longer than a year", p.Watch)
+		return wrong("watch", "%s is longer than a year", p.Watch)
 	case !slices.Contains([]string{Widen, Abandon, Hold, Proceed}, p.OnInconclusive):
-		return wrong("on_inconclusive: %q is none of %s, %s, %s and %s", p.OnInconclusive, Widen, Abandon, Hold, Proceed)
+		return wrong("on_inconclusive", "%q is none of %s, %s, %s and %s", p.OnInconclusive, Widen, Abandon, Hold, Proceed)
 	case p.BytesPerSecond < 0:
-		return wrong("bytes_per_second: %d is below 0", p.BytesPerSecond)
+		return wrong("bytes_per_second", "%d is below 0", p.BytesPerSecond)
 	}
 	for i, s := range p.Stages {
-		if err := s.check(p, i); err != nil {
-			return wrong("stage %d, %q: %s", i+1, s.Name, err)
+		if key, text := s.check(p, i); text != "" {
+			return &Error{Stage: i, Name: s.Name, Key: key, Text: text}
 		}
 	}
-	last := p.Stages[len(p.Stages)-1]
-	if last.Shadow || last.Devices != (Amount{Percent: 100}) {
-		return wrong("the last stage must take all devices: 100%%")
+	last := len(p.Stages) - 1
+	if s := p.Stages[last]; s.Shadow || s.Devices != (Amount{Percent: 100}) {
+		return &Error{Stage: last, Name: s.Name, Key: "devices", Text: "the last stage must take all devices, which is 100%"}
 	}
 	return nil
 }
 
-func (s Stage) check(p Plan, i int) error {
+// check returns what is wrong with stage i of p, and where.
+func (s Stage) check(p Plan, i int) (key, text string) {
 	switch {
 	case s.Shadow && i > 0:
-		return errors.New("only the first stage can be a shadow")
+		return "shadow", "only the first stage can be a shadow"
 	case s.Shadow && s.Quality == Off:
-		return errors.New("a shadow exists to be judged; quality cannot be off")
+		return "quality", "a shadow exists to be judged; it cannot be off"
 	case s.Devices.Count < 0 || s.Devices.Count == 0 && !(s.Devices.Percent > 0 && s.Devices.Percent <= 100):
-		return errors.New("devices: want a number from 1, or a percentage above 0 to 100")
+		return "devices", "want a number from 1, or a percentage above 0 to 100"
 	case !slices.Contains([]string{Paired, Guard, Off}, s.Quality):
-		return fmt.Errorf("quality: %q is none of %s, %s and %s", s.Quality, Paired, Guard, Off)
+		return "quality", fmt.Sprintf("%q is none of %s, %s and %s", s.Quality, Paired, Guard, Off)
 	case s.Quality == Guard && !slices.ContainsFunc(p.Stages[:i], func(s Stage) bool { return s.Quality == Paired }):
-		return fmt.Errorf("quality: nothing before judges it, so there is nothing to guard; use %s or %s", Paired, Off)
+		return "quality", fmt.Sprintf("nothing before judges it, so there is nothing to guard; use %s or %s", Paired, Off)
 	case s.Deadline <= 0 || time.Duration(s.Deadline) > longest:
-		return fmt.Errorf("deadline: %s is outside 1s to a year", s.Deadline)
+		return "deadline", fmt.Sprintf("%s is outside 1s to a year", s.Deadline)
 	case s.Minimum > s.Deadline:
-		return fmt.Errorf("minimum: %s is longer than the deadline, %s", s.Minimum, s.Deadline)
-	case s.MStop != 0 && s.MStop <= 1, s.MPass != 0 && s.MPass <= 1:
-		return errors.New("m_stop, m_pass: a margin is above 1; 1.03 is 3 % worse")
+		return "minimum", fmt.Sprintf("%s is longer than the deadline, %s", s.Minimum, s.Deadline)
+	case !margin(s.MStop):
+		return "m_stop", "a margin is above 1; 1.03 is 3 % worse"
+	case !margin(s.MPass):
+		return "m_pass", "a margin is above 1; 1.05 is 5 % worse"
 	}
+	c := s.Checks
 	for _, c := range []struct {
 		name  string
 		limit *float64
 		most  float64
 	}{
-		{"max_failed", s.MaxFailed, 1}, {"max_restarted", s.MaxRestarted, 1}, {"max_error_rate", s.MaxErrorRate, 1},
-		{"max_latency", s.MaxLatency, math.MaxFloat64},
+		{"max_failed", c.MaxFailed, 1}, {"max_restarted", c.MaxRestarted, 1},
+		{"max_error_rate", c.MaxErrorRate, 1}, {"max_latency", c.MaxLatency, math.MaxFloat64},
 	} {
 		if c.limit != nil && !(*c.limit >= 0 && *c.limit <= c.most) {
-			return fmt.Errorf("%s: %v is outside 0 to %v", c.name, *c.limit, c.most)
+			return "checks." + c.name, fmt.Sprintf("%v is outside 0 to %v", *c.limit, c.most)
 		}
 	}
-	return nil
+	return "", ""
 }
+
+// margin reports whether m is a margin, or none.
+func margin(m float64) bool { return m == 0 || m > 1 && m <= math.MaxFloat64 }
 
 // Longest is the longest that a device is judged, should the control plane not
 // tell it otherwise.
@@ -317,7 +344,10 @@ func (a Amount) String() string {
 
 // Label names a stage of that many devices.
 func (a Amount) Label() string {
-	if a.Count > 0 {
+	switch {
+	case a.Count == 1:
+		return "1 device"
+	case a.Count > 0:
 		return strconv.Itoa(a.Count) + " devices"
 	}
 	return strconv.FormatFloat(a.Percent, 'f', -1, 64) + " %"

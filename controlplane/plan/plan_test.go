@@ -104,15 +104,15 @@ func TestBadPlans(t *testing.T) {
 		"no stage":                     func(p *Plan) { p.Stages = nil },
 		"the last stage":               func(p *Plan) { p.Stages = p.Stages[:2] },
 		"only the first stage":         func(p *Plan) { p.Stages[1].Shadow = true },
-		"quality cannot be off":        func(p *Plan) { p.Stages[0].Quality = Off },
+		"it cannot be off":             func(p *Plan) { p.Stages[0].Quality = Off },
 		"none of paired":               func(p *Plan) { p.Stages[1].Quality = "good" },
 		"nothing before judges":        func(p *Plan) { p.Stages[0].Quality = Guard },
 		"want a number":                func(p *Plan) { p.Stages[1].Devices = Amount{} },
 		"deadline":                     func(p *Plan) { p.Stages[1].Deadline = -1 },
 		"minimum":                      func(p *Plan) { p.Stages[1].Minimum = Duration(9 * time.Hour) },
 		"a margin is above 1":          func(p *Plan) { p.Stages[1].MStop = 0.5 },
-		"max_failed":                   func(p *Plan) { p.Stages[1].MaxFailed = limit(1.5) },
-		"max_latency":                  func(p *Plan) { p.Stages[1].MaxLatency = limit(math.NaN()) },
+		"max_failed":                   func(p *Plan) { p.Stages[1].Checks.MaxFailed = limit(1.5) },
+		"max_latency":                  func(p *Plan) { p.Stages[1].Checks.MaxLatency = limit(math.NaN()) },
 		"every":                        func(p *Plan) { p.Every = Duration(time.Millisecond) },
 		"watch":                        func(p *Plan) { p.Watch = Duration(9000 * time.Hour) },
 		"on_inconclusive":              func(p *Plan) { p.OnInconclusive = "panic" },
@@ -208,7 +208,11 @@ func TestClockJumpsNeitherPassNorFail(t *testing.T) {
 		if jumped := i == 1 || i == 2; heard.Equal(at) != jumped {
 			t.Errorf("jump %d: silence counts from %v at %v", i, heard, at)
 		}
-		s, _ = Step(p, s, Event{Kind: Tick, At: at, Facts: fleet(50, 1)})
+		var c Change
+		s, c = Step(p, s, Event{Kind: Tick, At: at, Facts: fleet(50, 1)})
+		if (c.Look == nil) != (i == 1 || i == 2) {
+			t.Errorf("jump %d: looked %v", i, c.Look != nil)
+		}
 	}
 	if s.Phase != Running || s.Stage != 0 || s.Ran != Duration(4*time.Minute) {
 		t.Errorf("%s at stage %d after %s, want still running after 4m", s.Phase, s.Stage, s.Ran)
@@ -216,6 +220,25 @@ func TestClockJumpsNeitherPassNorFail(t *testing.T) {
 	s, _ = Step(p, s, Event{Kind: Tick, At: at.Add(time.Minute), Facts: fleet(50, 1)})
 	if s.Stage != 1 {
 		t.Errorf("it is at stage %d after five minutes: %s", s.Stage, s.Reason)
+	}
+}
+
+func TestNobodyPassesBeforeAllCouldReport(t *testing.T) {
+	p := canary50()
+	s := running(p)
+	f := fleet(50, 1)
+	f.Early = 1 // it may yet turn out silent
+	at := epoch
+	for range 10 {
+		at = at.Add(time.Minute)
+		s, _ = Step(p, s, Event{Kind: Tick, At: at, Facts: f})
+	}
+	if s.Stage != 0 || s.Verdict.Decision != quality.Pass {
+		t.Errorf("stage %d after %s, want still the first", s.Stage, s.Verdict.Decision)
+	}
+	f.Early = 0
+	if s, _ = Step(p, s, Event{Kind: Tick, At: at.Add(time.Minute), Facts: f}); s.Stage != 1 {
+		t.Errorf("stage %d once all had their time", s.Stage)
 	}
 }
 
@@ -265,7 +288,7 @@ func TestInconclusive(t *testing.T) {
 func TestChecksWithoutDataNeverPass(t *testing.T) {
 	limit := 2.0
 	p := canary50()
-	p.Stages[0].MaxLatency = &limit
+	p.Stages[0].Checks.MaxLatency = &limit
 	p.OnInconclusive = Hold
 	s := running(p)
 	at := epoch

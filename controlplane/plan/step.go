@@ -137,7 +137,11 @@ func (s State) tick(p Plan, e Event) (State, Change) {
 	if !s.Due(p, e.At) {
 		return s, Change{}
 	}
+	blind := s.Heard(p, e.At).Equal(e.At)
 	s = s.advance(p, e.At)
+	if blind {
+		return s, Change{} // nobody could be heard, so there is nothing to see yet
+	}
 	s.Looks++
 	if e.Facts.Elsewhere != nil {
 		s.Elsewhere = *e.Facts.Elsewhere
@@ -179,6 +183,9 @@ func (s *State) look(p Plan, f Facts) {
 		if a.Reason == quality.ReasonSilence && v.Decision != quality.Stop {
 			v = a
 		}
+	}
+	if s.Stage+1 < len(p.Stages) {
+		v.Next = p.Stages[s.Stage+1].Name
 	}
 	s.Verdict = &v
 }
@@ -392,6 +399,20 @@ func (s State) enter(p Plan, i int) State {
 // judgeBits are those of the number under which a stage is judged that count the
 // stages of a rollout; those above are the rollout's.
 const judgeBits = 6
+
+// LastJudge returns the number under which devices were judged last; 0: never.
+func (s State) LastJudge() uint32 {
+	if s.Judges == 0 {
+		return 0
+	}
+	return uint32(s.Rollout)<<judgeBits | uint32(s.Judges)
+}
+
+// JudgesOf returns the numbers, from and below, under which the stages of a rollout
+// are judged.
+func JudgesOf(rollout int64) (from, below uint32) {
+	return uint32(rollout) << judgeBits, uint32(rollout+1) << judgeBits
+}
 
 // RolloutOf returns the rollout of a number under which a stage is judged.
 func RolloutOf(judge uint32) int64 { return int64(judge >> judgeBits) }

@@ -97,11 +97,61 @@ func (c *change) facts(ctx context.Context, tx store.Tx, p planned) (plan.Facts,
 			return f, err
 		}
 	}
-	var err error
-	if p.state.Reach > 0 && p.plan.Stages[p.state.Stage].MaxRestarted != nil {
-		f.Health.Restarted, err = tx.Restarted(ctx, p.row.ID, p.state.Reach, crashes)
+	return f, c.health(ctx, tx, p, &f.Health)
+}
+
+// health gathers what the stage under way limits, and no more: devices that run
+// the version, or have it in shadow.
+func (c *change) health(ctx context.Context, tx store.Tx, p planned, h *plan.Health) (err error) {
+	checks, below := p.plan.Stages[p.state.Stage].Checks, max(p.state.Reach, p.state.Judged)
+	if checks.MaxRestarted != nil {
+		if h.Restarted, err = tx.Restarted(ctx, p.row.ID, p.state.Reach, crashes); err != nil {
+			return err
+		}
 	}
-	return f, err
+	if checks.MaxLatency == nil && checks.MaxErrorRate == nil {
+		return nil
+	}
+	counts, err := tx.VersionCounts(ctx, p.row.ID, p.row.Model, 0, below)
+	if err != nil {
+		return err
+	}
+	var a, b protocol.VersionCount // in place, candidate
+	for _, n := range counts {
+		into := &a
+		if n.Version == [8]byte(p.row.Digest[:8]) {
+			into = &b
+		}
+		addCounts(into, n.VersionCount)
+	}
+	h.Latency = latencyRatio(a, b)
+	if all := b.Answered + b.Failed; all > 0 {
+		rate := float64(b.Failed) / float64(all)
+		h.ErrorRate = &rate
+	}
+	return nil
+}
+
+func addCounts(into *protocol.VersionCount, n protocol.VersionCount) {
+	into.Answered += n.Answered
+	into.Failed += n.Failed
+	if into.Latency == nil {
+		into.Latency = make([]uint64, protocol.LatencyBuckets)
+	}
+	for i, k := range n.Latency {
+		into.Latency[i] += k
+	}
+}
+
+// latencyRatio is the p99 of b as a multiple of that of a; nil if one of them
+// predicted nothing while it was judged.
+func latencyRatio(a, b protocol.VersionCount) *float64 {
+	x, y := protocol.LatencyQuantile(a.Latency, 0.99), protocol.LatencyQuantile(b.Latency, 0.99)
+	if x == 0 || y == 0 {
+		return nil
+	}
+	ratio := float64(y) / float64(x)
+	return &ratio
 }
 
 func (c *change) countActive(ctx context.Context, tx store.Tx, p planned, f *plan.Facts) error {
@@ -139,22 +189,9 @@ func (c *change) judged(ctx context.Context, tx store.Tx, p planned, f *plan.Fac
 	if err != nil {
 		return err
 	}
-	type told struct {
-		sums  quality.Sums
-		heard time.Time
-	}
-	byDevice := make(map[string]told, len(seats))
-	for _, r := range reports {
-		var q protocol.Quality
-		if err := q.UnmarshalBinary(r.Report); err != nil {
-			return fmt.Errorf("stored pairs of %s: %w", r.Device, err)
-		}
-		t := byDevice[r.Device]
-		t.sums.Add(q)
-		if r.Heard.After(t.heard) {
-			t.heard = r.Heard
-		}
-		byDevice[r.Device] = t
+	byDevice, err := sumUp(reports)
+	if err != nil {
+		return err
 	}
 	fresh := p.state.Heard(p.plan, c.at)
 	for _, s := range seats {
@@ -172,6 +209,30 @@ func (c *change) judged(ctx context.Context, tx store.Tx, p planned, f *plan.Fac
 		f.Judged = append(f.Judged, d)
 	}
 	return nil
+}
+
+// told is what a device said of its pairs, and when last.
+type told struct {
+	sums  quality.Sums
+	heard time.Time
+}
+
+// sumUp adds the starts of each device.
+func sumUp(reports []store.Pairs) (map[string]told, error) {
+	byDevice := map[string]told{}
+	for _, r := range reports {
+		var q protocol.Quality
+		if err := q.UnmarshalBinary(r.Report); err != nil {
+			return nil, fmt.Errorf("stored pairs of %s: %w", r.Device, err)
+		}
+		t := byDevice[r.Device]
+		t.sums.Add(q)
+		if r.Heard.After(t.heard) {
+			t.heard = r.Heard
+		}
+		byDevice[r.Device] = t
+	}
+	return byDevice, nil
 }
 
 // loss says why a judged device counts as lost, "" if it is well.

@@ -18,9 +18,16 @@ import (
 // drainPage is how many devices are told in one transaction.
 const drainPage = 200
 
-// drain tells devices of staged rollouts what they are to do, page by page.
-// What is left when it is killed is in the store.
+// drain tells devices what they are to do after a change that may have to do
+// with staged rollouts.
 func (r *Rollouts) drain(ctx context.Context, at time.Time) error {
+	r.idle.Store(false)
+	return r.tellAll(ctx, at)
+}
+
+// tellAll tells devices of staged rollouts what they are to do, page by page.
+// What is left when it is killed is in the store.
+func (r *Rollouts) tellAll(ctx context.Context, at time.Time) error {
 	for {
 		c, n := r.change(at), 0
 		err := r.store.Update(ctx, func(tx store.Tx) error {
@@ -70,13 +77,14 @@ func (c *change) tell(ctx context.Context, tx store.Tx, p planned, m store.Membe
 	next, changed := row, false
 	switch role.Version {
 	case plan.Active:
-		if row.Rollout <= p.row.ID { // nothing newer chose
-			next, changed = d.start(p.row)
-		}
+		next, changed = d.start(p.row)
 	case plan.Back:
 		if has && row.Rollout == p.row.ID && row.Digest == p.row.Digest && !row.Previous.IsZero() {
 			next.Digest, next.Previous, changed = row.Previous, protocol.Digest{}, true
 		}
+	}
+	if !d.compares(p, role) {
+		role.Judge = 0
 	}
 	anew, err := c.try(ctx, tx, &d, p, role)
 	if err != nil {
@@ -105,6 +113,14 @@ func (c *change) tell(ctx context.Context, tx store.Tx, p planned, m store.Membe
 	return tx.SetMember(ctx, m)
 }
 
+// compares reports whether a device has, as far as it told, another version than
+// p's to compare that with.
+func (d device) compares(p planned, role plan.Role) bool {
+	other := func(v protocol.Digest) bool { return !v.IsZero() && v != p.row.Digest }
+	m := d.have.Models[p.row.Model]
+	return other(m.Active) || role.Version == plan.Active && other(m.Previous)
+}
+
 // try makes the trial of a device what its role says, and reports whether that
 // is new. A trial of another rollout is left alone.
 func (c *change) try(ctx context.Context, tx store.Tx, d *device, p planned, role plan.Role) (anew bool, err error) {
@@ -120,9 +136,6 @@ func (c *change) try(ctx context.Context, tx store.Tx, d *device, p planned, rol
 	}
 	if role.Version == plan.Active && p.plan.Window != nil {
 		next.Window = p.plan.Window.String()
-	}
-	if role.Version != plan.Active && next.Shadow.IsZero() {
-		next.Judge = 0
 	}
 	if next.Judge == 0 && next.Shadow.IsZero() && next.Window == "" {
 		if !has || old.Rollout != p.row.ID {

@@ -98,3 +98,14 @@ func (r *Rollouts) Staged(ctx context.Context, model string) (s Staged, err erro
 	}
 	return s, nil
 }
+
+// Settled reports whether every device that shall go back has done so, of a
+// rollout that was withdrawn.
+func (s Staged) Settled() bool {
+	for _, stage := range s.Stages {
+		if stage.Counts[Returning] > 0 {
+			return false
+		}
+	}
+	return true
+}

@@ -19,6 +19,9 @@ const (
 	// advanceEvery is how often staged rollouts are looked after; what is due of
 	// them is decided there.
 	advanceEvery = time.Second
+	// settling is how many of those times pass first: at its start everybody is
+	// taken for offline until the broker has told who is not.
+	settling = 10
 )
 
 // Run publishes, until ctx ends, what Start, Rollback, JoinNew, Handle and
@@ -32,7 +35,7 @@ func (r *Rollouts) Run(ctx context.Context) error {
 	defer sweep.Stop()
 	defer advance.Stop()
 	var retry <-chan time.Time
-	for {
+	for started := 0; ; {
 		var err error
 		select {
 		case <-ctx.Done():
@@ -44,7 +47,7 @@ func (r *Rollouts) Run(ctx context.Context) error {
 		case <-sweep.C:
 			err = r.sweep(ctx)
 		case <-advance.C:
-			if r.key == nil || !r.connected() {
+			if started++; started < settling || r.key == nil || r.idle.Load() || !r.connected() {
 				continue
 			}
 			if err := r.Advance(ctx, r.now()); err != nil && ctx.Err() == nil {

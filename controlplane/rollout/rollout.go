@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/audit"
@@ -85,6 +86,9 @@ type Rollouts struct {
 
 	outbox outbox
 	asks   asks
+	// idle is set once no staged rollout is under way and all devices of those that
+	// were are told.
+	idle atomic.Bool
 }
 
 // transactions is a store, as it is used here.
@@ -260,9 +264,10 @@ func (r Result) Err() error {
 
 // Rollback makes the version before the desired one of every device that
 // target selects and that has a rollout of model. A device keeps that version,
-// so nothing is transferred. A staged rollout under way is aborted if target is
-// all, or its own, and goes on without the devices of target otherwise. A device without one is left as it is and
-// reported in Result.Refused; that is not an error here. Errors: ErrNotFound,
+// so nothing is transferred. A device without one is left as it is and reported
+// in Result.Refused; that is not an error here. A staged rollout under way is
+// aborted if target is all, or its own, and goes on without the devices of target
+// otherwise; those that it has not reached stay as they are. Errors: ErrNotFound,
 // ErrNoDevices, ErrNoKey.
 func (r *Rollouts) Rollback(ctx context.Context, model string, target Target) (Result, error) {
 	if err := target.check(); err != nil {

@@ -1,15 +1,19 @@
 package rollout
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/audit"
+	"github.com/sandpiper-edge/sandpiper/controlplane/near"
 	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
 	"github.com/sandpiper-edge/sandpiper/controlplane/quality"
 	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
@@ -181,6 +185,7 @@ type Draft struct {
 	version registry.Version
 	target  Target
 	epsilon float64
+	ids     []string // of a start without a plan
 	order   []plan.Candidate
 	inPlace string
 	offline float64
@@ -189,20 +194,76 @@ type Draft struct {
 // A Planner makes the plan for a target of so many devices, of which so many run
 // another version, of a model that is fed by itself, or not. nil is none: all at
 // once.
-type Planner func(devices, comparable int, fed bool) *plan.Plan
+type Planner func(devices, comparable int, fed bool) (*plan.Plan, error)
 
-// Automatic is the plan for who asks for none: shadow first where there are
-// enough devices to judge the quality on, and none where there are not.
-func Automatic(devices, comparable int, fed bool) *plan.Plan {
-	if !fed || comparable < quality.MinJudged {
-		return nil
+// Names of plans.
+const (
+	ShadowFirst = "shadow-first"
+	CanaryFirst = "canary-first"
+	ShadowOnly  = "shadow"
+	Direct      = "direct" // none
+)
+
+// PlanNames lists them.
+var PlanNames = []string{ShadowFirst, CanaryFirst, ShadowOnly, Direct}
+
+// PlannerOf returns what makes p complete: its stages are those that it has, or
+// those of its name. One with neither is shadow first where there are enough
+// devices to judge the quality on, and none where there are not. ErrPlan for an
+// unknown name.
+func PlannerOf(p plan.Plan) (Planner, error) {
+	var stages func(int) plan.Plan
+	switch p.Name {
+	case ShadowFirst:
+		stages = plan.ShadowFirst
+	case CanaryFirst:
+		stages = plan.CanaryFirst
+	case ShadowOnly:
+		stages = plan.ShadowOnly
+	case "", Direct:
+	default:
+		if len(p.Stages) == 0 {
+			meant := near.Match(p.Name, PlanNames)
+			return nil, &plan.Error{Stage: -1, Key: "name", Text: fmt.Sprintf("%q has no stages and is none of %s%s", p.Name, strings.Join(PlanNames, ", "), suggest(meant))}
+		}
 	}
-	p := plan.ShadowFirst(devices)
-	return &p
+	name := p.Name
+	p.Name = ""
+	alone := reflect.ValueOf(p).IsZero() // nothing is asked for that takes a plan
+	p.Name = name
+	return func(devices, comparable int, fed bool) (*plan.Plan, error) {
+		switch {
+		case len(p.Stages) > 0:
+			return &p, nil
+		case name == "" && fed && comparable >= quality.MinJudged:
+			stages = plan.ShadowFirst
+		case stages == nil && !alone:
+			return nil, &plan.Error{Stage: -1, Text: fmt.Sprintf("%d devices of the target report errors that could be judged, and %d are needed, so the version would go to all at once: name the stages, and what they check", judgeable(comparable, fed), quality.MinJudged)}
+		case stages == nil:
+			return nil, nil
+		}
+		full := stages(devices)
+		p.Name, p.Stages, p.OnInconclusive = full.Name, full.Stages, cmp.Or(p.OnInconclusive, full.OnInconclusive)
+		return &p, nil
+	}, nil
+}
+
+func judgeable(comparable int, fed bool) int {
+	if !fed {
+		return 0
+	}
+	return comparable
+}
+
+func suggest(meant string) string {
+	if meant == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %q?", meant)
 }
 
 // Draft works out what a plan would do, and changes nothing but that updates from
-// what the devices run are made. Its Plan is empty if the planner has none.
+// what the devices run are made. Its Plan has no stages if the planner has none.
 // Errors: as of StartPlan.
 func (r *Rollouts) Draft(ctx context.Context, ref string, target Target, planner Planner) (Draft, error) {
 	v, err := r.releasable(ctx, ref, target)
@@ -226,9 +287,12 @@ func (r *Rollouts) Draft(ctx context.Context, ref string, target Target, planner
 		if err != nil {
 			return err
 		}
-		p := planner(len(ids), len(comparable), m.Pipeline != nil)
+		p, err := planner(len(ids), len(comparable), m.Pipeline != nil)
+		if err != nil {
+			return err
+		}
 		if p == nil {
-			d.Forecast.Devices = len(ids)
+			d.Plan.Name, d.Forecast.Devices, d.ids = Direct, len(ids), ids
 			return nil
 		}
 		d.Plan = p.WithDefaults()
@@ -264,7 +328,7 @@ func (d *Draft) warn(comparable int, fed bool) {
 		d.Warnings = append(d.Warnings, fmt.Sprintf("%d devices run another version, and %d are needed to judge the quality: a person promotes", comparable, quality.MinJudged))
 	}
 	if judged && !fed {
-		d.Warnings = append(d.Warnings, d.Ref+" is not fed by a pipeline, so no pairs of errors can come and the quality check ends inconclusive")
+		d.Warnings = append(d.Warnings, d.Ref+" is not fed by a pipeline: pairs of errors come from requests alone, and of those whose truth is told")
 	}
 }
 
@@ -345,6 +409,28 @@ func (r *Rollouts) draw(ctx context.Context, tx store.Tx, d *Draft, ids []string
 	return nil
 }
 
+// ForecastDirect works out what devices fetch by a draft without stages.
+func (r *Rollouts) ForecastDirect(ctx context.Context, d *Draft) error {
+	return r.store.View(ctx, func(tx store.Tx) error {
+		c := r.change(r.now())
+		for _, id := range d.ids {
+			dev, err := c.load(ctx, tx, id)
+			if err != nil {
+				return err
+			}
+			n, err := c.fetches(ctx, tx, dev, d.version)
+			if err != nil {
+				return err
+			}
+			d.Forecast.Bytes += n
+		}
+		return nil
+	})
+}
+
+// Staged reports whether the draft has stages.
+func (d Draft) Staged() bool { return len(d.Plan.Stages) > 0 }
+
 // fetches returns the bytes that a device downloads to run v.
 func (c *change) fetches(ctx context.Context, tx store.Tx, d device, v registry.Version) (int64, error) {
 	have := d.have.Models[v.Name]
@@ -402,6 +488,9 @@ func (r *Rollouts) StartPlan(ctx context.Context, d Draft) (Started, error) {
 				return err
 			}
 		}
+		if err := c.forget(ctx, tx, v.Name); err != nil {
+			return err
+		}
 		for _, old := range live {
 			shares, err := tx.SharesDevice(ctx, p.row.ID, old.row.ID)
 			if err != nil {
@@ -421,6 +510,24 @@ func (r *Rollouts) StartPlan(ctx context.Context, d Draft) (Started, error) {
 	}
 	r.log.Info("staged rollout started", "rollout", out.Rollout.ID, "model", v.Name, "version", v.Ref(), "target", d.target.short(), "devices", out.Devices)
 	return out, r.drain(ctx, at)
+}
+
+// forget removes the reports of pairs of rollouts of a model that have ended: what
+// each look saw of them stays.
+func (c *change) forget(ctx context.Context, tx store.Tx, model string) error {
+	rows, err := tx.Rollouts(ctx, model)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if slices.Contains(ended, row.Phase) {
+			from, below := plan.JudgesOf(row.ID)
+			if err := tx.DropPairs(ctx, from, below); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func equalPlans(a, b plan.Plan) bool {
@@ -483,7 +590,11 @@ func (r *Rollouts) Command(ctx context.Context, model string, kind plan.Kind) (S
 		if len(live) == 0 {
 			return ErrNotStaged
 		}
-		p, err := c.step(ctx, tx, live[len(live)-1], plan.Event{Kind: kind, At: at, By: audit.Who(ctx)})
+		newest := live[len(live)-1]
+		if phase := newest.state.Phase; kind == Promote && (phase == plan.Scheduled || phase == plan.Preparing) {
+			return fmt.Errorf("%w that could go on to a next stage: it is %s", ErrNotStaged, phase)
+		}
+		p, err := c.step(ctx, tx, newest, plan.Event{Kind: kind, At: at, By: audit.Who(ctx)})
 		if err != nil {
 			return err
 		}
@@ -503,11 +614,13 @@ func (r *Rollouts) Command(ctx context.Context, model string, kind plan.Kind) (S
 func (r *Rollouts) Advance(ctx context.Context, at time.Time) error {
 	var errs []error
 	var live []planned
+	r.idle.Store(true) // unless there is something now, or somebody starts something
 	err := r.store.View(ctx, func(tx store.Tx) (err error) {
 		live, err = livePlans(ctx, tx, "")
 		return err
 	})
 	if err != nil {
+		r.idle.Store(false)
 		return err
 	}
 	for _, p := range live {
@@ -515,7 +628,11 @@ func (r *Rollouts) Advance(ctx context.Context, at time.Time) error {
 			errs = append(errs, fmt.Errorf("rollout %d: %w", p.row.ID, err))
 		}
 	}
-	return errors.Join(append(errs, r.drain(ctx, at))...)
+	err = errors.Join(append(errs, r.tellAll(ctx, at))...)
+	if err != nil || len(live) > 0 {
+		r.idle.Store(false)
+	}
+	return err
 }
 
 func (r *Rollouts) advance(ctx context.Context, p planned, at time.Time) error {

@@ -200,7 +200,7 @@ func (a *acre) planTo(ref, to string, p plan.Plan) Staged {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	d, err := a.Draft(a.t.Context(), ref, target, func(int, int, bool) *plan.Plan { return &p })
+	d, err := a.Draft(a.t.Context(), ref, target, func(int, int, bool) (*plan.Plan, error) { return &p, nil })
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -283,33 +283,33 @@ func (a *acre) wantRunning(active, shadow, ever int) {
 }
 
 func TestShadowFirst(t *testing.T) {
-	a := newAcre(t, 150)
-	p := plan.ShadowFirst(150)
-	p.Stages[0].Devices, p.Watch = plan.Amount{Count: 100}, plan.Duration(time.Hour)
+	a := newAcre(t, 90)
+	p := plan.ShadowFirst(90)
+	p.Stages[0].Devices, p.Watch = plan.Amount{Count: 60}, plan.Duration(20*time.Minute)
 	a.plan(p)
 	a.minutes(2)
-	a.wantRunning(0, 100, 0)
+	a.wantRunning(0, 60, 0)
 	for _, d := range a.devices {
 		if (d.want.Judge != nil) != (d.have.Candidate == a.v[1]) {
 			t.Fatalf("%s is judged: %v, with %v in shadow", d.id, d.want.Judge, d.have.Candidate.Short())
 		}
 	}
-	s := a.until(plan.Running, 1, 60)
+	s := a.until(plan.Running, 1, 90)
 	if !strings.HasPrefix(s.Log[0], "PASSED the shadow after ") || !strings.Contains(s.Log[0], "v2 against v1: ") || !strings.HasSuffix(s.Log[0], "limit 5 %. Next: 30 devices.") {
 		t.Errorf("the shadow came to %q", s.Log[0])
 	}
-	a.wantRunning(30, 70, 30)
+	a.wantRunning(30, 30, 30)
 	pairs := a.sumsOf(s)
 	a.until(plan.Running, 3, 20)
 	if later := a.sumsOf(a.staged()); later <= pairs {
 		t.Errorf("%d pairs after activation, %d before: they did not go on under one number", later, pairs)
 	}
-	a.wantRunning(150, 0, 150)
+	a.wantRunning(90, 0, 90)
 	a.until(plan.Watching, 3, 10)
 	looked := a.staged().State.Looks
-	s = a.until(plan.Done, 3, 70)
-	if n := s.State.Looks - looked; n != 60 {
-		t.Errorf("done after %d looks, want an hour of them", n)
+	s = a.until(plan.Done, 3, 30)
+	if n := s.State.Looks - looked; n != 20 {
+		t.Errorf("done after %d looks, want 20 minutes of them", n)
 	}
 	for _, d := range a.devices {
 		if d.want.Judge != nil || d.want.Models["m"].Shadow != nil {
@@ -550,8 +550,8 @@ func (a *acre) seats() []store.Seat {
 }
 
 func TestPauseHoldsStagesButNotStops(t *testing.T) {
-	a := newAcre(t, 100)
-	p := plan.CanaryFirst(100)
+	a := newAcre(t, 60)
+	p := plan.CanaryFirst(60)
 	p.Stages[0].Devices = plan.Amount{Count: 40}
 	a.plan(p)
 	a.minutes(2)

@@ -148,8 +148,8 @@ func (t Tx) Seats(ctx context.Context, rollout int64, from, below int) ([]Seat, 
 		FROM members m JOIN devices d ON d.id = m.device WHERE m.rollout = ? AND m.n >= ? AND m.n < ? ORDER BY m.n`, rollout, from, below)
 }
 
-// UnsettledMembers returns the devices of a plan from and below that are in one
-// of the states.
+// MembersIn returns up to limit devices of a plan below the given place that are in
+// one of the states.
 func (t Tx) MembersIn(ctx context.Context, rollout int64, below int, limit int, states ...string) ([]Member, error) {
 	query, args := `SELECT `+memberColumns+` FROM members m WHERE m.rollout = ? AND m.n < ? AND m.state IN (''`, []any{rollout, below}
 	for _, s := range states {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"time"
@@ -28,6 +29,22 @@ func (t Tx) PutUsage(ctx context.Context, device string, u protocol.Usage, at ti
 		}
 		_, err := t.tx.ExecContext(ctx, `INSERT OR REPLACE INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
 			device, u.Boot, c.Model, c.User, c.Answered, c.Refused, c.Busy, c.Micros)
+		if err != nil {
+			return mapError(err)
+		}
+	}
+	return t.putVersions(ctx, device, u)
+}
+
+// putVersions stores how versions did since the start of the agent that u is of.
+func (t Tx) putVersions(ctx context.Context, device string, u protocol.Usage) error {
+	for _, c := range u.Versions {
+		latency, err := json.Marshal(c.Latency)
+		if err != nil {
+			return err
+		}
+		_, err = t.tx.ExecContext(ctx, `INSERT OR REPLACE INTO version_counts VALUES (?, ?, ?, ?, ?, ?, ?)`,
+			device, u.Boot, c.Model, c.Version[:], c.Answered, c.Failed, string(latency))
 		if err != nil {
 			return mapError(err)
 		}
@@ -109,6 +126,27 @@ func (t Tx) SumUsage(ctx context.Context, q UsageQuery) ([]UsageRow, error) {
 		return r, mapError(row.Scan(into...))
 	}
 	return collect(ctx, t.tx, scan, query+` LIMIT ?`, append(args, q.Limit)...)
+}
+
+// VersionCounts returns how the versions of a model did on the devices of a plan
+// from and below, over all starts of their agents: of each device and version one.
+func (t Tx) VersionCounts(ctx context.Context, rollout int64, model string, from, below int) ([]DeviceVersion, error) {
+	return collect(ctx, t.tx, func(row scanner) (v DeviceVersion, err error) {
+		var version, latency []byte
+		if err := row.Scan(&v.Device, &v.Group, &version, &v.Answered, &v.Failed, &latency); err != nil {
+			return v, mapError(err)
+		}
+		copy(v.Version[:], version)
+		v.Model = model
+		return v, json.Unmarshal(latency, &v.Latency)
+	}, `SELECT m.device, m.grp, v.version, v.answered, v.failed, v.latency FROM members m JOIN version_counts v ON v.device = m.device
+		WHERE m.rollout = ? AND m.n >= ? AND m.n < ? AND m.role <> '' AND v.model = ?`, rollout, from, below, model)
+}
+
+// A DeviceVersion is how a version did on a device, since one start of its agent.
+type DeviceVersion struct {
+	Device, Group string
+	protocol.VersionCount
 }
 
 // Usage returns what device counted over all its starts, by model and user.

@@ -101,6 +101,17 @@ func decode(path string, v any) (*document, error) {
 	return &document{file: path, keys: r.keys}, nil
 }
 
+// Read reads a TOML file at path into v as strictly as the configuration. mistake
+// makes an *Error at a key that it has, stage[1].devices, which is for values
+// that v's types take and that are wrong nevertheless.
+func Read(path string, v any) (mistake func(key, format string, args ...any) error, err error) {
+	doc, err := decode(path, v)
+	if err != nil {
+		return nil, err
+	}
+	return doc.errorf, nil
+}
+
 // read returns the bytes of a regular file of at most MaxFile bytes.
 func read(path string) ([]byte, error) {
 	info, err := os.Stat(path)

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/api"
+	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
+	"github.com/sandpiper-edge/sandpiper/controlplane/rollout"
+)
+
+// newRolloutActionCommand returns the command of what a person does to a staged
+// rollout.
+func newRolloutActionCommand(a *app, kind plan.Kind, short string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: string(kind) + " MODEL", Short: short,
+		Long: short + ". It concerns the newest staged rollout of the model.",
+		Args: exactArgs("MODEL"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd.Context(), func(ctx context.Context, c *api.Client) error {
+				s, err := c.CommandRollout(ctx, args[0], kind)
+				if err != nil {
+					return err
+				}
+				return a.print(s, []string{s.Rollout.Ref}, func(g *grid) { drawStaged(g, s) })
+			})
+		},
+	}
+	a.addOutput(cmd)
+	return cmd
+}
+
+// drawStarted draws what a start did, or would do.
+func drawStarted(g *grid, r api.RolloutStarted) {
+	if r.Rollout.Ref != "" {
+		g.row("version", r.Rollout.Ref)
+		g.row("to", r.Rollout.Target)
+		g.row("devices", r.Devices)
+		g.row("changed", r.Changed)
+	}
+	if r.Draft == nil {
+		return
+	}
+	d := r.Draft
+	if r.Rollout.Ref == "" {
+		g.row("version", d.Ref)
+		g.row("to", d.Target)
+		g.row("devices", d.Forecast.Devices)
+	}
+	g.row("plan", orDash(d.Plan.Name))
+	g.row("bytes", d.Forecast.Bytes)
+	if len(d.Forecast.Stages) > 0 {
+		g.row("time", fmt.Sprintf("about %s, at most %s", seconds(d.Forecast.Seconds), seconds(d.Forecast.Most)))
+		g.header("stage", "devices", "new", "bytes", "quality", "about", "at most")
+		for _, s := range d.Forecast.Stages {
+			g.row(s.Name, s.Devices, s.New, s.Bytes, s.Quality, seconds(s.Seconds), seconds(s.Most))
+		}
+	}
+	for _, w := range d.Warnings {
+		g.header("warning")
+		g.row(w)
+	}
+}
+
+func seconds(s float64) string {
+	return plan.Duration(time.Duration(s * float64(time.Second)).Round(time.Second)).String()
+}
+
+// memberStates are those of a device of a plan, in the order of a table.
+var memberStates = append([]string{rollout.Waiting, rollout.InShadow}, append(rollout.States, rollout.Returning, rollout.Returned)...)
+
+// drawStaged draws the stages of a rollout, the last look and its checks.
+func drawStaged(g *grid, s rollout.Staged) {
+	g.header("rollout", "of", "version", "to", "phase", "by")
+	phase := string(s.State.Phase)
+	if s.State.Paused {
+		phase += ", paused"
+	}
+	g.row(s.Rollout.ID, s.Rollout.Model, s.Rollout.Ref, s.Rollout.Target, phase, s.State.By)
+	g.header(append([]string{"", "stage", "devices"}, memberStates...)...)
+	for _, stage := range s.Stages {
+		mark := ""
+		if stage.Current {
+			mark = ">"
+		}
+		row := []any{mark, stage.Name, stage.Devices}
+		for _, state := range memberStates {
+			row = append(row, orNothing(stage.Counts[state]))
+		}
+		g.row(row...)
+	}
+	drawChecks(g, s.State)
+	for _, line := range s.Log {
+		g.header("came to")
+		g.row(line)
+	}
+	if len(s.Log) == 0 || s.State.Phase.Live() {
+		g.header("now")
+		g.row(s.Text)
+	}
+	if n := len(s.State.Lost); n > 0 {
+		g.header("lost device", "why")
+		for _, l := range s.State.Lost {
+			g.row(l.Device, l.Loss)
+		}
+		if more := s.State.LostN - n; more > 0 {
+			g.row(fmt.Sprintf("and %d more", more), "")
+		}
+	}
+}
+
+func orNothing(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprint(n)
+}
+
+// drawChecks draws the checks of the last look, each with its figure and bound.
+func drawChecks(g *grid, s plan.State) {
+	if s.Verdict == nil && len(s.Checks) == 0 {
+		return
+	}
+	g.header("check", "figure", "limit", "")
+	if v := s.Verdict; v != nil {
+		figure := "no pairs yet"
+		if v.Ratio > 0 {
+			figure = fmt.Sprintf("%+.1f %% (%+.0f %% to %+.0f %%)", 100*(v.Ratio-1), 100*(v.Lower-1), 100*(v.Upper-1))
+		}
+		g.row("quality", figure, fmt.Sprintf("stop above %.0f %%, pass below %.0f %%", 100*(v.Margins.Stop-1), 100*(v.Margins.Pass-1)),
+			strings.TrimSpace(string(v.Decision)+" "+v.Reason))
+		g.row("silent", fmt.Sprintf("%d of %d", v.Silent, v.Assigned), fmt.Sprintf("elsewhere %.0f %%", 100*v.SilentShare), fmt.Sprintf("p = %.2g", v.SilentPvalue))
+		for _, group := range v.Groups {
+			g.row("group "+group.Value, fmt.Sprintf("%+.1f %% (at least %+.0f %%)", 100*(group.Ratio-1), 100*(group.Lower-1)), fmt.Sprintf("stop above %.0f %%", 100*(v.Margins.Group-1)), fmt.Sprintf("%d devices", group.N))
+		}
+	}
+	for _, c := range s.Checks {
+		outcome, figure := "ok", fmt.Sprintf("%.4g", c.Figure)
+		switch {
+		case !c.Data:
+			outcome, figure = "waits", "no data"
+		case !c.OK:
+			outcome = "failed"
+		}
+		g.row(c.Name, figure, fmt.Sprintf("%.4g", c.Bound), outcome)
+	}
+}
+
+// watchRollout shows how a staged rollout goes until it has come to its end.
+func (a *app) watchRollout(ctx context.Context, c *api.Client, model string) error {
+	live := isTerminal(a.stdout)
+	var last *rollout.Staged
+	err := c.WatchRollout(ctx, model, func(s rollout.Status) (bool, error) {
+		last = nil
+		for i := range s.Rollouts {
+			if s.Rollouts[i].Staged != nil {
+				last = s.Rollouts[i].Staged
+				break
+			}
+		}
+		done := last == nil && s.Counts[rollout.Active]+s.Counts[rollout.Failed] == s.Total || last != nil && !last.State.Phase.Live() && last.Settled()
+		if live {
+			return !done, a.redraw(s)
+		}
+		b, err := json.Marshal(s)
+		if err != nil {
+			return false, err
+		}
+		return !done, a.write(append(b, '\n'))
+	})
+	if err != nil {
+		return err
+	}
+	if last != nil && last.State.Phase == plan.Stopped {
+		return fmt.Errorf("rollout of %s %w: %s", model, errRefused, last.Text)
+	}
+	return nil
+}
+
+// redraw clears the terminal and draws the counters anew (ECMA-48 CUP and ED).
+func (a *app) redraw(s rollout.Status) error {
+	s.Devices = nil
+	g := &grid{}
+	drawStatus(g, s)
+	return a.write(append([]byte("\x1b[H\x1b[2J"), g.render()...))
+}
+
+func newRolloutReportCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "report MODEL",
+		Short: "Compare both versions of a staged rollout, by group",
+		Long: `Show what the devices that are judged told of the version in place and of the
+candidate: errors on the same inputs, disagreement, which needs no truth, and the
+99th percentile of the latency in the kernel; of all, and by the plan's label.`,
+		Args: exactArgs("MODEL"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd.Context(), func(ctx context.Context, c *api.Client) error {
+				r, err := c.CompareRollout(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				return a.print(r, []string{r.Rollout.Ref}, func(g *grid) { drawVersions(g, r) })
+			})
+		},
+	}
+	a.addOutput(cmd)
+	return cmd
+}
+
+func drawVersions(g *grid, r rollout.Comparison) {
+	g.header("rollout", "candidate", "in place")
+	g.row(r.Rollout.ID, r.Rollout.Ref, orDash(r.InPlace))
+	g.header("group", "devices", "told", "pairs", "error", "in place", "rmse", "in place", "disagreement", "p99 µs", "in place", "bad")
+	for _, x := range r.Groups {
+		name := x.Group
+		if name == "" {
+			name = "all"
+		}
+		g.row(name, x.Devices, x.Told, x.Pairs, figure(x.ErrorB), figure(x.ErrorA), figure(x.RMSEB), figure(x.RMSEA), figure(x.Disagreement), x.LatencyB, x.LatencyA, x.NonFinite)
+	}
+}
