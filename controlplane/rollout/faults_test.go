@@ -1,0 +1,486 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
+	"github.com/sandpiper-edge/sandpiper/controlplane/quality"
+	"github.com/sandpiper-edge/sandpiper/controlplane/registry/registrytest"
+	"github.com/sandpiper-edge/sandpiper/controlplane/store"
+	"github.com/sandpiper-edge/sandpiper/protocol"
+)
+
+// canary is a plan whose first stage has n devices.
+func canary(total, n int) plan.Plan {
+	p := plan.CanaryFirst(total)
+	p.Stages[0].Devices = plan.Amount{Count: n}
+	return p
+}
+
+func TestPlansThatAreRefused(t *testing.T) {
+	a := newAcre(t, 3)
+	for _, tt := range []struct {
+		ref, target string
+		p           plan.Plan
+		want        error
+	}{
+		{"m:v2", "kernal!=avx2", healthOnly(1), ErrTarget},
+		{"m:v2", "hw=rev9", healthOnly(1), ErrNoDevices},
+		{"m:v2", "d999", healthOnly(1), ErrNotFound},
+		{"m:v9", "all", healthOnly(1), ErrNotFound},
+		{"m:v2", "all", plan.Plan{Name: "shadow-fist"}, ErrPlan},
+		{"m:v2", "all", plan.Plan{Window: &plan.Window{From: 60}}, ErrPlan}, // too few to judge, and no stages
+		{"m:v2", "all", plan.Plan{Stages: []plan.Stage{{Devices: plan.Amount{Count: 1}}}}, ErrPlan},
+	} {
+		target, err := ParseTarget(tt.target)
+		if err == nil {
+			var planner Planner
+			if planner, err = PlannerOf(tt.p); err == nil {
+				_, err = a.Draft(t.Context(), tt.ref, target, planner)
+			}
+		}
+		if !errors.Is(err, tt.want) {
+			t.Errorf("%s to %s: %v, want %v", tt.ref, tt.target, err, tt.want)
+		}
+	}
+	if _, err := a.Staged(t.Context(), "m"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("something was started: %v", err)
+	}
+}
+
+func TestWhichPlanFitsTheTarget(t *testing.T) {
+	for _, tt := range []struct {
+		p                   plan.Plan
+		devices, comparable int
+		fed                 bool
+		want                string // its stages
+	}{
+		{plan.Plan{}, 29, 29, true, ""},
+		{plan.Plan{}, 10000, 10000, false, ""},
+		{plan.Plan{}, 10000, 29, true, ""},
+		{plan.Plan{}, 30, 30, true, "shadow:30 canary:30 10%:3 100%:30"},
+		{plan.Plan{Watch: 1}, 10000, 10000, true, "shadow:1000 canary:100 10%:1000 100%:10000"},
+		{plan.Plan{Name: CanaryFirst}, 10, 0, false, "canary:10 10%:1 100%:10"},
+		{plan.Plan{Name: ShadowOnly}, 5, 5, true, "shadow:5 canary:5 100%:5"},
+		{plan.Plan{Name: Direct}, 10000, 10000, true, ""},
+		{healthOnly(2), 10, 10, true, "canary:2 100%:10"},
+	} {
+		planner, err := PlannerOf(tt.p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := planner(tt.devices, tt.comparable, tt.fed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for i := 0; p != nil && i < len(p.Stages); i++ {
+			s := p.Stages[i]
+			name := s.Name
+			if name == "" {
+				name = s.Devices.String()
+			}
+			got = append(got, fmt.Sprintf("%s:%d", name, s.Devices.Of(tt.devices)))
+		}
+		if strings.Join(got, " ") != tt.want {
+			t.Errorf("%+v on %d devices, %d comparable: %q, want %q", tt.p, tt.devices, tt.comparable, got, tt.want)
+		}
+	}
+}
+
+// judgedOne returns a device of a canary under way, and its report.
+func judgedOne(t *testing.T) (*acre, *fake, protocol.Quality) {
+	a := newAcre(t, 60)
+	a.plan(canary(60, 30))
+	a.minutes(3)
+	i := slices.IndexFunc(a.devices, func(d *fake) bool { return d.have.Active == a.v[1] })
+	d := a.devices[i]
+	return a, d, d.sums[d.want.Judge.Stage]
+}
+
+func (a *acre) told(device string, stage uint32) []store.Pairs {
+	a.t.Helper()
+	var rows []store.Pairs
+	err := a.store.View(a.t.Context(), func(tx store.Tx) (err error) {
+		rows, err = tx.PairsOf(a.t.Context(), stage, device)
+		return err
+	})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return rows
+}
+
+func TestReportsThatCountForNothing(t *testing.T) {
+	a, d, last := judgedOne(t)
+	stage := last.Stage
+	a.handle(d.id, protocol.TopicQuality, encode(t, last))
+	before := a.told(d.id, stage)
+	for _, tt := range []struct {
+		name   string
+		device string
+		change func(q *protocol.Quality)
+	}{
+		{"the same twice", d.id, func(*protocol.Quality) {}},
+		{"an older one", d.id, func(q *protocol.Quality) {
+			q.Pairs, q.SumA, q.SumB, q.SquareA, q.SquareB, q.MaxA, q.MaxB = 1, 1, 1, 1, 1, 1, 1
+		}},
+		{"a candidate that nobody released", d.id, func(q *protocol.Quality) { q.B = [8]byte{9}; q.Pairs++ }},
+		{"against a version that nobody released", d.id, func(q *protocol.Quality) { q.A = [8]byte{9}; q.Pairs++ }},
+		{"a mean above the largest error", d.id, func(q *protocol.Quality) { q.Pairs++; q.SumB *= 1000 }},
+		{"no rollout's number", d.id, func(q *protocol.Quality) { q.Stage = 99 << 6; q.Pairs++ }},
+		{"another stage", d.id, func(q *protocol.Quality) { q.Stage++; q.Pairs++ }},
+		{"a device that is not judged", "d999", func(q *protocol.Quality) { q.Pairs++ }},
+	} {
+		q := last
+		tt.change(&q)
+		a.handle(tt.device, protocol.TopicQuality, encode(t, q))
+		after := a.told(d.id, stage)
+		if len(after) != 1 || string(after[0].Report) != string(before[0].Report) {
+			t.Errorf("%s: stored are %d reports, the first another one: %v", tt.name, len(after), string(after[0].Report) != string(before[0].Report))
+		}
+	}
+	a.handle(d.id, protocol.TopicQuality, []byte("no CBOR"))
+
+	// Starts add up, and there is an end to them.
+	for boot := range uint32(2 * maxBoots) {
+		q := last
+		q.Boot = 100 + boot
+		a.handle(d.id, protocol.TopicQuality, encode(t, q))
+	}
+	if n := len(a.told(d.id, stage)); n != maxBoots {
+		t.Errorf("%d starts are kept, want %d", n, maxBoots)
+	}
+	// After the end nothing counts.
+	if _, err := a.Command(ann(t), "m", Abort); err != nil {
+		t.Fatal(err)
+	}
+	a.minutes(1)
+	last.Pairs++
+	last.Boot = 7
+	a.handle(d.id, protocol.TopicQuality, encode(t, last))
+	if rows := a.told(d.id, stage); slices.ContainsFunc(rows, func(p store.Pairs) bool { return p.Boot == 7 }) {
+		t.Error("a late report was stored")
+	}
+}
+
+func encode(t *testing.T, m interface {
+	AppendBinary([]byte) ([]byte, error)
+}) []byte {
+	t.Helper()
+	b, err := m.AppendBinary(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestWhenADeviceIsLost(t *testing.T) {
+	at := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	c := &change{at: at}
+	p := planned{plan: plan.CanaryFirst(1000).WithDefaults()}
+	p.state = plan.New(p.plan, 1, 1000, "ann", at.Add(-time.Hour))
+	told, fresh := at.Add(-30*time.Minute), at.Add(-time.Hour)
+	for _, tt := range []struct {
+		name  string
+		seat  func(*store.Seat)
+		sums  quality.Sums
+		heard time.Time
+		fresh time.Time
+		want  quality.Loss
+	}{
+		{"heard just now", nil, quality.Sums{}, at, fresh, ""},
+		{"three intervals ago", nil, quality.Sums{}, at.Add(-3 * time.Minute), fresh, ""},
+		{"longer ago", nil, quality.Sums{}, at.Add(-3*time.Minute - time.Second), fresh, quality.Silent},
+		{"never", nil, quality.Sums{}, time.Time{}, fresh, quality.Silent},
+		{"never, and told just now", func(s *store.Seat) { s.Told = at.Add(-3 * time.Minute) }, quality.Sums{}, time.Time{}, fresh, ""},
+		{"nobody could be heard", nil, quality.Sums{}, at.Add(-20 * time.Minute), at.Add(-2 * time.Minute), ""},
+		{"heard in a future that was not", nil, quality.Sums{}, at.Add(time.Hour), fresh, quality.Silent},
+		{"numbers that are none", nil, quality.Sums{BadB: 3, BadA: 2}, at, fresh, quality.NonFinite},
+		{"what neither could say", nil, quality.Sums{BadB: 3, BadA: 3}, at, fresh, ""},
+		{"crashes", func(s *store.Seat) { s.Now = s.Boot + crashes }, quality.Sums{}, at, fresh, quality.Crashed},
+		{"a restart", func(s *store.Seat) { s.Now = s.Boot + 1 }, quality.Sums{}, at, fresh, ""},
+		{"it refused the version", func(s *store.Seat) { s.State = Failed }, quality.Sums{}, at, fresh, quality.Refused},
+		{"it failed before", func(s *store.Seat) { s.Lost = "silent" }, quality.Sums{}, at, fresh, quality.Silent},
+	} {
+		s := store.Seat{Member: store.Member{Told: told, Boot: 4, Role: string(plan.Active), State: Active}, Now: 4}
+		if tt.seat != nil {
+			tt.seat(&s)
+		}
+		if got := c.loss(p, s, tt.sums, tt.heard, tt.fresh); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestBrokerRestartIsNoSilence(t *testing.T) {
+	a := newAcre(t, 60)
+	a.broker.fail = errors.New("no broker")
+	p := canary(60, 40)
+	target, _ := ParseTarget("all")
+	d, err := a.Draft(t.Context(), "m:v2", target, func(int, int, bool) (*plan.Plan, error) { return &p, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.StartPlan(ann(t), d); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Advance(t.Context(), a.at); err == nil {
+		t.Error("the transfers are taken for published")
+	}
+	if s := a.staged(); s.State.Phase != plan.Preparing {
+		t.Errorf("phase is %s without a broker", s.State.Phase)
+	}
+	a.broker.fail = nil
+	a.minutes(3)
+	a.wantRunning(40, 0, 40)
+	// In mid-stage it is away for an hour: Run calls nothing meanwhile.
+	a.at = a.at.Add(time.Hour)
+	if err := a.Advance(t.Context(), a.at); err != nil {
+		t.Fatal(err)
+	}
+	s := a.staged()
+	if s.State.Phase != plan.Running || s.State.Verdict.Silent != 0 || s.State.Ran > plan.Duration(7*time.Minute) {
+		t.Errorf("%s, %d silent, after %s", s.State.Phase, s.State.Verdict.Silent, s.State.Ran)
+	}
+	a.until(plan.Running, 1, 20)
+}
+
+func TestFullAndLockedStoresAreTriedAgain(t *testing.T) {
+	for _, fault := range []error{store.ErrFull, store.ErrBusy} {
+		a := newAcre(t, 10)
+		a.plan(healthOnly(2))
+		broken := &brokenStore{Store: a.store, err: fault}
+		a.Rollouts.store = broken
+		a.at = a.at.Add(time.Minute)
+		if err := a.Advance(t.Context(), a.at); !errors.Is(err, fault) {
+			t.Errorf("Advance = %v, want %v", err, fault)
+		}
+		broken.err = nil
+		a.minutes(1)
+		a.wantRunning(2, 0, 2)
+	}
+}
+
+type brokenStore struct {
+	*store.Store
+	err error
+}
+
+func (b *brokenStore) Update(ctx context.Context, f func(store.Tx) error) error {
+	if b.err != nil {
+		return b.err
+	}
+	return b.Store.Update(ctx, f)
+}
+
+// TestTwoModelsOnTheSameDevices: a device reports pairs of one model at a time,
+// that of the older rollout, and the other one does not take it for silent.
+func TestTwoModelsOnTheSameDevices(t *testing.T) {
+	a := newAcre(t, 40)
+	registrytest.Add(t, a.reg, "other", 70)
+	second := registrytest.Add(t, a.reg, "other", 71)
+	a.start("other:v1", "all")
+	for _, d := range a.devices {
+		h := protocol.Have{Format: 1, Boot: 1, Epoch: d.want.Epoch, Rev: d.want.Rev + 1, Models: map[string]protocol.ModelHave{
+			"m":     d.have,
+			"other": {Active: a.digest("other:v1"), Phase: protocol.PhaseIdle},
+		}}
+		a.handle(d.id, protocol.TopicHave, encode(t, h))
+	}
+	a.plan(canary(40, 30))
+	if err := a.Advance(t.Context(), a.at); err != nil {
+		t.Fatal(err)
+	}
+	a.planTo("other:v2", "all", canary(40, 30))
+	a.at = a.at.Add(time.Minute)
+	if err := a.Advance(t.Context(), a.at); err != nil {
+		t.Fatal(err)
+	}
+	both, judged := 0, map[string]int{}
+	for _, d := range a.devices {
+		w, _ := a.stored(d.id)
+		if w.Judge != nil {
+			judged[w.Judge.Model]++
+		}
+		if w.Models["m"].Active.Digest == a.v[1] && w.Models["other"].Active.Digest == second.Digest {
+			both++
+			if w.Judge.Model != "m" {
+				t.Errorf("%s, in both, is judged for %s", d.id, w.Judge.Model)
+			}
+		}
+	}
+	if both == 0 || judged["m"] != 30 || judged["m"]+judged["other"] != 30+30-both {
+		t.Errorf("%d in both, judged for %v", both, judged)
+	}
+	a.at = a.at.Add(time.Minute)
+	if err := a.Advance(t.Context(), a.at); err != nil {
+		t.Fatal(err)
+	}
+	s, err := a.Staged(t.Context(), "other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := s.State.Verdict; v == nil || v.Assigned != 30-both {
+		t.Errorf("the other rollout judges %+v, want %d devices", v, 30-both)
+	}
+}
+
+func (a *acre) digest(ref string) protocol.Digest {
+	a.t.Helper()
+	v, err := a.reg.Resolve(a.t.Context(), ref)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return v.Digest
+}
+
+func TestLatencyAndErrorRateStop(t *testing.T) {
+	limit := func(v float64) *float64 { return &v }
+	for _, tt := range []struct {
+		name   string
+		checks plan.Checks
+		slow   uint64 // µs of the candidate; that in place takes 100
+		failed uint64 // of 100
+		text   string // "": it goes on
+	}{
+		{"as fast", plan.Checks{MaxLatency: limit(1.5)}, 100, 0, ""},
+		{"slower", plan.Checks{MaxLatency: limit(1.5)}, 400, 0, "latency p99: 4, limit 1.5"},
+		{"fails", plan.Checks{MaxErrorRate: limit(0.01)}, 100, 5, "error rate: 5 %, limit 1 %"},
+		{"fails seldom", plan.Checks{MaxErrorRate: limit(0.1)}, 100, 5, ""},
+		{"restarts", plan.Checks{MaxRestarted: limit(0)}, 100, 0, "restarts: 50 %, limit 0 %"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a := newAcre(t, 10)
+			p := healthOnly(2)
+			p.Stages[0].Checks = tt.checks
+			a.plan(p)
+			a.minutes(1)
+			restarts := tt.checks.MaxRestarted != nil
+			for _, d := range a.devices {
+				if d.have.Active != a.v[1] {
+					continue
+				}
+				count := func(v protocol.Digest, us, failed uint64) protocol.VersionCount {
+					c := protocol.VersionCount{Model: "m", Version: [8]byte(v[:8]), Answered: 100 - failed, Failed: failed, Latency: make([]uint64, protocol.LatencyBucket(us)+1)}
+					c.Latency[len(c.Latency)-1] = 100
+					return c
+				}
+				u := protocol.Usage{Format: 1, Boot: 1, Seq: 1, T: a.at.UnixMilli(), Versions: []protocol.VersionCount{count(a.v[0], 100, 0), count(a.v[1], tt.slow, tt.failed)}}
+				a.handle(d.id, protocol.TopicUsage, encode(t, u))
+				if restarts {
+					b := protocol.Birth{Format: 1, Boot: crashes, T: a.at.UnixMilli()}
+					a.handle(d.id, protocol.TopicBirth, encode(t, b))
+					restarts = false
+				}
+			}
+			if tt.text == "" {
+				a.until(plan.Done, 1, 10)
+				return
+			}
+			s := a.until(plan.Stopped, 0, 5)
+			if !strings.Contains(s.Text, tt.text) {
+				t.Errorf("text is %q, want one with %q", s.Text, tt.text)
+			}
+			a.minutes(1)
+			a.wantRunning(0, 0, 2)
+		})
+	}
+}
+
+func TestComparisonByGroup(t *testing.T) {
+	a := newAcre(t, 60)
+	a.worse(2, func(i int) bool { return i%5 == 0 }) // rev1
+	a.plan(plan.ShadowOnly(60))
+	a.minutes(4)
+	c, err := a.Compare(t.Context(), "m")
+	if err != nil || len(c.Groups) != 3 || c.InPlace != "v1" {
+		t.Fatalf("comparison is %+v, %v", c, err)
+	}
+	all, rev1, rev2 := c.Groups[0], c.Groups[1], c.Groups[2]
+	if all.Devices != 60 || all.Told != 60 || rev1.Group != "rev1" || rev1.Devices != 12 || rev2.Devices != 48 || rev1.Pairs+rev2.Pairs != all.Pairs {
+		t.Errorf("comparison is %+v", c.Groups)
+	}
+	if r1, r2 := rev1.ErrorB/rev1.ErrorA, rev2.ErrorB/rev2.ErrorA; r1 < 1.9 || r1 > 2.1 || r2 < 0.95 || r2 > 1.05 {
+		t.Errorf("ratios are %.3f and %.3f, want 2 and 1", r1, r2)
+	}
+	a.wantRunning(0, 60, 0)
+}
+
+// TestDevicesWithoutAVersionToCompareAreNotJudged: they get the version, and
+// their saying nothing is no silence.
+func TestDevicesWithoutAVersionToCompareAreNotJudged(t *testing.T) {
+	a := newAcre(t, 40)
+	for i := range 30 {
+		a.add(fmt.Sprintf("new%02d", i), nil)
+	}
+	a.plan(plan.Plan{Stages: []plan.Stage{
+		{Devices: plan.Amount{Count: 60}}, // more than there are with another version
+		{Devices: plan.Amount{Percent: 100}},
+	}})
+	a.minutes(4)
+	v := a.staged().State.Verdict
+	if v == nil || v.Assigned != 40 {
+		t.Errorf("judged are %+v, want the 40 devices that ran another version", v)
+	}
+	a.until(plan.Running, 1, 30)
+}
+
+// TestRunLetsTimeGoOn: Run looks after a staged rollout by itself, but not while
+// nobody can be heard.
+func TestRunLetsTimeGoOn(t *testing.T) {
+	newRig(t).versions(1) // the encoder is made once, and must not belong to the bubble
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, "d1", "d2")
+		r.versions(1)
+		var heard atomic.Bool
+		heard.Store(true)
+		r.connected = heard.Load
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- r.Run(ctx) }()
+		time.Sleep(10 * time.Second) // with nothing to look after
+		all, _ := ParseTarget("all")
+		planner, err := PlannerOf(healthOnly(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := r.Draft(t.Context(), "m:v1", all, planner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.StartPlan(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		looks := func() int {
+			s, err := r.Staged(t.Context(), "m")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s.State.Looks
+		}
+		time.Sleep(5*time.Minute + 30*time.Second)
+		synctest.Wait()
+		if n := looks(); n != 5 {
+			t.Errorf("%d looks in five minutes, want 5", n)
+		}
+		heard.Store(false)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if n := looks(); n != 5 {
+			t.Errorf("%d looks, of which %d while nobody could be heard", n, n-5)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
