@@ -30,7 +30,7 @@ func TestDocs(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for page, least := range map[string]int{"README.md": 8, "docs/operating.md": 8, "docs/recipes/keras.md": 8, "docs/pipelines.md": 10, "docs/data.md": 4, "docs/evaluation.md": 4, "docs/recipes/beijing-pm25.md": 6, "docs/recipes/fd001.md": 5, "docs/recipes/etth1.md": 6, "docs/recipes/groups.md": 4, "docs/recipes/skab.md": 4, "docs/recipes/series.md": 5, "docs/recipes/clients.md": 9} { // commands
+	for page, least := range map[string]int{"README.md": 8, "docs/rollouts.md": 8, "docs/operating.md": 8, "docs/recipes/keras.md": 8, "docs/pipelines.md": 10, "docs/data.md": 4, "docs/evaluation.md": 4, "docs/recipes/beijing-pm25.md": 6, "docs/recipes/fd001.md": 5, "docs/recipes/etth1.md": 6, "docs/recipes/groups.md": 4, "docs/recipes/skab.md": 4, "docs/recipes/series.md": 5, "docs/recipes/clients.md": 9} { // commands
 		t.Run(filepath.Base(page), func(t *testing.T) {
 			t.Parallel()
 			text, err := os.ReadFile(filepath.Join(root, page))
