@@ -314,8 +314,10 @@ func (b *testbed) load(ctx context.Context, rate, seconds int, answers map[strin
 		case !slices.Equal(r.Y, answers[r.Version]):
 			out.mixed++
 			out.example = fmt.Sprintf("%s answers %v", r.Version, r.Y)
+			fallthrough
+		default:
+			versions[r.Version] = true
 		}
-		versions[r.Version] = true
 	}
 	failed := make(chan error, 1)
 	var g sync.WaitGroup
