@@ -582,6 +582,11 @@ func (r *Rollouts) Command(ctx context.Context, model string, kind plan.Kind) (S
 	at := r.now()
 	c := r.change(at)
 	var out Staged
+	if kind == Promote {
+		if err := r.begin(ctx, model, at); err != nil {
+			return Staged{}, fmt.Errorf("%s rollout of %q: %w", kind, model, err)
+		}
+	}
 	err := r.store.Update(ctx, func(tx store.Tx) error {
 		live, err := livePlans(ctx, tx, model)
 		if err != nil {
@@ -606,6 +611,20 @@ func (r *Rollouts) Command(ctx context.Context, model string, kind plan.Kind) (S
 	}
 	r.log.Info("rollout commanded", "model", model, "command", kind, "by", audit.Who(ctx))
 	return out, r.drain(ctx, at)
+}
+
+// begin has the newest staged rollout of a model begin now if it only waits for its
+// transfers, so that a person who promotes it at once need not try again.
+func (r *Rollouts) begin(ctx context.Context, model string, at time.Time) error {
+	var live []planned
+	err := r.store.View(ctx, func(tx store.Tx) (err error) {
+		live, err = livePlans(ctx, tx, model)
+		return err
+	})
+	if err != nil || len(live) == 0 || live[len(live)-1].state.Phase != plan.Preparing {
+		return err
+	}
+	return r.advance(ctx, live[len(live)-1], at)
 }
 
 // Advance lets time go on: it looks at the staged rollouts that are due, acts on
