@@ -120,16 +120,19 @@ const (
 	longest    = 365 * 24 * time.Hour
 	// shadowLeast is how many devices a shadow has at least, where there are so many.
 	shadowLeast, shadowPercent = 1000, 10
-	canaryMost, canaryPercent  = 100, 1
-	defaultFailed              = 0.05
-	defaultGroup               = "hw"
+	// canaryLeast is more than quality.MinJudged, so that a quarter of them may be
+	// silent without the stage staying undecided.
+	canaryLeast               = 40
+	canaryMost, canaryPercent = 100, 1
+	defaultFailed             = 0.05
+	defaultGroup              = "hw"
 )
 
 // ShadowFirst is the plan for fleets of enough devices: judged where nobody
 // hears it, then on a canary for what only activation shows, then everywhere.
 func ShadowFirst(total int) Plan {
 	shadow := min(max(shadowLeast, ceilPercent(shadowPercent, total)), total)
-	canary := min(max(canaryPercentOf(total), quality.MinJudged), shadow)
+	canary := min(max(canaryPercentOf(total), canaryLeast), shadow)
 	return Plan{Name: "shadow-first", Stages: []Stage{
 		{Name: "shadow", Shadow: true, Devices: Amount{Count: shadow}, Quality: Paired},
 		{Name: "canary", Devices: Amount{Count: canary}, Quality: Guard},
@@ -141,7 +144,7 @@ func ShadowFirst(total int) Plan {
 // CanaryFirst is the plan without a shadow: 1 %, 10 %, all.
 func CanaryFirst(total int) Plan {
 	return Plan{Name: "canary-first", Stages: []Stage{
-		{Name: "canary", Devices: Amount{Count: min(max(canaryPercentOf(total), quality.MinJudged), total)}, Quality: Paired},
+		{Name: "canary", Devices: Amount{Count: min(max(canaryPercentOf(total), canaryLeast), total)}, Quality: Paired},
 		{Devices: Amount{Percent: 10}, Quality: Paired},
 		{Devices: Amount{Percent: 100}, Quality: Guard},
 	}}
@@ -152,7 +155,7 @@ func CanaryFirst(total int) Plan {
 func ShadowOnly(total int) Plan {
 	return Plan{Name: "shadow", Stages: []Stage{
 		{Name: "shadow", Shadow: true, Devices: Amount{Percent: 100}, Quality: Paired, Hold: true},
-		{Name: "canary", Devices: Amount{Count: max(1, min(total, max(canaryPercentOf(total), quality.MinJudged)))}, Quality: Guard},
+		{Name: "canary", Devices: Amount{Count: max(1, min(total, max(canaryPercentOf(total), canaryLeast)))}, Quality: Guard},
 		{Devices: Amount{Percent: 100}, Quality: Guard},
 	}, OnInconclusive: Hold}
 }

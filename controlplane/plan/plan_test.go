@@ -145,9 +145,9 @@ func TestSizes(t *testing.T) {
 	}{
 		{ShadowFirst(10000), 10000, []int{1000, 100, 1000, 10000}},
 		{ShadowFirst(50000), 50000, []int{5000, 100, 5000, 50000}},
-		{ShadowFirst(200), 200, []int{200, 30, 30, 200}},
+		{ShadowFirst(200), 200, []int{200, 40, 40, 200}},
 		{CanaryFirst(10000), 10000, []int{100, 1000, 10000}},
-		{CanaryFirst(40), 40, []int{30, 30, 40}},
+		{CanaryFirst(40), 40, []int{40, 40, 40}},
 		{ShadowOnly(12), 12, []int{12, 12, 12}},
 	} {
 		if got := tt.p.Sizes(tt.total); !reflect.DeepEqual(got, tt.want) {
@@ -164,10 +164,10 @@ func TestForecast(t *testing.T) {
 		bytes[i] = 10
 	}
 	f := p.Forecast(bytes)
-	if f.Bytes != 10000 || f.Devices != 1000 || f.Stages[0].New != 30 || f.Stages[1].New != 70 || f.Stages[2].New != 900 || f.Stages[2].Bytes != 9000 {
+	if f.Bytes != 10000 || f.Devices != 1000 || f.Stages[0].New != 40 || f.Stages[1].New != 60 || f.Stages[2].New != 900 || f.Stages[2].Bytes != 9000 {
 		t.Errorf("forecast is %+v", f)
 	}
-	if want := []float64{31*60 + 3, 31*60 + 7, 5 * 60}; f.Stages[0].Seconds != want[0] || f.Stages[1].Seconds != want[1] || f.Stages[2].Seconds != want[2] {
+	if want := []float64{31*60 + 4, 31*60 + 6, 5 * 60}; f.Stages[0].Seconds != want[0] || f.Stages[1].Seconds != want[1] || f.Stages[2].Seconds != want[2] {
 		t.Errorf("stages take %v, %v, %v; want %v", f.Stages[0].Seconds, f.Stages[1].Seconds, f.Stages[2].Seconds, want)
 	}
 }

@@ -295,10 +295,10 @@ func TestShadowFirst(t *testing.T) {
 		}
 	}
 	s := a.until(plan.Running, 1, 90)
-	if !strings.HasPrefix(s.Log[0], "PASSED the shadow after ") || !strings.Contains(s.Log[0], "v2 against v1: ") || !strings.HasSuffix(s.Log[0], "limit 5 %. Next: 30 devices.") {
+	if !strings.HasPrefix(s.Log[0], "PASSED the shadow after ") || !strings.Contains(s.Log[0], "v2 against v1: ") || !strings.HasSuffix(s.Log[0], "limit 5 %. Next: 40 devices.") {
 		t.Errorf("the shadow came to %q", s.Log[0])
 	}
-	a.wantRunning(30, 30, 30)
+	a.wantRunning(40, 20, 40)
 	pairs := a.sumsOf(s)
 	a.until(plan.Running, 3, 20)
 	if later := a.sumsOf(a.staged()); later <= pairs {
