@@ -1,0 +1,314 @@
+package rehearse
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
+	"github.com/sandpiper-edge/sandpiper/controlplane/quality"
+)
+
+// A Moment is a change of a rollout's state.
+type Moment struct {
+	At     plan.Duration `json:"at"` // since it began
+	Phase  plan.Phase    `json:"phase"`
+	Stage  string        `json:"stage"`
+	Have   int           `json:"have"` // devices that run the version
+	Reason string        `json:"reason"`
+}
+
+// An Outcome is how a rehearsal went.
+type Outcome struct {
+	Moments []Moment      `json:"moments"`
+	Final   plan.Phase    `json:"final"`
+	Took    plan.Duration `json:"took"`
+	Reached int           `json:"reached"` // most devices that ran the version at one time
+	Left    int           `json:"left"`    // that run it at the end
+	Lost    []plan.Lost   `json:"lost"`    // devices that failed by themselves
+	State   plan.State    `json:"state"`
+}
+
+// begin is when every rehearsal begins: a Monday.
+var begin = time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
+
+// A rehearsal is one under way.
+type rehearsal struct {
+	scenario Scenario
+	plan     plan.Plan
+	rng      *rand.Rand
+	fleet    []device // in the order of the draw
+	state    plan.State
+	at       time.Time
+	out      Outcome
+	acted    int
+}
+
+// Run carries out a plan on a scenario; both have their defaults filled in. The same
+// arguments give the same outcome. ErrScenario or plan.ErrPlan.
+func Run(p plan.Plan, s Scenario) (Outcome, error) {
+	s = s.WithDefaults()
+	if err := s.Check(); err != nil {
+		return Outcome{}, err
+	}
+	if len(p.Stages) == 0 {
+		p = plan.ShadowFirst(s.Devices)
+	}
+	p = p.WithDefaults()
+	p.Start, p.Window = time.Time{}, nil // of a clock that is not here
+	if err := p.Check(); err != nil {
+		return Outcome{}, err
+	}
+	r := &rehearsal{scenario: s, plan: p, rng: rand.New(rand.NewPCG(s.Seed, 0x7265)), at: begin}
+	r.draw()
+	r.state = plan.New(p, 1, s.Devices, "rehearsal", begin)
+	r.step(plan.Event{Kind: plan.Prepared, At: begin})
+	end := begin.Add(time.Duration(s.Until))
+	for r.state.Phase.Live() && r.at.Before(end) && !r.waiting() {
+		r.at = r.at.Add(p.Interval())
+		r.pass()
+	}
+	r.out.Final, r.out.State, r.out.Took = r.state.Phase, r.state, plan.Duration(r.at.Sub(begin))
+	r.out.Left = r.have()
+	return r.out, nil
+}
+
+// waiting reports whether a person is to go on who does not come.
+func (r *rehearsal) waiting() bool {
+	return (r.state.Phase == plan.Held || r.state.Paused) && r.acted == len(r.scenario.People)
+}
+
+// draw makes the fleet, in the order in which its devices get the version.
+func (r *rehearsal) draw() {
+	fleet := newFleet(r.scenario, r.rng)
+	candidates := make([]plan.Candidate, len(fleet))
+	byID := make(map[string]device, len(fleet))
+	for i, d := range fleet {
+		candidates[i] = plan.Candidate{ID: d.id, Group: d.group, Comparable: true}
+		byID[d.id] = d
+	}
+	for _, c := range plan.Draw(candidates, r.plan.Sizes(len(fleet)), r.scenario.Seed) {
+		r.fleet = append(r.fleet, byID[c.ID])
+	}
+}
+
+// pass lets the devices do what they do until r.at, and tells the rollout.
+func (r *rehearsal) pass() {
+	n := min(max(1, int(r.plan.Interval()/time.Duration(r.scenario.Sample))), maxSamples)
+	if every := time.Duration(r.scenario.Sample); every > r.plan.Interval() && r.at.Sub(begin)%every >= r.plan.Interval() {
+		n = 0
+	}
+	for i := range r.fleet {
+		d := &r.fleet[i]
+		if d.judge != 0 && !d.unheard(r.at) {
+			d.compare(r.rng, n, r.at)
+		}
+	}
+	for _, a := range r.scenario.People[r.acted:] {
+		if begin.Add(time.Duration(a.At)).After(r.at) {
+			break
+		}
+		r.acted++
+		r.step(plan.Event{Kind: a.Do, At: r.at, By: a.By})
+	}
+	r.step(plan.Event{Kind: plan.Tick, At: r.at, Facts: r.facts()})
+}
+
+// step takes the rollout on and tells the devices.
+func (r *rehearsal) step(e plan.Event) {
+	was := r.state
+	next, change := plan.Step(r.plan, r.state, e)
+	r.state = next
+	for _, l := range change.Lost {
+		i := slices.IndexFunc(r.fleet, func(d device) bool { return d.id == l.Device })
+		r.fleet[i].lost = l.Loss
+		r.out.Lost = append(r.out.Lost, l)
+	}
+	for i := range r.fleet {
+		d := &r.fleet[i]
+		if role := r.state.Role(i, d.lost != ""); role != d.role && !d.unheard(e.At) {
+			d.take(role, e.At)
+		}
+	}
+	have := r.have()
+	r.out.Reached = max(r.out.Reached, have)
+	if was.Phase != next.Phase || was.Stage != next.Stage || was.Widened != next.Widened || was.Paused != next.Paused {
+		r.out.Moments = append(r.out.Moments, Moment{
+			At: plan.Duration(e.At.Sub(begin)), Phase: next.Phase, Stage: r.plan.Stages[next.Stage].Name, Have: have, Reason: next.Reason,
+		})
+	}
+}
+
+// have counts the devices that run the version.
+func (r *rehearsal) have() int {
+	n := 0
+	for i := range r.fleet {
+		if r.fleet[i].role.Version == plan.Active {
+			n++
+		}
+	}
+	return n
+}
+
+// facts are what the devices told.
+func (r *rehearsal) facts() plan.Facts {
+	f := plan.Facts{Epsilon: r.state.Epsilon}
+	var latencies []float64
+	away, others := 0, 0
+	for i := range r.fleet {
+		d := &r.fleet[i]
+		wanted := r.state.Role(i, d.lost != "")
+		if i < r.state.Reach {
+			r.count(d, &f)
+			latencies = append(latencies, d.latency(r.at))
+		} else if i >= max(r.state.Reach, r.state.Shadow) {
+			others++
+			if d.away {
+				away++
+			}
+		}
+		if r.state.Judge == 0 || i >= r.state.Judged || wanted.Judge == 0 && d.lost == "" {
+			continue
+		}
+		q := quality.Device{ID: d.id, Group: d.group, Sums: d.sums, Lost: r.loss(d)}
+		if i < r.state.Reach {
+			f.JudgedActive++
+		}
+		f.Judged = append(f.Judged, q)
+	}
+	if others >= 30 {
+		share := float64(away) / float64(others)
+		f.Elsewhere = &share
+	}
+	if len(latencies) > 0 {
+		slices.Sort(latencies)
+		f.Health.Latency = &latencies[(len(latencies)*99-1)/100]
+		errors := 0.0
+		f.Health.ErrorRate = &errors
+	}
+	return f
+}
+
+// count counts a device that is to run the version.
+func (r *rehearsal) count(d *device, f *plan.Facts) {
+	switch {
+	case d.lost != "":
+		f.Failed++
+	case d.does(Failing, r.at) != nil:
+		f.Failed++
+	case d.does(Crashing, r.at) != nil:
+		f.Health.Restarted++
+		f.Active++
+	case d.unheard(r.at), d.role.Version != plan.Active:
+		f.Unsettled++
+		if r.state.Judge == 0 && r.state.Reach != plan.All && r.state.Ran+plan.Duration(2*r.plan.Interval()) >= r.plan.Stages[r.state.Stage].Deadline {
+			f.Unheard = append(f.Unheard, plan.Lost{Device: d.id, Loss: quality.Silent})
+		}
+	default:
+		f.Active++
+	}
+}
+
+// loss says why a judged device counts as lost.
+func (r *rehearsal) loss(d *device) quality.Loss {
+	quiet := d.unheard(r.at)
+	switch {
+	case d.lost != "":
+		return d.lost
+	case d.does(Failing, r.at) != nil:
+		return quality.Refused
+	case d.does(Crashing, r.at) != nil:
+		return quality.Crashed
+	case quiet && r.at.Sub(begin) > r.plan.Patience():
+		return quality.Silent
+	}
+	return ""
+}
+
+// latency is a prediction's time as a multiple of that before.
+func (d *device) latency(at time.Time) float64 {
+	if b := d.does(Slow, at); b != nil {
+		return b.Ratio
+	}
+	return 1
+}
+
+// WriteTimeline writes what happened, a line each.
+func (o Outcome) WriteTimeline(w io.Writer) error {
+	for _, m := range o.Moments {
+		if _, err := fmt.Fprintf(w, "%10s  %-10s %-12s %6d  %s\n", m.At, m.Phase, m.Stage, m.Have, m.Reason); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(w, "%10s  ended %s: %d of the devices ran it at most, %d do now, %d failed by themselves\n",
+		o.Took, o.Final, o.Reached, o.Left, len(o.Lost))
+	return err
+}
+
+// Rates are the outcomes of the same rehearsal with many seeds.
+type Rates struct {
+	Rehearsals int `json:"rehearsals"`
+	// Through are those in which the version went beyond the first stage that
+	// callers hear, Stopped those that a check ended.
+	Through int                `json:"through"`
+	Stopped int                `json:"stopped"`
+	Finals  map[plan.Phase]int `json:"finals"`
+	// ThroughUpper and StoppedUpper are bounds that the true rates are below with
+	// 95 % confidence (Clopper and Pearson 1934, one-sided).
+	ThroughUpper float64 `json:"through_upper"`
+	StoppedUpper float64 `json:"stopped_upper"`
+	// Decided is the median time until the version was stopped or through.
+	Decided plan.Duration `json:"decided"`
+}
+
+// Repeat rehearses with n seeds, from the scenario's on. each, which may be nil, is
+// told after every one.
+func Repeat(p plan.Plan, s Scenario, n int, each func(done int)) (Rates, error) {
+	out := Rates{Rehearsals: n, Finals: map[plan.Phase]int{}}
+	var times []plan.Duration
+	for i := range n {
+		one := s
+		one.Seed += uint64(i)
+		o, err := Run(p, one)
+		if err != nil {
+			return out, err
+		}
+		out.Finals[o.Final]++
+		decided := o.Took
+		if at, through := o.through(); through {
+			out.Through++
+			decided = at
+		}
+		if o.Final == plan.Stopped {
+			out.Stopped++
+		}
+		times = append(times, decided)
+		if each != nil {
+			each(i + 1)
+		}
+	}
+	if n > 0 {
+		slices.SortFunc(times, cmp.Compare[plan.Duration])
+		out.Decided = times[n/2]
+		out.ThroughUpper, out.StoppedUpper = upper95(out.Through, n), upper95(out.Stopped, n)
+	}
+	return out, nil
+}
+
+// through returns when the version went beyond the first stage that callers hear.
+func (o Outcome) through() (plan.Duration, bool) {
+	first := ""
+	for _, m := range o.Moments {
+		switch {
+		case m.Phase != plan.Running && m.Phase != plan.Watching && m.Phase != plan.Done || m.Have == 0:
+		case first == "":
+			first = m.Stage
+		case m.Stage != first:
+			return m.At, true
+		}
+	}
+	return 0, false
+}
