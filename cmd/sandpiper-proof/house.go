@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sandpiper-edge/sandpiper/controlplane/rehearse"
 	"github.com/sandpiper-edge/sandpiper/kernel/bench"
 )
 
@@ -53,6 +54,10 @@ var checks = map[string]check{
 	"agent.write-amplification":   simulated("TestBytesWrittenForAnInstall"),
 	"agent.bookkeeping":           simulated("TestBytesWrittenForBookkeeping", "SANDPIPER_DAY=1"),
 	"agent.cuts":                  simulated("TestRandomCuts", "SANDPIPER_CUTS=1000"),
+	"rollout.bad-stopped":         rehearsed(1.2, 0.01, func(r rehearse.Rates) (int, float64) { return r.Through, r.ThroughUpper }),
+	"rollout.good-passes":         rehearsed(1, 0.02, func(r rehearse.Rates) (int, float64) { return r.Stopped, r.StoppedUpper }),
+	"rollout.silent":              silentRehearsed,
+	"rollout.audit":               tests("./controlplane/store", "TestOneChangedByteOfTheRecordIsFound"),
 	"broker.thousand":             thousandDevices,
 	"accuracy.skab":               skab,
 	"accuracy.japanese-vowels":    accuracyVowels.check,

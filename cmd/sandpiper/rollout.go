@@ -15,7 +15,7 @@ import (
 
 func newRolloutCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{Use: "rollout", Short: "Ship versions to devices and take them back"}
-	cmd.AddCommand(newRolloutStartCommand(a), newRolloutStatusCommand(a), newRolloutRollbackCommand(a),
+	cmd.AddCommand(newRolloutStartCommand(a), newRolloutStatusCommand(a), newRolloutRollbackCommand(a), newRolloutRehearseCommand(a),
 		newRolloutActionCommand(a, rollout.Pause, "Let no further stage begin; what fails still goes back"),
 		newRolloutActionCommand(a, rollout.Resume, "Go on after a pause"),
 		newRolloutActionCommand(a, rollout.Promote, "Go on to the next stage, whatever the checks say"),

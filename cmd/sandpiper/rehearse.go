@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sandpiper-edge/sandpiper/cmd/internal/config"
+	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
+	"github.com/sandpiper-edge/sandpiper/controlplane/rehearse"
+)
+
+func newRolloutRehearseCommand(a *app) *cobra.Command {
+	var scenario string
+	var repeat int
+	var seed uint64
+	cmd := &cobra.Command{
+		Use:   "rehearse [PLAN] --scenario FILE",
+		Short: "Carry out a plan on a fleet that does not exist, in virtual time",
+		Long: `Carry out a plan on a fleet that does not exist, in virtual time. PLAN is a TOML
+file, shadow-first (the default) or canary-first; the scenario, another TOML file,
+says what the fleet is like and what its devices do. Decisions are those of a real
+rollout. With --repeat the rehearsal is repeated with as many seeds, and the answer
+is how often the version was let through and stopped.`,
+		Example: `  sandpiper rollout rehearse plan.toml --scenario docs/examples/worse.toml
+  sandpiper rollout rehearse canary-first --scenario docs/examples/worse.toml --repeat 100`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var s rehearse.Scenario
+			if _, err := config.Read(scenario, &s); err != nil {
+				return err
+			}
+			if cmd.Flags().Changed("seed") {
+				s.Seed = seed
+			}
+			s = s.WithDefaults()
+			if err := s.Check(); err != nil {
+				return usagef("%s: %v", scenario, err)
+			}
+			name := "shadow-first"
+			if len(args) > 0 {
+				name = args[0]
+			}
+			p, err := rehearsedPlan(name, s.Devices)
+			if err != nil {
+				return err
+			}
+			if repeat < 0 {
+				return usagef("--repeat %d: use 1 or more", repeat)
+			}
+			if repeat > 0 {
+				return a.repeatRehearsal(p, s, repeat)
+			}
+			o, err := rehearse.Run(p, s)
+			if err != nil {
+				return err
+			}
+			if a.format != "table" {
+				return a.print(o, []string{string(o.Final)}, nil)
+			}
+			var b bytes.Buffer
+			if err := o.WriteTimeline(&b); err != nil {
+				return err
+			}
+			return a.write(b.Bytes())
+		},
+	}
+	cmd.Flags().StringVar(&scenario, "scenario", "", "file that says what the fleet is like, TOML")
+	cmd.Flags().IntVar(&repeat, "repeat", 0, "how many seeds to repeat it with")
+	cmd.Flags().Uint64Var(&seed, "seed", 0, "instead of the scenario's")
+	_ = cmd.MarkFlagRequired("scenario")
+	a.addOutput(cmd)
+	return cmd
+}
+
+// rehearsedPlan is the plan of that name, or in that file.
+func rehearsedPlan(name string, devices int) (plan.Plan, error) {
+	switch name {
+	case "shadow-first":
+		return plan.ShadowFirst(devices), nil
+	case "canary-first":
+		return plan.CanaryFirst(devices), nil
+	}
+	p, err := loadPlan(name)
+	if err == nil && len(p.Stages) == 0 {
+		err = errors.New(name + " has no stage; add [[stage]] tables")
+	}
+	return p, err
+}
+
+func (a *app) repeatRehearsal(p plan.Plan, s rehearse.Scenario, n int) error {
+	last := time.Now()
+	r, err := rehearse.Repeat(p, s, n, func(done int) {
+		if time.Since(last) > 5*time.Second {
+			last = time.Now()
+			a.notef("%d of %d rehearsals", done, n)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return a.print(r, nil, func(g *grid) {
+		g.row("rehearsals", r.Rehearsals)
+		g.row("let through", fmt.Sprintf("%d, below %.2f %% with 95 %% confidence", r.Through, 100*r.ThroughUpper))
+		g.row("stopped", fmt.Sprintf("%d, below %.2f %% with 95 %% confidence", r.Stopped, 100*r.StoppedUpper))
+		g.row("decided after", fmt.Sprintf("%s, the median", r.Decided))
+	})
+}
