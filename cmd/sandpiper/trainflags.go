@@ -78,7 +78,6 @@ func (t *trainFlags) addSplit(o *api.TrainOptions, data *dataArgs) {
 	f.StringVar(&o.Split, "split", "", "training, validation and test part: fractions, or counts such as 8640,2880,2880 or 400,100,rest (default of forecast 0.7,0.1,0.2 with a gap)")
 	f.StringVar(&o.SplitBy, "split-by", "", "time: the rows of each group; group: whole groups, chosen by the seed (default of rul group, of others and with --split time)")
 	f.IntVar(&t.gap, "gap", 0, "`rows` before validation and test that a split by time leaves out (default: the horizon; none with --split; where the target stands in a window's last row as many as keep windows apart)")
-	f.Lookup("gap").DefValue = ""
 	f.Float64Var(&o.Validation, "validation", 0, "instead of --split: fraction of whole groups held out (default of rul 0.15; -1: none)")
 	data.addHeldOut(f)
 	f.BoolVar(&o.Data.SameNames, "same-names", false, "groups of one name in --data and in files held out are different machines")
