@@ -60,11 +60,23 @@ func (a *app) writeFile(path string, write func(io.Writer) error) error {
 }
 
 func newRunPlotCommand(a *app) *cobra.Command {
+	return newPlotCommand(a, "Draw the losses and the learning rate of a run over its epochs", "  sandpiper run plot turbofan-3 --out turbofan-3.png",
+		func(ctx context.Context, c *api.Client, id string) (*chart.Chart, error) {
+			r, err := c.Run(ctx, id)
+			if err != nil {
+				return nil, err
+			}
+			return r.Chart()
+		})
+}
+
+// newPlotCommand returns the command plot, which writes what draw draws.
+func newPlotCommand(a *app, short, example string, draw func(context.Context, *api.Client, string) (*chart.Chart, error)) *cobra.Command {
 	var out string
 	cmd := &cobra.Command{
 		Use:     "plot ID",
-		Short:   "Draw the losses and the learning rate of a run over its epochs",
-		Example: `  sandpiper run plot turbofan-3 --out turbofan-3.png`,
+		Short:   short,
+		Example: example,
 		Args:    exactArgs("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if out == "" {
@@ -74,11 +86,7 @@ func newRunPlotCommand(a *app) *cobra.Command {
 				return err
 			}
 			return a.with(cmd.Context(), func(ctx context.Context, c *api.Client) error {
-				r, err := c.Run(ctx, args[0])
-				if err != nil {
-					return err
-				}
-				drawn, err := r.Chart()
+				drawn, err := draw(ctx, c, args[0])
 				if err != nil {
 					return err
 				}

@@ -283,9 +283,14 @@ func (a *app) leave(ctx context.Context, c *api.Client, id string) {
 }
 
 func newRunRemoveCommand(a *app) *cobra.Command {
+	return newRemoveCommand(a, "Remove runs and their checkpoints; a version that one made stays", (*api.Client).RemoveRun)
+}
+
+// newRemoveCommand returns the command rm, which removes one thing after the other.
+func newRemoveCommand(a *app, short string, remove func(c *api.Client, ctx context.Context, id string) error) *cobra.Command {
 	return &cobra.Command{
 		Use:   "rm ID…",
-		Short: "Remove runs and their checkpoints; a version that one made stays",
+		Short: short,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return errors.New("ID is missing")
@@ -295,7 +300,7 @@ func newRunRemoveCommand(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), func(ctx context.Context, c *api.Client) error {
 				for i, id := range args {
-					err := c.RemoveRun(ctx, id)
+					err := remove(c, ctx, id)
 					if err != nil && i > 0 {
 						return fmt.Errorf("%w: removed %s, and then: %w", errPartly, strings.Join(args[:i], ", "), err)
 					}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/api"
+	"github.com/sandpiper-edge/sandpiper/controlplane/chart"
 	"github.com/sandpiper-edge/sandpiper/controlplane/tune"
 )
 
@@ -189,34 +189,14 @@ func newTuningShowCommand(a *app) *cobra.Command {
 }
 
 func newTuningPlotCommand(a *app) *cobra.Command {
-	var out string
-	cmd := &cobra.Command{
-		Use:     "plot ID",
-		Short:   "Draw the loss of the trials over bytes and time",
-		Example: `  sandpiper tuning plot power-tune-1 --out power.png`,
-		Args:    exactArgs("ID"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if out == "" {
-				out = args[0] + ".svg"
+	return newPlotCommand(a, "Draw the loss of the trials over bytes and time", "  sandpiper tuning plot power-tune-1 --out power.png",
+		func(ctx context.Context, c *api.Client, id string) (*chart.Chart, error) {
+			s, err := c.Tuning(ctx, id)
+			if err != nil {
+				return nil, err
 			}
-			if _, err := picture(out); err != nil {
-				return err
-			}
-			return a.with(cmd.Context(), func(ctx context.Context, c *api.Client) error {
-				s, err := c.Tuning(ctx, args[0])
-				if err != nil {
-					return err
-				}
-				drawn, err := s.Chart()
-				if err != nil {
-					return err
-				}
-				return a.writePicture(out, drawn)
-			})
-		},
-	}
-	cmd.Flags().StringVar(&out, "out", "", "file to write, .svg or .png (default ID.svg)")
-	return cmd
+			return s.Chart()
+		})
 }
 
 func newTuningResumeCommand(a *app) *cobra.Command {
@@ -274,28 +254,5 @@ func (a *app) publishTrial(ctx context.Context, c *api.Client, id string, trial 
 }
 
 func newTuningRemoveCommand(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "rm ID…",
-		Short: "Remove searches with their data; versions published from them stay",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return errors.New("ID is missing")
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(cmd.Context(), func(ctx context.Context, c *api.Client) error {
-				for i, id := range args {
-					err := c.RemoveTuning(ctx, id)
-					if err != nil && i > 0 {
-						return fmt.Errorf("%w: removed %s, and then: %w", errPartly, strings.Join(args[:i], ", "), err)
-					}
-					if err != nil {
-						return err
-					}
-				}
-				return nil
-			})
-		},
-	}
+	return newRemoveCommand(a, "Remove searches with their data; versions published from them stay", (*api.Client).RemoveTuning)
 }
