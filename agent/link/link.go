@@ -156,7 +156,7 @@ func (l *Link) session(ctx context.Context) error {
 	h := &handshake{ctx: ctx, dial: l.cfg.Dial, silence: 2 * l.cfg.KeepAlive, received: &l.received}
 	client := mqtt.NewClient(l.options(h, cancel))
 	if err := await(ctx, client.Connect()); err != nil {
-		client.Disconnect(0)
+		client.Disconnect(1) // ms; with 0, Go 1.26.8's fake clock can crash under the race detector
 		if errors.Is(err, errNotAuthorized) || errors.Is(err, errBadLogin) {
 			return fmt.Errorf("%w: user %s", ErrDenied, l.cfg.Username)
 		}
