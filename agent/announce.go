@@ -21,7 +21,7 @@ const maxNotices = 32
 func (a *Agent) connected(ctx context.Context) error {
 	f, d := a.cfg.Fleet, a.cfg.Device
 	a.usage.hold()
-	filters := []string{protocol.WantTopic(f, d), protocol.AckTopic(f, d), protocol.PredictTopic(f, d, "+", "+", "+"), protocol.StateTopic(f), protocol.TruthTopic(f, d, "+")}
+	filters := controlFilters(f, d)
 	if a.cfg.Simple {
 		filters = append(filters, protocol.SimplePredictTopic(f, d, "+"))
 	}
@@ -52,6 +52,11 @@ func (a *Agent) connected(ctx context.Context) error {
 	a.models.poke()
 	a.probe(ctx)
 	return nil
+}
+
+// controlFilters are what every device subscribes to.
+func controlFilters(f, d string) []string {
+	return []string{protocol.WantTopic(f, d), protocol.AckTopic(f, d), protocol.PredictTopic(f, d, "+", "+", "+"), protocol.StateTopic(f), protocol.TruthTopic(f, d, "+")}
 }
 
 func (a *Agent) publishBirth(ctx context.Context) error {
@@ -402,10 +407,11 @@ func (a *Agent) birth() protocol.Birth {
 }
 
 // have is the reported state, without the time.
-func (a *Agent) have() protocol.Have {
-	s := a.snapshot.Load()
+func (a *Agent) have() protocol.Have { return a.snapshot.Load().have(a.boot.Load()) }
+
+func (s *state) have(boot uint64) protocol.Have {
 	m := protocol.Have{
-		Format: protocol.Format, Boot: a.boot.Load(), Epoch: s.Epoch, Rev: s.Rev,
+		Format: protocol.Format, Boot: boot, Epoch: s.Epoch, Rev: s.Rev,
 		Models: make(map[string]protocol.ModelHave, len(s.Models)),
 	}
 	for name, r := range s.Models {
