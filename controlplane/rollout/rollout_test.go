@@ -74,7 +74,7 @@ func (b *broker) topics() []string {
 // A rig is everything below a control plane's API, with a fake broker.
 type rig struct {
 	*Rollouts
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	store  *store.Store
 	reg    *registry.Registry
@@ -84,7 +84,7 @@ type rig struct {
 	have   map[string]protocol.Have // what devices last reported
 }
 
-func newRig(t *testing.T, devices ...string) *rig {
+func newRig(t testing.TB, devices ...string) *rig {
 	t.Helper()
 	r := openRig(t, t.TempDir())
 	for _, d := range devices {
@@ -93,7 +93,7 @@ func newRig(t *testing.T, devices ...string) *rig {
 	return r
 }
 
-func openRig(t *testing.T, dir string) *rig {
+func openRig(t testing.TB, dir string) *rig {
 	t.Helper()
 	r := &rig{t: t, dir: dir, keys: registrytest.NewKeys(t, 1), broker: &broker{retained: map[string][]byte{}}, have: map[string]protocol.Have{}}
 	r.store = registrytest.OpenStore(t, dir)

@@ -23,7 +23,7 @@ import (
 // control plane beside it, on a clock of its own: a minute at a time.
 type acre struct {
 	*rig
-	t       *testing.T
+	t       testing.TB
 	at      time.Time
 	devices []*fake
 	v       []protocol.Digest
@@ -48,7 +48,7 @@ type fake struct {
 
 // newAcre returns n devices on version 1 of m, of two hardware revisions, and
 // version 2 that is ready.
-func newAcre(t *testing.T, n int) *acre {
+func newAcre(t testing.TB, n int) *acre {
 	a := &acre{rig: newRig(t), t: t, at: time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC), rng: rand.New(rand.NewPCG(1, 1))}
 	a.Rollouts.clock = func() time.Time { return a.at }
 	err := a.store.Update(t.Context(), func(tx store.Tx) error {
@@ -187,7 +187,7 @@ func (a *acre) worse(ratio float64, match func(i int) bool) {
 
 func everyOne(int) bool { return true }
 
-func ann(t *testing.T) context.Context { return audit.By(t.Context(), "ann") }
+func ann(t testing.TB) context.Context { return audit.By(t.Context(), "ann") }
 
 func (a *acre) plan(p plan.Plan) Staged {
 	a.t.Helper()

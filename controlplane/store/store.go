@@ -61,7 +61,7 @@ type Store struct {
 
 // A Tx is one transaction. Its methods, one file per noun, are the only SQL of
 // the control plane. It must not be used after the function it was given to.
-type Tx struct{ tx *sql.Tx }
+type Tx struct{ tx statements }
 
 // Open opens or creates the store in dir and brings its schema up to date.
 func Open(ctx context.Context, dir string) (*Store, error) {
@@ -166,7 +166,7 @@ func run(ctx context.Context, db *sql.DB, opts *sql.TxOptions, f func(Tx) error)
 	if err != nil {
 		return mapError(err)
 	}
-	if err := f(Tx{tx}); err != nil {
+	if err := f(Tx{statements{tx, map[string]*sql.Stmt{}}}); err != nil {
 		return errors.Join(mapError(err), mapError(ignoreDone(tx.Rollback())))
 	}
 	return mapError(tx.Commit())

@@ -158,7 +158,7 @@ func (t Tx) Aliases(ctx context.Context, name string) (map[string]uint64, error)
 
 func scanString(row scanner) (s string, err error) { return s, row.Scan(&s) }
 
-func collect[T any](ctx context.Context, tx *sql.Tx, scan func(scanner) (T, error), query string, args ...any) ([]T, error) {
+func collect[T any](ctx context.Context, tx statements, scan func(scanner) (T, error), query string, args ...any) ([]T, error) {
 	rows, err := tx.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, mapError(err)
