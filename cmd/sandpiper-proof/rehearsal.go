@@ -8,6 +8,7 @@ import (
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
 	"github.com/sandpiper-edge/sandpiper/controlplane/rehearse"
+	"github.com/sandpiper-edge/sandpiper/firmware-sim/scenario"
 )
 
 // rehearsals is how many seeds the claims about rates are of: none of them through
@@ -15,8 +16,8 @@ import (
 const rehearsals = 1000
 
 // rehearsedFleet is the fleet that the quality check was chosen on.
-func rehearsedFleet(ratio float64) rehearse.Scenario {
-	return rehearse.Scenario{Devices: 10_000, Ratio: ratio, Silent: 0.05, Broken: 0.02}
+func rehearsedFleet(ratio float64) scenario.Scenario {
+	return scenario.Scenario{Devices: 10_000, Ratio: ratio, Silent: 0.05, Broken: 0.02}
 }
 
 // rehearsedPlans are the two plans, without the watch behind them.
@@ -60,7 +61,7 @@ func silentRehearsed(context.Context, *house) (string, error) {
 	}}
 	p.Stages[0].Checks.MaxFailed = &few
 	s := rehearsedFleet(1)
-	s.Silent, s.Behaviours = 0.01, []rehearse.Behaviour{{Kind: rehearse.Silent, Share: 0.05}}
+	s.Silent, s.Behaviours = 0.01, []scenario.Behaviour{{Kind: scenario.Silent, Share: 0.05}}
 	o, err := rehearse.Run(p, s)
 	if err != nil {
 		return "", err

@@ -11,10 +11,11 @@ import (
 	"github.com/sandpiper-edge/sandpiper/cmd/internal/config"
 	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
 	"github.com/sandpiper-edge/sandpiper/controlplane/rehearse"
+	"github.com/sandpiper-edge/sandpiper/firmware-sim/scenario"
 )
 
 func newRolloutRehearseCommand(a *app) *cobra.Command {
-	var scenario string
+	var file string
 	var repeat int
 	var seed uint64
 	cmd := &cobra.Command{
@@ -29,8 +30,8 @@ is how often the version was let through and stopped.`,
   sandpiper rollout rehearse canary-first --scenario docs/examples/worse.toml --repeat 100`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var s rehearse.Scenario
-			if _, err := config.Read(scenario, &s); err != nil {
+			var s scenario.Scenario
+			if _, err := config.Read(file, &s); err != nil {
 				return err
 			}
 			if cmd.Flags().Changed("seed") {
@@ -38,7 +39,7 @@ is how often the version was let through and stopped.`,
 			}
 			s = s.WithDefaults()
 			if err := s.Check(); err != nil {
-				return usagef("%s: %v", scenario, err)
+				return usagef("%s: %v", file, err)
 			}
 			name := "shadow-first"
 			if len(args) > 0 {
@@ -68,7 +69,7 @@ is how often the version was let through and stopped.`,
 			return a.write(b.Bytes())
 		},
 	}
-	cmd.Flags().StringVar(&scenario, "scenario", "", "file that says what the fleet is like, TOML")
+	cmd.Flags().StringVar(&file, "scenario", "", "file that says what the fleet is like, TOML")
 	cmd.Flags().IntVar(&repeat, "repeat", 0, "how many seeds to repeat it with")
 	cmd.Flags().Uint64Var(&seed, "seed", 0, "instead of the scenario's")
 	_ = cmd.MarkFlagRequired("scenario")
@@ -91,7 +92,7 @@ func rehearsedPlan(name string, devices int) (plan.Plan, error) {
 	return p, err
 }
 
-func (a *app) repeatRehearsal(p plan.Plan, s rehearse.Scenario, n int) error {
+func (a *app) repeatRehearsal(p plan.Plan, s scenario.Scenario, n int) error {
 	last := time.Now()
 	r, err := rehearse.Repeat(p, s, n, func(done int) {
 		if time.Since(last) > 5*time.Second {

@@ -378,31 +378,8 @@ func (a *Amount) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// A Duration is a time.Duration; in text 90s, 8h or 1h30m.
-type Duration time.Duration
-
-func (d Duration) String() string {
-	s := time.Duration(d).String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
-}
-
-func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
-
-// UnmarshalText reads what time.ParseDuration does.
-func (d *Duration) UnmarshalText(b []byte) error {
-	v, err := time.ParseDuration(string(b))
-	if err != nil {
-		return fmt.Errorf("%w: %q is no duration; write a number with its unit, such as 90s or 8h", ErrPlan, b)
-	}
-	*d = Duration(v)
-	return nil
-}
+// A Duration is one that people write.
+type Duration = protocol.Duration
 
 // A Window is a part of a device's local day; in text 22:30-05:00, or with the
 // days on which it begins, 22:30-05:00 sat,sun.

@@ -1,15 +1,18 @@
+// Package rehearse carries out the plan of a rollout on a fleet that does not exist,
+// in virtual time: the decisions are those of package plan, on what the devices of a
+// scenario would have reported.
 package rehearse
 
 import (
 	"cmp"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"slices"
 	"time"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
 	"github.com/sandpiper-edge/sandpiper/controlplane/quality"
+	"github.com/sandpiper-edge/sandpiper/firmware-sim/scenario"
 )
 
 // A Moment is a change of a rollout's state.
@@ -35,12 +38,22 @@ type Outcome struct {
 // begin is when every rehearsal begins: a Monday.
 var begin = time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
 
+// maxSamples is how many comparisons a device makes between two looks at most.
+const maxSamples = 60
+
+// A seat is a device and its part in the rollout.
+type seat struct {
+	*scenario.Device
+	role  plan.Role
+	until time.Time    // when it is no longer judged, by its own clock
+	lost  quality.Loss // as the rollout knows it
+}
+
 // A rehearsal is one under way.
 type rehearsal struct {
-	scenario Scenario
+	scenario scenario.Scenario
 	plan     plan.Plan
-	rng      *rand.Rand
-	fleet    []device // in the order of the draw
+	fleet    []seat // in the order of the draw
 	state    plan.State
 	at       time.Time
 	out      Outcome
@@ -48,8 +61,8 @@ type rehearsal struct {
 }
 
 // Run carries out a plan on a scenario; both have their defaults filled in. The same
-// arguments give the same outcome. ErrScenario or plan.ErrPlan.
-func Run(p plan.Plan, s Scenario) (Outcome, error) {
+// arguments give the same outcome. scenario.ErrScenario or plan.ErrPlan.
+func Run(p plan.Plan, s scenario.Scenario) (Outcome, error) {
 	s = s.WithDefaults()
 	if err := s.Check(); err != nil {
 		return Outcome{}, err
@@ -62,7 +75,7 @@ func Run(p plan.Plan, s Scenario) (Outcome, error) {
 	if err := p.Check(); err != nil {
 		return Outcome{}, err
 	}
-	r := &rehearsal{scenario: s, plan: p, rng: rand.New(rand.NewPCG(s.Seed, 0x7265)), at: begin}
+	r := &rehearsal{scenario: s, plan: p, at: begin}
 	r.draw()
 	r.state = plan.New(p, 1, s.Devices, "rehearsal", begin)
 	r.step(plan.Event{Kind: plan.Prepared, At: begin})
@@ -83,15 +96,15 @@ func (r *rehearsal) waiting() bool {
 
 // draw makes the fleet, in the order in which its devices get the version.
 func (r *rehearsal) draw() {
-	fleet := newFleet(r.scenario, r.rng)
+	fleet := r.scenario.Fleet()
 	candidates := make([]plan.Candidate, len(fleet))
-	byID := make(map[string]device, len(fleet))
+	byID := make(map[string]*scenario.Device, len(fleet))
 	for i, d := range fleet {
-		candidates[i] = plan.Candidate{ID: d.id, Group: d.group, Comparable: true}
-		byID[d.id] = d
+		candidates[i] = plan.Candidate{ID: d.ID, Group: d.Group, Comparable: true}
+		byID[d.ID] = d
 	}
 	for _, c := range plan.Draw(candidates, r.plan.Sizes(len(fleet)), r.scenario.Seed) {
-		r.fleet = append(r.fleet, byID[c.ID])
+		r.fleet = append(r.fleet, seat{Device: byID[c.ID]})
 	}
 }
 
@@ -103,8 +116,8 @@ func (r *rehearsal) pass() {
 	}
 	for i := range r.fleet {
 		d := &r.fleet[i]
-		if d.judge != 0 && !d.unheard(r.at) {
-			d.compare(r.rng, n, r.at)
+		if d.role.Judge != 0 && !r.unheard(d) {
+			d.Compare(n, r.at)
 		}
 	}
 	for _, a := range r.scenario.People[r.acted:] {
@@ -112,7 +125,7 @@ func (r *rehearsal) pass() {
 			break
 		}
 		r.acted++
-		r.step(plan.Event{Kind: a.Do, At: r.at, By: a.By})
+		r.step(plan.Event{Kind: plan.Kind(a.Do), At: r.at, By: a.By})
 	}
 	r.step(plan.Event{Kind: plan.Tick, At: r.at, Facts: r.facts()})
 }
@@ -123,14 +136,14 @@ func (r *rehearsal) step(e plan.Event) {
 	next, change := plan.Step(r.plan, r.state, e)
 	r.state = next
 	for _, l := range change.Lost {
-		i := slices.IndexFunc(r.fleet, func(d device) bool { return d.id == l.Device })
+		i := slices.IndexFunc(r.fleet, func(d seat) bool { return d.ID == l.Device })
 		r.fleet[i].lost = l.Loss
 		r.out.Lost = append(r.out.Lost, l)
 	}
 	for i := range r.fleet {
 		d := &r.fleet[i]
-		if role := r.state.Role(i, d.lost != ""); role != d.role && !d.unheard(e.At) {
-			d.take(role, e.At)
+		if role := r.state.Role(i, d.lost != ""); role != d.role && !d.Unheard(e.At) {
+			r.tell(d, role, e.At)
 		}
 	}
 	have := r.have()
@@ -140,6 +153,28 @@ func (r *rehearsal) step(e plan.Event) {
 			At: plan.Duration(e.At.Sub(begin)), Phase: next.Phase, Stage: r.plan.Stages[next.Stage].Name, Have: have, Reason: next.Reason,
 		})
 	}
+}
+
+// tell gives a device its role.
+func (r *rehearsal) tell(d *seat, role plan.Role, at time.Time) {
+	if role.Judge != d.role.Judge {
+		d.until = at.Add(r.plan.Longest())
+	}
+	d.role = role
+	has := scenario.Idle
+	switch role.Version {
+	case plan.InShadow:
+		has = scenario.Shadow
+	case plan.Active:
+		has = scenario.Active
+	}
+	d.Take(has, role.Judge, at)
+}
+
+// unheard reports whether a device that is judged reports no pairs: nothing comes
+// from it, or by its clock the time to is over.
+func (r *rehearsal) unheard(d *seat) bool {
+	return d.Unheard(r.at) || d.Clock(r.at).After(d.until)
 }
 
 // have counts the devices that run the version.
@@ -163,17 +198,18 @@ func (r *rehearsal) facts() plan.Facts {
 		wanted := r.state.Role(i, d.lost != "")
 		if i < r.state.Reach {
 			r.count(d, &f)
-			latencies = append(latencies, d.latency(r.at))
+			latencies = append(latencies, d.Latency(r.at))
 		} else if i >= max(r.state.Reach, r.state.Shadow) {
 			others++
-			if d.away {
+			if d.Away {
 				away++
 			}
 		}
 		if r.state.Judge == 0 || i >= r.state.Judged || wanted.Judge == 0 && d.lost == "" {
 			continue
 		}
-		q := quality.Device{ID: d.id, Group: d.group, Sums: d.sums, Lost: r.loss(d)}
+		q := quality.Device{ID: d.ID, Group: d.Group, Lost: r.loss(d)}
+		q.Add(d.Pairs)
 		if i < r.state.Reach {
 			f.JudgedActive++
 		}
@@ -193,19 +229,19 @@ func (r *rehearsal) facts() plan.Facts {
 }
 
 // count counts a device that is to run the version.
-func (r *rehearsal) count(d *device, f *plan.Facts) {
+func (r *rehearsal) count(d *seat, f *plan.Facts) {
 	switch {
 	case d.lost != "":
 		f.Failed++
-	case d.does(Failing, r.at) != nil:
+	case d.Does(scenario.Failing, r.at) != nil:
 		f.Failed++
-	case d.does(Crashing, r.at) != nil:
+	case d.Does(scenario.Crashing, r.at) != nil:
 		f.Health.Restarted++
 		f.Active++
-	case d.unheard(r.at), d.role.Version != plan.Active:
+	case d.Unheard(r.at), d.role.Version != plan.Active:
 		f.Unsettled++
 		if r.state.Judge == 0 && r.state.Reach != plan.All && r.state.Ran+plan.Duration(2*r.plan.Interval()) >= r.plan.Stages[r.state.Stage].Deadline {
-			f.Unheard = append(f.Unheard, plan.Lost{Device: d.id, Loss: quality.Silent})
+			f.Unheard = append(f.Unheard, plan.Lost{Device: d.ID, Loss: quality.Silent})
 		}
 	default:
 		f.Active++
@@ -213,27 +249,19 @@ func (r *rehearsal) count(d *device, f *plan.Facts) {
 }
 
 // loss says why a judged device counts as lost.
-func (r *rehearsal) loss(d *device) quality.Loss {
-	quiet := d.unheard(r.at)
+func (r *rehearsal) loss(d *seat) quality.Loss {
+	quiet := r.unheard(d)
 	switch {
 	case d.lost != "":
 		return d.lost
-	case d.does(Failing, r.at) != nil:
+	case d.Does(scenario.Failing, r.at) != nil:
 		return quality.Refused
-	case d.does(Crashing, r.at) != nil:
+	case d.Does(scenario.Crashing, r.at) != nil:
 		return quality.Crashed
 	case quiet && r.at.Sub(begin) > r.plan.Patience():
 		return quality.Silent
 	}
 	return ""
-}
-
-// latency is a prediction's time as a multiple of that before.
-func (d *device) latency(at time.Time) float64 {
-	if b := d.does(Slow, at); b != nil {
-		return b.Ratio
-	}
-	return 1
 }
 
 // WriteTimeline writes what happened, a line each.
@@ -266,7 +294,7 @@ type Rates struct {
 
 // Repeat rehearses with n seeds, from the scenario's on. each, which may be nil, is
 // told after every one.
-func Repeat(p plan.Plan, s Scenario, n int, each func(done int)) (Rates, error) {
+func Repeat(p plan.Plan, s scenario.Scenario, n int, each func(done int)) (Rates, error) {
 	out := Rates{Rehearsals: n, Finals: map[plan.Phase]int{}}
 	var times []plan.Duration
 	for i := range n {

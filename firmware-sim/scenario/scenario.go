@@ -1,13 +1,14 @@
-// Package rehearse carries out the plan of a rollout on a fleet that does not exist,
-// in virtual time: the decisions are those of package plan, on what the devices of a
-// scenario would have reported.
+// Package scenario says what a fleet of simulated devices is like and what its
+// devices do once they get a new version. The same scenario is played by a
+// rehearsal in virtual time (controlplane/rehearse) and by simulated devices on a
+// real broker.
 //
 // The errors that a device reports are those the quality check was chosen on: of a
 // heavy tail (Student's t with 3 degrees of freedom), correlated in time (0.9) and
 // between the two versions (0.8), on a scale that differs from device to device
 // (log-normal, 0.7). What a real fleet does differently is not seen here; the other
 // way round, a plan that fails here has no reason to do better there.
-package rehearse
+package scenario
 
 import (
 	"errors"
@@ -16,14 +17,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sandpiper-edge/sandpiper/controlplane/near"
-	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
+	"github.com/sandpiper-edge/sandpiper/protocol"
 )
 
 // ErrScenario: a scenario that cannot be played.
 var ErrScenario = errors.New("invalid scenario")
 
-// Kinds of behaviour of a device that got the version.
+// kinds of behaviour of a device that got the version; Clock is one from the
+// beginning.
 const (
 	Biased   = "biased"   // its errors are Ratio times as large as those before
 	Slow     = "slow"     // predictions take Ratio times as long
@@ -31,10 +32,11 @@ const (
 	Crashing = "crashing" // its agent starts again and again
 	Failing  = "failing"  // it cannot run the version, and says so
 	Offline  = "offline"  // it is away For so long, and then goes on
+	Clock    = "clock"    // its clock is By ahead of the time, or behind it
 )
 
-// Kinds lists them.
-var Kinds = []string{Biased, Slow, Silent, Crashing, Failing, Offline}
+// kinds lists them.
+var kinds = []string{Biased, Slow, Silent, Crashing, Failing, Offline, Clock}
 
 // A Scenario is a fleet and what happens to it.
 type Scenario struct {
@@ -47,8 +49,8 @@ type Scenario struct {
 	Silent float64 `toml:"silent"`
 	Broken float64 `toml:"broken"`
 	// Sample is the time between two comparisons with the truth on a device.
-	Sample plan.Duration `toml:"sample"`
-	Until  plan.Duration `toml:"until"` // when the rehearsal ends at the latest
+	Sample protocol.Duration `toml:"sample"`
+	Until  protocol.Duration `toml:"until"` // when the rehearsal ends at the latest
 
 	Groups     []Group     `toml:"group"`
 	Behaviours []Behaviour `toml:"behaviour"`
@@ -64,19 +66,30 @@ type Group struct {
 
 // A Behaviour is what some devices do once they run the version.
 type Behaviour struct {
-	Kind  string        `toml:"kind"`
-	Share float64       `toml:"share"` // of the devices, or of those of Group
-	Group string        `toml:"group"`
-	Ratio float64       `toml:"ratio"` // of biased and slow
-	After plan.Duration `toml:"after"` // since it got the version
-	For   plan.Duration `toml:"for"`   // of offline
+	Kind  string            `toml:"kind"`
+	Share float64           `toml:"share"` // of the devices, or of those of Group
+	Group string            `toml:"group"`
+	Ratio float64           `toml:"ratio"` // of biased and slow
+	After protocol.Duration `toml:"after"` // since it got the version
+	For   protocol.Duration `toml:"for"`   // of offline; 0: for good
+	By    protocol.Duration `toml:"by"`    // of clock; negative: it is behind
 }
+
+// Actions of a person.
+const (
+	Promote = "promote"
+	Pause   = "pause"
+	Resume  = "resume"
+	Abort   = "abort"
+)
+
+var actions = []string{Promote, Pause, Resume, Abort}
 
 // An Action is what a person does.
 type Action struct {
-	At plan.Duration `toml:"at"`
-	Do plan.Kind     `toml:"do"` // promote, pause, resume or abort
-	By string        `toml:"by"`
+	At protocol.Duration `toml:"at"`
+	Do string            `toml:"do"` // promote, pause, resume or abort
+	By string            `toml:"by"`
 }
 
 // WithDefaults fills in what s leaves open: 10,000 devices, an equally good version,
@@ -92,10 +105,10 @@ func (s Scenario) WithDefaults() Scenario {
 	}
 	set(&s.Ratio, 1)
 	if s.Sample == 0 {
-		s.Sample = plan.Duration(time.Minute)
+		s.Sample = protocol.Duration(time.Minute)
 	}
 	if s.Until == 0 {
-		s.Until = plan.Duration(7 * 24 * time.Hour)
+		s.Until = protocol.Duration(7 * 24 * time.Hour)
 	}
 	s.Groups, s.Behaviours, s.People = slices.Clone(s.Groups), slices.Clone(s.Behaviours), slices.Clone(s.People)
 	for i := range s.Groups {
@@ -112,10 +125,7 @@ func (s Scenario) WithDefaults() Scenario {
 	return s
 }
 
-const (
-	maxDevices = 1_000_000
-	maxSamples = 60 // of a device between two looks
-)
+const maxDevices = 1_000_000
 
 // Check reports what is wrong with a scenario that has its defaults.
 func (s Scenario) Check() error {
@@ -149,8 +159,8 @@ func (s Scenario) Check() error {
 		}
 	}
 	for i, a := range s.People {
-		if !slices.Contains([]plan.Kind{plan.Promote, plan.Pause, plan.Resume, plan.Abort}, a.Do) || a.At < 0 {
-			return wrong("person %d: do %q at %s; use promote, pause, resume or abort, at a time from the start on", i+1, a.Do, a.At)
+		if !slices.Contains(actions, a.Do) || a.At < 0 {
+			return wrong("person %d: do %q at %s; use %s, at a time from the start on", i+1, a.Do, a.At, strings.Join(actions, ", "))
 		}
 	}
 	return nil
@@ -159,12 +169,8 @@ func (s Scenario) Check() error {
 func share(v float64) bool { return v >= 0 && v <= 1 }
 
 func (s Scenario) checkBehaviour(b Behaviour) error {
-	if !slices.Contains(Kinds, b.Kind) {
-		hint := "use " + strings.Join(Kinds, ", ")
-		if m := near.Match(b.Kind, Kinds); m != "" {
-			hint = fmt.Sprintf("did you mean %q?", m)
-		}
-		return fmt.Errorf("unknown kind %q; %s", b.Kind, hint)
+	if !slices.Contains(kinds, b.Kind) {
+		return fmt.Errorf("unknown kind %q; use %s", b.Kind, strings.Join(kinds, ", "))
 	}
 	known := b.Group == "" || slices.ContainsFunc(s.Groups, func(g Group) bool { return g.Name == b.Group })
 	switch {
@@ -176,6 +182,10 @@ func (s Scenario) checkBehaviour(b Behaviour) error {
 		return fmt.Errorf("%s: ratio %v; use a number above 0", b.Kind, b.Ratio)
 	case b.After < 0, b.For < 0:
 		return fmt.Errorf("%s: after and for are times from 0 on", b.Kind)
+	case b.Kind == Clock && (b.By == 0 || b.After != 0 || b.For != 0):
+		return fmt.Errorf("%s: by how much it is wrong, such as 72h or -72h, and neither after nor for: it is so all the time", b.Kind)
+	case b.Kind != Clock && b.By != 0:
+		return fmt.Errorf("%s: by is of kind %s alone", b.Kind, Clock)
 	}
 	return nil
 }
