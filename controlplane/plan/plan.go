@@ -77,6 +77,9 @@ type Plan struct {
 	Group  string  `json:"group,omitempty" toml:"group" doc:"Label whose values are judged apart and get their share of each stage"`
 	Stages []Stage `json:"stages,omitempty" toml:"stage" maxItems:"32" doc:"In order; the last one takes all devices"`
 
+	// Seed makes the draw one that can be had again, in a rehearsal too.
+	Seed uint64 `json:"seed,omitempty" toml:"seed" doc:"Of the order in which devices are drawn; 0: one at random, that is recorded"`
+
 	Every          Duration `json:"every,omitempty" toml:"every" doc:"Between two reports of a judged device"`
 	Deadline       Duration `json:"deadline,omitempty" toml:"deadline" doc:"Of stages that name none"`
 	Minimum        Duration `json:"minimum,omitempty" toml:"minimum" doc:"Of stages that name none"`
@@ -118,6 +121,8 @@ const (
 	everyLeast = time.Second
 	everyMost  = time.Hour
 	longest    = 365 * 24 * time.Hour
+	// MostSeed is the largest Seed: documents hold integers below 2^53.
+	MostSeed = 1<<53 - 1
 	// shadowLeast is how many devices a shadow has at least, where there are so many.
 	shadowLeast, shadowPercent = 1000, 10
 	// canaryLeast is more than quality.MinJudged, so that a quarter of them may be
@@ -224,6 +229,8 @@ func (p Plan) Check() error {
 		return wrong("watch", "%s is longer than a year", p.Watch)
 	case !slices.Contains([]string{Widen, Abandon, Hold, Proceed}, p.OnInconclusive):
 		return wrong("on_inconclusive", "%q is none of %s, %s, %s and %s", p.OnInconclusive, Widen, Abandon, Hold, Proceed)
+	case p.Seed > MostSeed:
+		return wrong("seed", "%d is above %d", p.Seed, uint64(MostSeed))
 	case p.BytesPerSecond < 0:
 		return wrong("bytes_per_second", "%d is below 0", p.BytesPerSecond)
 	}

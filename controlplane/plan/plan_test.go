@@ -115,6 +115,7 @@ func TestBadPlans(t *testing.T) {
 		"every":                        func(p *Plan) { p.Every = Duration(time.Millisecond) },
 		"watch":                        func(p *Plan) { p.Watch = Duration(9000 * time.Hour) },
 		"on_inconclusive":              func(p *Plan) { p.OnInconclusive = "panic" },
+		"seed: 9007199254740992":       func(p *Plan) { p.Seed = 1 << 53 },
 		"bytes_per_second: -1 is belo": func(p *Plan) { p.BytesPerSecond = -1 },
 	} {
 		p := ShadowFirst(10000)

@@ -103,7 +103,7 @@ func (r *rehearsal) draw() {
 		candidates[i] = plan.Candidate{ID: d.ID, Group: d.Group, Comparable: true}
 		byID[d.ID] = d
 	}
-	for _, c := range plan.Draw(candidates, r.plan.Sizes(len(fleet)), r.scenario.Seed) {
+	for _, c := range plan.Draw(candidates, r.plan.Sizes(len(fleet)), cmp.Or(r.plan.Seed, r.scenario.Seed)) {
 		r.fleet = append(r.fleet, seat{Device: byID[c.ID]})
 	}
 }

@@ -50,7 +50,13 @@ func TestRun(t *testing.T) {
 		"biased a while later": {canaryFirst(), func(s *scenario.Scenario) {
 			s.Behaviours = []scenario.Behaviour{{Kind: scenario.Biased, Share: 1, Ratio: 3, After: plan.Duration(2 * time.Minute)}}
 		}, plan.Stopped, [2]int{35, 40}, "quality: quality"},
-		"silent":   {canaryFirst(), func(s *scenario.Scenario) { s.Behaviours = []scenario.Behaviour{{Kind: scenario.Silent, Share: 0.5}} }, plan.Stopped, [2]int{35, 40}, "quality: silence"},
+		"silent": {canaryFirst(), func(s *scenario.Scenario) { s.Behaviours = []scenario.Behaviour{{Kind: scenario.Silent, Share: 0.5}} }, plan.Stopped, [2]int{35, 40}, "quality: silence"},
+		"judged by a clock of next year": {canaryFirst(), func(s *scenario.Scenario) {
+			s.Behaviours = []scenario.Behaviour{{Kind: scenario.Clock, Share: 0.5, By: plan.Duration(8760 * time.Hour)}}
+		}, plan.Stopped, [2]int{35, 40}, "quality: silence"},
+		"judged by a clock of last year": {canaryFirst(), func(s *scenario.Scenario) {
+			s.Behaviours = []scenario.Behaviour{{Kind: scenario.Clock, Share: 0.5, By: plan.Duration(-8760 * time.Hour)}}
+		}, plan.Done, [2]int{1800, 2000}, "quality: guard"},
 		"crashing": {canaryFirst(), func(s *scenario.Scenario) { s.Behaviours = []scenario.Behaviour{{Kind: scenario.Crashing, Share: 0.5}} }, plan.Stopped, [2]int{35, 40}, "quality: silence"},
 		"failing":  {canaryFirst(), func(s *scenario.Scenario) { s.Behaviours = []scenario.Behaviour{{Kind: scenario.Failing, Share: 0.2}} }, plan.Stopped, [2]int{35, 40}, "failed updates"},
 		"slow": {latency, func(s *scenario.Scenario) {
@@ -124,6 +130,22 @@ func TestUpper95(t *testing.T) {
 		if got := upper95(tt.k, tt.n); math.Abs(got-tt.want) > 1e-5 {
 			t.Errorf("upper95(%d, %d) = %v, want %v", tt.k, tt.n, got, tt.want)
 		}
+	}
+}
+
+// TestSeedOfThePlan: it is that of the draw, where the plan has one.
+func TestSeedOfThePlan(t *testing.T) {
+	p := plan.Plan{Seed: 9, Watch: -1, Stages: []plan.Stage{{Devices: plan.Amount{Percent: 50}, Quality: plan.Off, Deadline: plan.Duration(time.Hour)}, {Devices: plan.Amount{Percent: 100}, Quality: plan.Off}}}
+	lost := func(seed uint64) []plan.Lost {
+		p.Seed = seed
+		o, err := Run(p, scenario.Scenario{Devices: 500, Silent: 0.05})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o.Lost
+	}
+	if a, b := lost(9), lost(10); len(a) == 0 || reflect.DeepEqual(a, b) {
+		t.Errorf("the same devices, whatever the seed: %v", a)
 	}
 }
 

@@ -187,6 +187,7 @@ type Draft struct {
 	epsilon float64
 	ids     []string // of a start without a plan
 	order   []plan.Candidate
+	seeded  bool // at random
 	inPlace string
 	offline float64
 }
@@ -393,7 +394,10 @@ func (r *Rollouts) draw(ctx context.Context, tx store.Tx, d *Draft, ids []string
 		candidates[i] = plan.Candidate{ID: id, Group: row.Labels[d.Plan.Group], Comparable: comparable[id]}
 	}
 	d.offline = float64(offline) / float64(len(ids))
-	d.order = plan.Draw(candidates, d.Plan.Sizes(len(ids)), rand.Uint64())
+	if d.Plan.Seed == 0 {
+		d.Plan.Seed, d.seeded = 1+rand.Uint64N(plan.MostSeed), true
+	}
+	d.order = plan.Draw(candidates, d.Plan.Sizes(len(ids)), d.Plan.Seed)
 	c := r.change(r.now())
 	bytes := make([]int64, len(ids))
 	for i, m := range d.order {
@@ -463,7 +467,7 @@ func (r *Rollouts) StartPlan(ctx context.Context, d Draft) (Started, error) {
 			return err
 		}
 		for _, p := range live {
-			if p.row.Digest == v.Digest && p.row.Target == d.Target && equalPlans(p.plan, d.Plan) {
+			if p.row.Digest == v.Digest && p.row.Target == d.Target && d.asks(p.plan) {
 				out.Rollout = fromRow(p.row)
 				return nil
 			}
@@ -530,9 +534,13 @@ func (c *change) forget(ctx context.Context, tx store.Tx, model string) error {
 	return nil
 }
 
-func equalPlans(a, b plan.Plan) bool {
-	x, errX := json.Marshal(a)
-	y, errY := json.Marshal(b)
+// asks reports whether p is what the draft asks for.
+func (d Draft) asks(p plan.Plan) bool {
+	if d.seeded {
+		d.Plan.Seed = p.Seed // any is as good
+	}
+	x, errX := json.Marshal(d.Plan)
+	y, errY := json.Marshal(p)
 	return errX == nil && errY == nil && string(x) == string(y)
 }
 

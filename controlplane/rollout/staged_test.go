@@ -578,6 +578,42 @@ func TestPauseHoldsStagesButNotStops(t *testing.T) {
 	}
 }
 
+// TestSeedOfTheDraw: the order of the devices can be had again by a number that is
+// recorded with the plan.
+func TestSeedOfTheDraw(t *testing.T) {
+	a := newAcre(t, 60)
+	p := plan.CanaryFirst(60)
+	first := a.planTo("m:v2", "all", p)
+	second := a.planTo("m:v3", "all", p)
+	if first.Plan.Seed == 0 || first.Plan.Seed == second.Plan.Seed || first.Plan.Seed > plan.MostSeed {
+		t.Errorf("drawn by %d and %d", first.Plan.Seed, second.Plan.Seed)
+	}
+	p.Seed = first.Plan.Seed
+	third := a.planTo("m:v2", "all", p)
+	if third.Plan.Seed != p.Seed || !slices.Equal(a.order(third), a.order(first)) || slices.Equal(a.order(third), a.order(second)) {
+		t.Errorf("by %d twice in the orders\n%v\n%v", p.Seed, a.order(first), a.order(third))
+	}
+	p.Seed++
+	if other := a.planTo("m:v2", "all", p); other.Rollout.ID == third.Rollout.ID {
+		t.Error("another seed is the same start")
+	}
+}
+
+// order is that in which the devices get the version.
+func (a *acre) order(s Staged) (ids []string) {
+	err := a.store.View(a.t.Context(), func(tx store.Tx) error {
+		seats, err := tx.Seats(a.t.Context(), s.Rollout.ID, 0, plan.All)
+		for _, seat := range seats {
+			ids = append(ids, seat.Device)
+		}
+		return err
+	})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return ids
+}
+
 func TestNewerRolloutIsNeverBlocked(t *testing.T) {
 	a := newAcre(t, 60)
 	p := plan.CanaryFirst(60)

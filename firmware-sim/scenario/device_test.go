@@ -72,12 +72,12 @@ func TestErrors(t *testing.T) {
 		if d.Away {
 			away++
 		}
-		if q.Pairs != 400 || q.SumA*q.SumA > 400*q.SquareA || float64(q.MaxA) > q.SumA || q.Disagreement <= 0 || q.FirstS != 60 || q.LastS != 60 {
+		if q.Pairs != 400 || q.SumA*q.SumA > 400*q.SquareA || float64(q.MaxA) > q.SumA || float64(q.MaxB)*400 < q.SumB || q.Disagreement <= 0 || q.FirstS != 60 || q.LastS != 60 {
 			t.Fatalf("%s reports %+v", d.ID, q)
 		}
 	}
 	for k, ratio := range []float64{2, 1.2} {
-		if m, sd := meanAndDeviation(logs[k]); math.Abs(m-math.Log(ratio)) > 0.01 || sd < 0.06 || sd > 0.12 {
+		if m, sd := meanAndDeviation(logs[k]); math.Abs(m-math.Log(ratio)) > 0.01 || sd < 0.09 || sd > 0.13 {
 			t.Errorf("ln of the ratio %v is %.3f, ± %.3f between devices", ratio, m, sd)
 		}
 	}
@@ -87,6 +87,19 @@ func TestErrors(t *testing.T) {
 	}
 	if away < 900 || away > 1100 || len(logs[0]) < 1880 || len(logs[0]) > 2120 || len(first) != s.Devices {
 		t.Errorf("%d of 4000 are away, %d of group a, %d differ", away, len(logs[0]), len(first))
+	}
+}
+
+// TestBrokenSensors: half of them are off by e^4.5 at least, up or down.
+func TestBrokenSensors(t *testing.T) {
+	var far [2]int
+	for _, d := range (Scenario{Devices: 1000, Broken: 0.5}).WithDefaults().Fleet() {
+		if math.Abs(math.Log(d.ratio)) > 4.5 {
+			far[min(int(d.ratio), 1)]++
+		}
+	}
+	if far[0] < 90 || far[0] > 160 || far[1] < 90 || far[1] > 160 {
+		t.Errorf("%d of 1000 are far below, %d far above, of 500 that are broken", far[0], far[1])
 	}
 }
 
