@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -89,6 +90,8 @@ type world struct {
 	root   []byte
 	keys   map[string]ed25519.PrivateKey // by role
 	rev    uint64
+	judge  *protocol.Judge // of all wants
+	down   atomic.Bool     // the broker cannot be reached
 
 	mu         sync.Mutex          // guards what follows
 	seen       map[string][]string // payloads by topic
@@ -147,6 +150,20 @@ func within(t *testing.T, devices []DeviceConfig, f func(w *world, s *Sim)) {
 // simulate is within for what else there is to configure.
 func simulate(t *testing.T, cfg Config, f func(w *world, s *Sim)) {
 	dir := t.TempDir()
+	bubble(t, func(t *testing.T, w *world) {
+		cfg.Fleet, cfg.Seed, cfg.Root, cfg.DataDir, cfg.Trial = testFleet, max(cfg.Seed, 1), w.root, dir, 5*time.Second
+		cfg.Dial = w.dial
+		s, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.run(s.Run)
+		f(w, s)
+	})
+}
+
+// bubble runs f in a bubble with a world.
+func bubble(t *testing.T, f func(t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, keys: make(map[string]ed25519.PrivateKey), seen: make(map[string][]string)}
 		limits := mqtt.NewDefaultServerCapabilities()
@@ -160,27 +177,31 @@ func simulate(t *testing.T, cfg Config, f func(w *world, s *Sim)) {
 		}
 		t.Cleanup(func() { w.server.Close() })
 		w.makeRoot()
-		cfg.Fleet, cfg.Seed, cfg.Root, cfg.DataDir, cfg.Trial = testFleet, max(cfg.Seed, 1), w.root, dir, 5*time.Second
-		cfg.Dial = func(context.Context) (net.Conn, error) {
-			device, broker := net.Pipe()
-			go w.server.EstablishConnection("test", broker)
-			return device, nil
-		}
-		s, err := New(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- s.Run(ctx) }()
-		t.Cleanup(func() {
-			cancel()
-			if err := <-done; err != nil {
-				t.Errorf("Run = %v, want a clean stop", err)
-			}
-		})
-		f(w, s)
+		f(t, w)
 	})
+}
+
+// run runs a simulation until the end of the test.
+func (w *world) run(run func(context.Context) error) {
+	ctx, cancel := context.WithCancel(w.t.Context())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	w.t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			w.t.Errorf("Run = %v, want a clean stop", err)
+		}
+	})
+}
+
+// dial connects to the broker through memory.
+func (w *world) dial(context.Context) (net.Conn, error) {
+	if w.down.Load() {
+		return nil, errOffline
+	}
+	device, broker := net.Pipe()
+	go w.server.EstablishConnection("test", broker)
+	return device, nil
 }
 
 func (w *world) makeRoot() {
@@ -240,7 +261,7 @@ func (w *world) rollOutTransfer(n uint64, tr *artifact.Transfer, devices ...stri
 	w.rev++
 	for _, d := range devices {
 		w.retain(protocol.WantTopic(testFleet, d), w.sign(artifact.RoleRollout, artifact.TypeWant, protocol.Want{
-			Format: protocol.Format, Fleet: testFleet, Device: d, Rev: w.rev, Issued: int64(w.rev),
+			Format: protocol.Format, Fleet: testFleet, Device: d, Rev: w.rev, Issued: int64(w.rev), Judge: w.judge,
 			Models: map[string]protocol.ModelWant{testName: {Active: protocol.WantedVersion{
 				Digest:    tr.Digest,
 				Transfers: []protocol.TransferRef{{Hash: hash, Kind: protocol.KindFull, Size: tr.Size}},

@@ -149,6 +149,22 @@ func AppendSubscribe(b []byte, version byte, id uint16, filters []Filter) []byte
 	return b
 }
 
+// AppendUnsubscribe appends an UNSUBSCRIBE.
+func AppendUnsubscribe(b []byte, version byte, id uint16, filters []string) []byte {
+	n := 2
+	if version == V5 {
+		n++
+	}
+	for _, f := range filters {
+		n += 2 + len(f)
+	}
+	b = noProperties(binary.BigEndian.AppendUint16(header(b, Unsubscribe, 2, n), id), version)
+	for _, f := range filters {
+		b = text(b, f)
+	}
+	return b
+}
+
 // AppendSuback appends a SUBACK: a granted QoS or Refused for each filter.
 func AppendSuback(b []byte, version byte, id uint16, codes []byte) []byte {
 	n := 2 + len(codes)

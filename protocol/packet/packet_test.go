@@ -105,10 +105,11 @@ func TestPacketsOfOursRead(t *testing.T) {
 			b    []byte
 			want any
 		}{
-			"CONNECT":   {AppendConnect(nil, hello), hello},
-			"PUBLISH":   {AppendPublish(nil, v, long), long},
-			"SUBSCRIBE": {AppendSubscribe(nil, v, 3, []Filter{{"a/+", 1}, {"#", 0}}), []Filter{{"a/+", 1}, {"#", 0}}},
-			"PUBACK":    {AppendPuback(nil, v, 5, true), uint16(5)},
+			"CONNECT":     {AppendConnect(nil, hello), hello},
+			"PUBLISH":     {AppendPublish(nil, v, long), long},
+			"SUBSCRIBE":   {AppendSubscribe(nil, v, 3, []Filter{{"a/+", 1}, {"#", 0}}), []Filter{{"a/+", 1}, {"#", 0}}},
+			"UNSUBSCRIBE": {AppendUnsubscribe(nil, v, 4, []string{"a/+", "#"}), []string{"a/+", "#"}},
+			"PUBACK":      {AppendPuback(nil, v, 5, true), uint16(5)},
 		} {
 			p, err := readBytes(tc.b)
 			if err != nil {
