@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -103,14 +104,24 @@ func drawStaged(g *grid, s rollout.Staged) {
 		g.header("now")
 		g.row(s.Text)
 	}
-	if n := len(s.State.Lost); n > 0 {
-		g.header("lost device", "why")
-		for _, l := range s.State.Lost {
-			g.row(l.Device, l.Loss)
+	drawFaults(g, slices.Concat(s.State.Worst, s.State.Lost))
+	if more := s.State.LostN + s.State.WorstN - len(s.State.Lost) - len(s.State.Worst); more > 0 {
+		g.row(fmt.Sprintf("and %d more", more), "`rollout report` has all")
+	}
+}
+
+// drawFaults draws the devices that a rollout names.
+func drawFaults(g *grid, faults []plan.Fault) {
+	if len(faults) == 0 {
+		return
+	}
+	g.header("at fault", "check", "figure", "limit", "why")
+	for _, f := range faults {
+		why := f.Message
+		if why == "" {
+			why = string(f.Loss)
 		}
-		if more := s.State.LostN - n; more > 0 {
-			g.row(fmt.Sprintf("and %d more", more), "")
-		}
+		g.row(f.Device, orDash(f.Check), orDash(f.FigureText()), orDash(f.BoundText()), orDash(why))
 	}
 }
 
@@ -190,21 +201,36 @@ func (a *app) redraw(s rollout.Status) error {
 	return a.write(append([]byte("\x1b[H\x1b[2J"), g.render()...))
 }
 
+// A rolloutReport is what devices told of both versions, and which are at fault.
+type rolloutReport struct {
+	rollout.Comparison
+	Faults []plan.Fault `json:"faults,omitempty"`
+}
+
 func newRolloutReportCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report MODEL",
 		Short: "Compare both versions of a staged rollout, by group",
 		Long: `Show what the devices that are judged told of the version in place and of the
 candidate: errors on the same inputs, disagreement, which needs no truth, and the
-99th percentile of the latency in the kernel; of all, and by the plan's label.`,
+99th percentile of the latency in the kernel; of all, and by the plan's label.
+Then the devices that are at fault: those that failed by themselves, and those that
+the check is about which stopped it, each with its figure and limit.`,
 		Args: exactArgs("MODEL"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd.Context(), func(ctx context.Context, c *api.Client) error {
-				r, err := c.CompareRollout(ctx, args[0])
-				if err != nil {
+				r := rolloutReport{}
+				var err error
+				if r.Comparison, err = c.CompareRollout(ctx, args[0]); err != nil {
 					return err
 				}
-				return a.print(r, []string{r.Rollout.Ref}, func(g *grid) { drawVersions(g, r) })
+				if r.Faults, err = c.RolloutFaults(ctx, r.Rollout.ID); err != nil {
+					return err
+				}
+				return a.print(r, []string{r.Rollout.Ref}, func(g *grid) {
+					drawVersions(g, r.Comparison)
+					drawFaults(g, r.Faults)
+				})
 			})
 		},
 	}

@@ -74,6 +74,11 @@ func (a *API) registerStaged(tags []string) {
 		OperationID: "rollout-looks", Method: http.MethodGet, Path: "/looks/{rollout}",
 		Summary: "What each look at a staged rollout saw", Tags: tags,
 	}, a.rolloutLooks)
+	register(a, huma.Operation{
+		OperationID: "rollout-faults", Method: http.MethodGet, Path: "/faults/{rollout}",
+		Summary: "The devices that a staged rollout names: check, figure and bound of each", Tags: tags,
+		Description: "Those that failed by themselves, and those that the check is about which stopped it.",
+	}, a.rolloutFaults)
 	a.registerWatch(tags)
 }
 
@@ -127,8 +132,18 @@ type looksInput struct {
 }
 
 func (a *API) rolloutLooks(ctx context.Context, in *looksInput) (*body[Page[rollout.Look]], error) {
-	looks, err := a.cp.Rollout.Looks(ctx, in.Rollout, in.After, in.Limit)
+	looks, err := a.cp.Rollout.Looks(ctx, in.Rollout, in.After, in.Limit+1)
 	return answer(paged(looks, in.Limit, func(l rollout.Look) string { return strconv.Itoa(l.Look) }), err)
+}
+
+type faultsInput struct {
+	PageOf
+	Rollout int64 `path:"rollout" doc:"Its number" minimum:"1"`
+}
+
+func (a *API) rolloutFaults(ctx context.Context, in *faultsInput) (*body[Page[plan.Fault]], error) {
+	faults, err := a.cp.Rollout.Faults(ctx, in.Rollout, in.After, in.Limit+1)
+	return answer(paged(faults, in.Limit, func(f plan.Fault) string { return f.Device }), err)
 }
 
 func (a *API) rollBack(ctx context.Context, in *struct{ Body NewRollback }) (*body[rollout.Result], error) {
@@ -187,6 +202,15 @@ func (c *Client) CompareRollout(ctx context.Context, model string) (rollout.Comp
 	var r rollout.Comparison
 	err := c.json(ctx, http.MethodGet, escape("rollouts", model, "comparison"), nil, nil, &r)
 	return r, err
+}
+
+// RolloutFaults returns the devices that a staged rollout names, all of them.
+func (c *Client) RolloutFaults(ctx context.Context, rollout int64) ([]plan.Fault, error) {
+	return all(PageOf{Limit: 1000}, func(p PageOf) (Page[plan.Fault], error) {
+		var page Page[plan.Fault]
+		err := c.json(ctx, http.MethodGet, escape("faults", strconv.FormatInt(rollout, 10)), p.query(), nil, &page)
+		return page, err
+	})
 }
 
 // Rollback sends devices back to the version before.

@@ -66,9 +66,13 @@ type State struct {
 	History []Outcome        `json:"history,omitempty"` // of the stages, oldest first
 	// Reason says why it is in its phase: what failed, who did it.
 	Reason string `json:"reason,omitempty"`
-	Lost   []Lost `json:"lost,omitempty"` // devices that failed by themselves; the first of them
-	LostN  int    `json:"lost_n,omitempty"`
-	By     string `json:"by,omitempty"` // who started it
+	// Lost are the devices that failed by themselves, and Worst those of the check
+	// that stopped it, the worst first: the first of them. LostN and WorstN count all.
+	Lost   []Fault `json:"lost,omitempty"`
+	LostN  int     `json:"lost_n,omitempty"`
+	Worst  []Fault `json:"worst,omitempty"`
+	WorstN int     `json:"worst_n,omitempty"`
+	By     string  `json:"by,omitempty"` // who started it
 	// InPlace is the version that most of the devices ran before, vN.
 	InPlace string `json:"in_place,omitempty"`
 
@@ -85,6 +89,10 @@ type Outcome struct {
 	Reason  string           `json:"reason"`
 	Verdict *quality.Verdict `json:"verdict,omitempty"`
 	Checks  []CheckResult    `json:"checks,omitempty"`
+	// Faults are the first devices that were found to be at fault as it ended, and
+	// FaultN counts them.
+	Faults []Fault `json:"faults,omitempty"`
+	FaultN int     `json:"fault_n,omitempty"`
 }
 
 // A CheckResult is a check with its figure and bound.
@@ -95,15 +103,6 @@ type CheckResult struct {
 	Data   bool    `json:"data"` // false: no device told, so it neither passes nor fails
 	OK     bool    `json:"ok"`
 }
-
-// Lost is a device that failed by itself, and how.
-type Lost struct {
-	Device string       `json:"device"`
-	Loss   quality.Loss `json:"loss"`
-}
-
-// maxLost is how many lost devices a state names.
-const maxLost = 100
 
 // New returns the state of a plan that is to begin, over so many devices.
 func New(p Plan, rollout int64, devices int, by string, at time.Time) State {

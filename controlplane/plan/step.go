@@ -41,8 +41,10 @@ type Facts struct {
 	// Early counts those of them that have not reported since they were told, and
 	// are not late yet.
 	Early int
-	// Unheard are devices that shall run the version, are lost, and not judged.
-	Unheard   []Lost
+	// Unheard are devices that shall run the version, are lost since, and not judged.
+	Unheard []Fault
+	// Why says more of devices that are judged and lost.
+	Why       map[string]Fault
 	Elsewhere *float64 // share of silent devices among those it has not touched; nil: too few are left to tell
 	Epsilon   float64  // of the quality check: see quality.Params
 	Health    Health
@@ -53,6 +55,9 @@ type Health struct {
 	Restarted int      // devices that restart again and again
 	Latency   *float64 // p99 as a multiple of that of the version in place; nil: nobody told
 	ErrorRate *float64 // share of predictions that failed
+	// Worst are the devices that are themselves beyond a limit which all together
+	// are beyond, the worst first.
+	Worst []Fault
 }
 
 // lookEvery is the time between two looks.
@@ -91,11 +96,11 @@ func (s State) Heard(p Plan, at time.Time) time.Time {
 // Patience is how long a device may be silent.
 func (p Plan) Patience() time.Duration { return silentAfter * time.Duration(p.Every) }
 
-// A Change is what a step does beside the new state: devices that failed by
-// themselves.
+// A Change is what a step does beside the new state.
 type Change struct {
-	Lost []Lost
-	Look *Outcome // what was seen, to be recorded; nil: it was not the time
+	Lost  []Fault  // devices that failed by themselves, named as a stage ends
+	Worst []Fault  // others that the check is about which stopped it
+	Look  *Outcome // what was seen, to be recorded; nil: it was not the time
 }
 
 // Step returns the state after an event. It does not change s.
@@ -148,12 +153,15 @@ func (s State) tick(p Plan, e Event) (State, Change) {
 	}
 	s.look(p, e.Facts)
 	s.Checks = s.check(p, e.Facts)
-	after, lost := s.judge(p, e)
+	after, change := s.judge(p, e)
+	after.note(change)
 	seen := Outcome{Stage: p.Stages[s.Stage].Name, At: e.At, Ran: s.Ran, Phase: after.Phase, Reason: after.Reason, Verdict: s.Verdict, Checks: s.Checks}
+	seen.name(change)
 	if after.Phase != s.Phase || after.Stage != s.Stage || after.Widened != s.Widened {
 		after.History = append(slices.Clone(s.History), seen)
 	}
-	return after, Change{Lost: lost, Look: &seen}
+	change.Look = &seen
+	return after, change
 }
 
 // advance lets the stage's clock go on to at.
@@ -197,6 +205,10 @@ const (
 	CheckRestarts = "restarts"
 	CheckLatency  = "latency p99"
 	CheckErrors   = "error rate"
+
+	// Of a Fault alone.
+	CheckSilence = "silence"
+	CheckNumbers = "non-finite"
 )
 
 // check measures what the stage limits.
@@ -236,34 +248,39 @@ func (s State) check(p Plan, f Facts) []CheckResult {
 
 func (s State) overdue(p Plan) bool { return s.Ran >= p.Stages[s.Stage].Deadline }
 
-// judge acts on what was just measured, and returns the devices that failed by
-// themselves.
-func (s State) judge(p Plan, e Event) (State, []Lost) {
+// judge acts on what was just measured.
+func (s State) judge(p Plan, e Event) (State, Change) {
 	if i := slices.IndexFunc(s.Checks, func(c CheckResult) bool { return c.Data && !c.OK }); i >= 0 {
-		return s.withdraw(Stopped, s.Checks[i].text()), nil
+		return s.stop(p, e.Facts, s.Checks[i].Name, s.Checks[i].text())
 	}
 	v := s.Verdict
 	switch {
 	case v != nil && v.Decision == quality.Stop:
-		return s.withdraw(Stopped, CheckQuality+": "+v.Reason), nil
+		return s.stop(p, e.Facts, CheckQuality, CheckQuality+": "+v.Reason)
 	case s.Phase == Held || s.Paused:
-		return s, nil
+		return s, Change{}
 	case s.Phase == Watching && (v == nil || v.Decision == quality.Pass || s.Ran >= p.Watch):
-		return s.end(Done, "watched for "+p.Watch.String()), nil
+		return s.end(Done, "watched for "+p.Watch.String()), Change{}
 	case s.Phase == Watching:
-		return s, nil
+		return s, Change{}
 	}
 	switch outcome, why := s.outcome(p, e.Facts); outcome {
 	case quality.Pass:
-		lost := s.lose(e.Facts)
+		change := Change{Lost: s.lose(e.Facts)}
 		if p.Stages[s.Stage].Hold {
-			return s.hold(why + "; a person promotes"), lost
+			return s.hold(why + "; a person promotes"), change
 		}
-		return s.next(p, why), lost
+		return s.next(p, why), change
 	case quality.Inconclusive:
 		return s.inconclusive(p, e.Facts, why)
 	}
-	return s, nil
+	return s, Change{}
+}
+
+// stop takes the version back for what a check found, and names the devices.
+func (s State) stop(p Plan, f Facts, check, why string) (State, Change) {
+	after := s.withdraw(Stopped, why)
+	return after, Change{Lost: after.lose(f), Worst: s.worst(p, f, check)}
 }
 
 // outcome says what the stage has come to, nothing having failed.
@@ -294,38 +311,19 @@ func (s State) outcome(p Plan, f Facts) (quality.Decision, string) {
 	return quality.Wait, ""
 }
 
-// lose names the devices that are lost as a stage ends: they go back by
-// themselves.
-func (s *State) lose(f Facts) []Lost {
-	var lost []Lost
-	if s.Reach == All {
-		return nil // it is wanted for good, and they get it when they are back
-	}
-	for _, d := range f.Judged[:f.JudgedActive] {
-		if d.Lost != "" {
-			lost = append(lost, Lost{d.ID, d.Lost})
-		}
-	}
-	lost = append(lost, f.Unheard...)
-	s.LostN += len(lost)
-	s.Lost = append(slices.Clone(s.Lost), lost[:min(len(lost), maxLost-min(len(s.Lost), maxLost))]...)
-	return lost
-}
-
-func (s State) inconclusive(p Plan, f Facts, why string) (State, []Lost) {
+func (s State) inconclusive(p Plan, f Facts, why string) (State, Change) {
 	reason := "inconclusive: " + why
 	switch {
 	case why == quality.ReasonFew:
-		return s.hold(fmt.Sprintf("%d devices are too few to judge the quality; a person promotes", len(f.Judged))), nil
+		return s.hold(fmt.Sprintf("%d devices are too few to judge the quality; a person promotes", len(f.Judged))), Change{}
 	case p.OnInconclusive == Hold:
-		return s.hold(reason), nil
+		return s.hold(reason), Change{}
 	case p.OnInconclusive == Proceed:
-		lost := s.lose(f)
-		return s.next(p, reason+"; promoted, as "+s.By+" planned"), lost
+		return s.next(p, reason+"; promoted, as "+s.By+" planned"), Change{Lost: s.lose(f)}
 	case p.OnInconclusive == Widen && !s.Widened && s.Judge != 0 && s.Stage+1 < len(p.Stages):
-		return s.widen(reason), nil
+		return s.widen(reason), Change{}
 	}
-	return s.withdraw(Stopped, reason), nil
+	return s.stop(p, f, "", reason)
 }
 
 // widen gives the version in shadow to as many devices again as the next larger

@@ -51,12 +51,15 @@ func (o Outcome) Text(p Plan, s State, candidate, outcome string) string {
 			i = j
 		}
 	}
+	if v := o.Verdict; v != nil && v.Decision == quality.Stop && v.Reason == quality.ReasonSilence {
+		outcome = join(o.faults(), outcome)
+	}
 	byQuality := o.Verdict != nil && strings.HasPrefix(o.Reason, CheckQuality)
 	switch {
 	case byQuality && (o.Verdict.Decision == quality.Stop || o.Verdict.Decision == quality.Pass):
 		return o.Verdict.Text(s.words(p, i, candidate, outcome))
 	case o.Phase == Stopped:
-		return join(fmt.Sprintf("STOPPED at stage %s after %s (%s).", o.Stage, minutes(o.Ran), o.Reason), outcome)
+		return join(join(fmt.Sprintf("STOPPED at stage %s after %s (%s).", o.Stage, minutes(o.Ran), o.Reason), o.faults()), outcome)
 	case o.Phase == Held:
 		return fmt.Sprintf("HELD at stage %s after %s: %s.", o.Stage, minutes(o.Ran), o.Reason)
 	}
@@ -75,12 +78,8 @@ func (o Outcome) Seen(p Plan, s State, candidate string) string {
 	return strings.Join(texts, "; ")
 }
 
-func join(text, outcome string) string {
-	if outcome == "" {
-		return text
-	}
-	return text + " " + outcome
-}
+// join puts a blank between two sentences, unless there is one alone.
+func join(text, more string) string { return strings.TrimSpace(text + " " + more) }
 
 func minutes(d Duration) string {
 	return Duration(time.Duration(d).Round(time.Second)).String()

@@ -1,6 +1,7 @@
 package quality
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -45,7 +46,8 @@ type Device struct {
 	ID    string
 	Group string // value of the rollout's label; "" for none
 	Sums
-	Lost Loss // "" for a device that is well
+	Lost  Loss // "" for a device that is well
+	Known bool // its loss was recorded before
 }
 
 // A Stage is what a look is at.
@@ -113,6 +115,43 @@ type Group struct {
 	Lower float64 `json:"lower"`
 	Upper float64 `json:"upper"` // for the decision to pass
 	SE    float64 `json:"se"`
+}
+
+// Harmed is a device whose own errors are above a limit.
+type Harmed struct {
+	ID           string
+	Ratio, Bound float64 // of B's error to A's, and what it may be
+}
+
+// Harmed returns the devices that a verdict to stop is about, the worst first: of
+// one on the quality those above its margin, likewise of one on a group those in it,
+// and those of the minority. None for other verdicts.
+func (v Verdict) Harmed(devices []Device, p Params) []Harmed {
+	var bound float64
+	in := func(Device) bool { return true }
+	switch {
+	case v.Decision != Stop:
+		return nil
+	case v.Reason == ReasonQuality:
+		bound = p.MStop
+	case v.Reason == ReasonGroup:
+		bound = p.MGroup
+		in = func(d Device) bool { return d.Group == v.Groups[0].Value }
+	case v.Reason == ReasonMinority:
+		bound = v.Ratio * apart
+	default:
+		return nil
+	}
+	var out []Harmed
+	for _, d := range devices {
+		if ratio := math.Exp(d.value(p.Epsilon)); d.Pairs >= p.MinPairs && in(d) && ratio > bound {
+			out = append(out, Harmed{d.ID, finite(ratio), bound})
+		}
+	}
+	slices.SortFunc(out, func(a, b Harmed) int {
+		return cmp.Or(cmp.Compare(b.Ratio, a.Ratio), cmp.Compare(a.ID, b.ID))
+	})
+	return out
 }
 
 // Look decides from what the devices of a stage have reported.

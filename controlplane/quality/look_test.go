@@ -36,6 +36,41 @@ func unlabelled(devices []Device) []Device {
 	return devices
 }
 
+func TestHarmedDevicesOfAVerdict(t *testing.T) {
+	shift := func(every int, by float64) func(int, *float64) {
+		return func(i int, d *float64) {
+			if i%every == 3 {
+				*d += math.Log(by)
+			}
+		}
+	}
+	for _, tt := range []struct {
+		reason  string
+		params  Params
+		devices []Device
+		n       int
+		bound   float64
+	}{
+		{ReasonQuality, Canary(), vector(95, 100, math.Log(1.2), 0.25, nil), 64, 1.03}, // Σ [d_i > ln 1.03]
+		{ReasonGroup, Wide(), vector(950, 1000, 0, 0.10, shift(10, 1.3)), 95, 1.05},
+		{ReasonMinority, Wide(), unlabelled(vector(950, 1000, 0, 0.10, shift(19, 1.6))), 50, 1.00986 * 1.25},
+		{ReasonSilence, Canary(), vector(80, 100, 0, 0.05, nil), 0, 0},
+		{ReasonQuality, Canary(), vector(95, 100, 0, 0.20, nil), 0, 0}, // a pass
+	} {
+		v := Look(Stage{Elapsed: time.Hour, Silent: 0.05, Devices: tt.devices}, tt.params)
+		got := v.Harmed(tt.devices, tt.params)
+		if v.Reason != tt.reason || len(got) != tt.n {
+			t.Errorf("%s: %d devices of a verdict on %s, want %d", tt.reason, len(got), v.Reason, tt.n)
+			continue
+		}
+		for i, h := range got {
+			if h.Ratio <= h.Bound || math.Abs(h.Bound-tt.bound) > 1e-4 || i > 0 && h.Ratio > got[i-1].Ratio {
+				t.Errorf("%s: %d is %+v, after %+v", tt.reason, i, h, got[max(i-1, 0)])
+			}
+		}
+	}
+}
+
 func TestVectors(t *testing.T) {
 	const unknown = -99
 	for _, tt := range []struct {

@@ -31,7 +31,7 @@ type Outcome struct {
 	Took    plan.Duration `json:"took"`
 	Reached int           `json:"reached"` // most devices that ran the version at one time
 	Left    int           `json:"left"`    // that run it at the end
-	Lost    []plan.Lost   `json:"lost"`    // devices that failed by themselves
+	Lost    []plan.Fault  `json:"lost"`    // devices that failed by themselves
 	State   plan.State    `json:"state"`
 }
 
@@ -208,7 +208,7 @@ func (r *rehearsal) facts() plan.Facts {
 		if r.state.Judge == 0 || i >= r.state.Judged || wanted.Judge == 0 && d.lost == "" {
 			continue
 		}
-		q := quality.Device{ID: d.ID, Group: d.Group, Lost: r.loss(d)}
+		q := quality.Device{ID: d.ID, Group: d.Group, Lost: r.loss(d), Known: d.lost != ""}
 		q.Add(d.Pairs)
 		if i < r.state.Reach {
 			f.JudgedActive++
@@ -235,13 +235,16 @@ func (r *rehearsal) count(d *seat, f *plan.Facts) {
 		f.Failed++
 	case d.Does(scenario.Failing, r.at) != nil:
 		f.Failed++
+		if r.state.Judge == 0 {
+			f.Unheard = append(f.Unheard, plan.Fault{Device: d.ID, Loss: quality.Refused, Check: plan.CheckUpdates})
+		}
 	case d.Does(scenario.Crashing, r.at) != nil:
 		f.Health.Restarted++
 		f.Active++
 	case d.Unheard(r.at), d.role.Version != plan.Active:
 		f.Unsettled++
-		if r.state.Judge == 0 && r.state.Reach != plan.All && r.state.Ran+plan.Duration(2*r.plan.Interval()) >= r.plan.Stages[r.state.Stage].Deadline {
-			f.Unheard = append(f.Unheard, plan.Lost{Device: d.ID, Loss: quality.Silent})
+		if r.state.Judge == 0 && r.state.Ran+plan.Duration(2*r.plan.Interval()) >= r.plan.Stages[r.state.Stage].Deadline {
+			f.Unheard = append(f.Unheard, plan.Fault{Device: d.ID, Loss: quality.Silent, Check: plan.CheckSilence})
 		}
 	default:
 		f.Active++

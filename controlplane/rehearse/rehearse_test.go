@@ -136,7 +136,7 @@ func TestUpper95(t *testing.T) {
 // TestSeedOfThePlan: it is that of the draw, where the plan has one.
 func TestSeedOfThePlan(t *testing.T) {
 	p := plan.Plan{Seed: 9, Watch: -1, Stages: []plan.Stage{{Devices: plan.Amount{Percent: 50}, Quality: plan.Off, Deadline: plan.Duration(time.Hour)}, {Devices: plan.Amount{Percent: 100}, Quality: plan.Off}}}
-	lost := func(seed uint64) []plan.Lost {
+	lost := func(seed uint64) []plan.Fault {
 		p.Seed = seed
 		o, err := Run(p, scenario.Scenario{Devices: 500, Silent: 0.05})
 		if err != nil {

@@ -97,15 +97,19 @@ func (c *change) facts(ctx context.Context, tx store.Tx, p planned) (plan.Facts,
 			return f, err
 		}
 	}
-	return f, c.health(ctx, tx, p, &f.Health)
+	return f, c.health(ctx, tx, p, &f)
 }
 
 // health gathers what the stage under way limits, and no more: devices that run
 // the version, or have it in shadow.
-func (c *change) health(ctx context.Context, tx store.Tx, p planned, h *plan.Health) (err error) {
+func (c *change) health(ctx context.Context, tx store.Tx, p planned, f *plan.Facts) (err error) {
+	h := &f.Health
 	checks, below := p.plan.Stages[p.state.Stage].Checks, max(p.state.Reach, p.state.Judged)
 	if checks.MaxRestarted != nil {
 		if h.Restarted, err = tx.Restarted(ctx, p.row.ID, p.state.Reach, crashes); err != nil {
+			return err
+		}
+		if h.Worst, err = c.restarted(ctx, tx, p, *checks.MaxRestarted, *f); err != nil {
 			return err
 		}
 	}
@@ -116,20 +120,28 @@ func (c *change) health(ctx context.Context, tx store.Tx, p planned, h *plan.Hea
 	if err != nil {
 		return err
 	}
+	candidate := [8]byte(p.row.Digest[:8])
 	var a, b protocol.VersionCount // in place, candidate
 	for _, n := range counts {
 		into := &a
-		if n.Version == [8]byte(p.row.Digest[:8]) {
+		if n.Version == candidate {
 			into = &b
 		}
 		addCounts(into, n.VersionCount)
 	}
-	h.Latency = latencyRatio(a, b)
-	if all := b.Answered + b.Failed; all > 0 {
-		rate := float64(b.Failed) / float64(all)
-		h.ErrorRate = &rate
-	}
+	h.Latency, h.ErrorRate = latencyRatio(a, b), errorRate(b)
+	h.Worst = append(h.Worst, slower(counts, candidate, checks, *h)...)
 	return nil
+}
+
+// errorRate is the share of predictions that failed; nil if there were none.
+func errorRate(n protocol.VersionCount) *float64 {
+	all := n.Answered + n.Failed
+	if all == 0 {
+		return nil
+	}
+	rate := float64(n.Failed) / float64(all)
+	return &rate
 }
 
 func addCounts(into *protocol.VersionCount, n protocol.VersionCount) {
@@ -194,12 +206,19 @@ func (c *change) judged(ctx context.Context, tx store.Tx, p planned, f *plan.Fac
 		return err
 	}
 	fresh := p.state.Heard(p.plan, c.at)
+	f.Why = map[string]plan.Fault{}
 	for _, s := range seats {
 		if s.Elsewhere || s.Judge == 0 && s.Lost == "" {
 			continue // another rollout judges it, or it has nothing to compare with
 		}
 		t := byDevice[s.Device]
-		d := quality.Device{ID: s.Device, Group: s.Group, Sums: t.sums, Lost: c.loss(p, s, t.sums, t.heard, fresh)}
+		last := c.last(p, s, t.heard, fresh)
+		d := quality.Device{ID: s.Device, Group: s.Group, Sums: t.sums, Lost: c.loss(p, s, t.sums, last), Known: s.Lost != ""}
+		if d.Lost != "" && !d.Known {
+			if f.Why[d.ID], err = c.why(ctx, tx, p, s, d, last); err != nil {
+				return err
+			}
+		}
 		if s.N < p.state.Reach {
 			f.JudgedActive++
 		}
@@ -235,8 +254,8 @@ func sumUp(reports []store.Pairs) (map[string]told, error) {
 	return byDevice, nil
 }
 
-// loss says why a judged device counts as lost, "" if it is well.
-func (c *change) loss(p planned, s store.Seat, sums quality.Sums, heard, fresh time.Time) quality.Loss {
+// last is when a judged device was heard last, or the time from which it could be.
+func (c *change) last(p planned, s store.Seat, heard, fresh time.Time) time.Time {
 	begins := s.Told.Add(settle*time.Duration(p.plan.Every) + time.Duration(p.jitter())*time.Second)
 	if p.plan.Window != nil && s.Role == string(plan.Active) {
 		begins = begins.Add(24 * time.Hour)
@@ -244,7 +263,12 @@ func (c *change) loss(p planned, s store.Seat, sums quality.Sums, heard, fresh t
 	if heard.After(c.at) { // the clock was set back since
 		heard = fresh
 	}
-	last := slices.MaxFunc([]time.Time{begins, heard, fresh}, time.Time.Compare)
+	return slices.MaxFunc([]time.Time{begins, heard, fresh}, time.Time.Compare)
+}
+
+// loss says why a judged device, heard last at the given time, counts as lost, "" if
+// it is well.
+func (c *change) loss(p planned, s store.Seat, sums quality.Sums, last time.Time) quality.Loss {
 	switch {
 	case s.Lost != "":
 		return quality.Loss(s.Lost)
@@ -267,19 +291,6 @@ func (c *change) elsewhere(ctx context.Context, tx store.Tx, p planned, f *plan.
 	if err == nil && all >= enoughElsewhere {
 		share := float64(offline) / float64(all)
 		f.Elsewhere = &share
-	}
-	return err
-}
-
-// unheard are the devices that are not judged and have not got there by the
-// deadline of a stage.
-func (c *change) unheard(ctx context.Context, tx store.Tx, p planned, f *plan.Facts) error {
-	if p.state.Judge != 0 || p.state.Reach == 0 || p.state.Reach == plan.All || p.state.Ran+plan.Duration(2*p.plan.Interval()) < p.plan.Stages[p.state.Stage].Deadline {
-		return nil
-	}
-	members, err := tx.MembersIn(ctx, p.row.ID, p.state.Reach, f.Unsettled, Pending, Fetching, Trying, Waiting)
-	for _, m := range members {
-		f.Unheard = append(f.Unheard, plan.Lost{Device: m.Device, Loss: quality.Silent})
 	}
 	return err
 }

@@ -215,7 +215,7 @@ func TestWhenADeviceIsLost(t *testing.T) {
 		if tt.seat != nil {
 			tt.seat(&s)
 		}
-		if got := c.loss(p, s, tt.sums, tt.heard, tt.fresh); got != tt.want {
+		if got := c.loss(p, s, tt.sums, c.last(p, s, tt.heard, tt.fresh)); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
@@ -351,12 +351,14 @@ func TestLatencyAndErrorRateStop(t *testing.T) {
 		slow   uint64 // µs of the candidate; that in place takes 100
 		failed uint64 // of 100
 		text   string // "": it goes on
+		named  int
+		figure float64 // of each of them
 	}{
-		{"as fast", plan.Checks{MaxLatency: limit(1.5)}, 100, 0, ""},
-		{"slower", plan.Checks{MaxLatency: limit(1.5)}, 400, 0, "latency p99: 4, limit 1.5"},
-		{"fails", plan.Checks{MaxErrorRate: limit(0.01)}, 100, 5, "error rate: 5 %, limit 1 %"},
-		{"fails seldom", plan.Checks{MaxErrorRate: limit(0.1)}, 100, 5, ""},
-		{"restarts", plan.Checks{MaxRestarted: limit(0)}, 100, 0, "restarts: 50 %, limit 0 %"},
+		{"as fast", plan.Checks{MaxLatency: limit(1.5)}, 100, 0, "", 0, 0},
+		{"slower", plan.Checks{MaxLatency: limit(1.5)}, 400, 0, "latency p99: 4, limit 1.5", 2, 4},
+		{"fails", plan.Checks{MaxErrorRate: limit(0.01)}, 100, 5, "error rate: 5 %, limit 1 %", 2, 0.05},
+		{"fails seldom", plan.Checks{MaxErrorRate: limit(0.1)}, 100, 5, "", 0, 0},
+		{"restarts", plan.Checks{MaxRestarted: limit(0)}, 100, 0, "restarts: 50 %, limit 0 %", 1, crashes},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			a := newAcre(t, 10)
@@ -389,6 +391,15 @@ func TestLatencyAndErrorRateStop(t *testing.T) {
 			s := a.until(plan.Stopped, 0, 5)
 			if !strings.Contains(s.Text, tt.text) {
 				t.Errorf("text is %q, want one with %q", s.Text, tt.text)
+			}
+			check, _, _ := strings.Cut(tt.text, ":")
+			for _, f := range s.State.Worst {
+				if f.Check != check || f.Figure != tt.figure {
+					t.Errorf("at fault is %+v, want %v of %s", f, tt.figure, check)
+				}
+			}
+			if want := len(s.State.Worst); want != s.State.WorstN || want != tt.named || len(a.faults(s.Rollout.ID, 100)) != want {
+				t.Errorf("%d at fault, want %d", s.State.WorstN, tt.named)
 			}
 			a.minutes(1)
 			a.wantRunning(0, 0, 2)

@@ -106,10 +106,8 @@ func (c *change) step(ctx context.Context, tx store.Tx, p planned, e plan.Event)
 	before := p.state
 	var did plan.Change
 	p.state, did = plan.Step(p.plan, p.state, e)
-	for _, l := range did.Lost {
-		if _, err := tx.LoseMember(ctx, p.row.ID, l.Device, string(l.Loss)); err != nil {
-			return p, err
-		}
+	if err := c.blame(ctx, tx, p, did); err != nil {
+		return p, err
 	}
 	if did.Look != nil {
 		if err := c.record(ctx, tx, p, *did.Look); err != nil {

@@ -175,6 +175,21 @@ func (t Tx) Restarted(ctx context.Context, rollout int64, below int, times int) 
 	return n, mapError(err)
 }
 
+// A RestartedMember is a device of a plan, and how often it has started since it was
+// told what to do.
+type RestartedMember struct {
+	Device string
+	Starts uint64
+}
+
+// RestartedMembers returns the devices that Restarted counts.
+func (t Tx) RestartedMembers(ctx context.Context, rollout int64, below int, times int) ([]RestartedMember, error) {
+	return collect(ctx, t.tx, func(row scanner) (m RestartedMember, err error) {
+		return m, mapError(row.Scan(&m.Device, &m.Starts))
+	}, `SELECT m.device, d.boot - m.boot FROM members m JOIN devices d ON d.id = m.device
+		WHERE m.rollout = ? AND m.n < ? AND m.role = 'active' AND d.boot - m.boot >= ?`, rollout, below, times)
+}
+
 // A MemberCount is how many devices that get the version in a stage are in a
 // state.
 type MemberCount struct {

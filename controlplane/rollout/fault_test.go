@@ -1,0 +1,134 @@
+package rollout
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
+	"github.com/sandpiper-edge/sandpiper/controlplane/quality"
+)
+
+// faults reads all that a rollout names, in pages of so many.
+func (a *acre) faults(rollout int64, limit int) (all []plan.Fault) {
+	a.t.Helper()
+	for after := ""; ; after = all[len(all)-1].Device {
+		page, err := a.Faults(a.t.Context(), rollout, after, limit)
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		all = append(all, page...)
+		if len(page) < limit {
+			return all
+		}
+	}
+}
+
+func TestSilentDevicesThatStopAStageAreNamed(t *testing.T) {
+	a := newAcre(t, 40)
+	p := healthOnly(20)
+	p.Stages[0].Deadline = plan.Duration(30 * time.Minute)
+	a.plan(p)
+	gone := []string{a.seats()[0].Device, a.seats()[1].Device}
+	for _, d := range a.devices {
+		d.offline = slices.Contains(gone, d.id)
+	}
+	s := a.until(plan.Stopped, 0, 40)
+	var want []plan.Fault
+	for _, id := range gone {
+		want = append(want, plan.Fault{Device: id, Loss: quality.Silent, Check: plan.CheckSilence, Figure: 1800, Bound: 1800})
+	}
+	if !slices.Equal(s.State.Lost, want) || s.State.LostN != 2 || s.State.WorstN != 0 {
+		t.Errorf("%d lost: %+v, want %+v", s.State.LostN, s.State.Lost, want)
+	}
+	if want := fmt.Sprintf("At fault: %s (silent), %s (silent).", gone[0], gone[1]); !strings.Contains(s.Text, want) {
+		t.Errorf("text is %q, want one with %q", s.Text, want)
+	}
+	if n := len(a.faults(s.Rollout.ID, 1)); n != 2 {
+		t.Errorf("the store names %d, want 2", n)
+	}
+}
+
+func TestSilenceStopNamesTheSilent(t *testing.T) {
+	a := newAcre(t, 120)
+	for i, d := range a.devices {
+		d.falls = i%4 == 0
+	}
+	p := canary(120, 60)
+	a.plan(p)
+	s := a.until(plan.Stopped, 0, 60)
+	silent := 0
+	for _, d := range a.devices {
+		if d.falls && slices.Contains(d.ran, a.v[1]) {
+			silent++
+		}
+	}
+	if s.State.LostN != silent || len(s.State.Lost) != silent || s.State.WorstN != 0 {
+		t.Errorf("%d lost of %d silent", s.State.LostN, silent)
+	}
+	for _, f := range s.State.Lost {
+		if f.Check != plan.CheckSilence || f.Bound != 180 || f.Figure <= f.Bound || f.Figure > 600 {
+			t.Errorf("%+v", f)
+		}
+	}
+	if !strings.Contains(s.Text, "At fault: ") || !strings.Contains(s.Text, fmt.Sprintf(" and %d more.", silent-5)) {
+		t.Errorf("text is %q", s.Text)
+	}
+}
+
+func TestFailuresAreNamedWithTheirReasonBeyondWhatTheStateHolds(t *testing.T) {
+	const n = 130
+	a := newAcre(t, n)
+	for _, d := range a.devices {
+		d.refuses = true
+	}
+	a.plan(healthOnly(n))
+	s := a.until(plan.Stopped, 0, 5)
+	if s.State.LostN != n || len(s.State.Lost) != 100 {
+		t.Errorf("%d lost, of which the state has %d; want %d and 100", s.State.LostN, len(s.State.Lost), n)
+	}
+	all := a.faults(s.Rollout.ID, 50)
+	if len(all) != n {
+		t.Fatalf("pages have %d, want %d", len(all), n)
+	}
+	want := plan.Fault{Device: "d129", Loss: quality.Refused, Check: plan.CheckUpdates, Message: "golden: a golden vector does not reproduce"}
+	if all[n-1] != want {
+		t.Errorf("the last is %+v, want %+v", all[n-1], want)
+	}
+}
+
+func TestWorseGroupNamesItsDevices(t *testing.T) {
+	a := newAcre(t, 120)
+	a.worse(1.4, func(i int) bool { return i%5 == 0 })
+	a.plan(canary(120, 60))
+	s := a.until(plan.Stopped, 0, 60)
+	if s.State.Verdict.Reason != quality.ReasonGroup || s.State.WorstN == 0 || s.State.WorstN > 24 {
+		t.Fatalf("stopped by %s, %d named", s.State.Verdict.Reason, s.State.WorstN)
+	}
+	last := s.State.Worst[0].Figure
+	for _, f := range s.State.Worst {
+		if (f.Device[3]-'0')%5 != 0 || f.Check != plan.CheckQuality || f.Bound != 1.05 || f.Figure <= 1.05 || f.Figure > last {
+			t.Errorf("%+v after %v", f, last)
+		}
+		last = f.Figure
+	}
+}
+
+// TestLostDevicesCountOnce: one that failed by itself in a stage is not found again
+// in the next.
+func TestLostDevicesCountOnce(t *testing.T) {
+	a := newAcre(t, 120)
+	p := canary(120, 60)
+	a.plan(p)
+	first := a.seats()[0].Device
+	for _, d := range a.devices {
+		d.falls = d.id == first
+	}
+	a.until(plan.Running, 1, 90)
+	s := a.until(plan.Running, 2, 200)
+	if s.State.LostN != 1 || len(s.State.Lost) != 1 || s.State.Lost[0].Device != first {
+		t.Errorf("%d lost: %+v, want %s alone", s.State.LostN, s.State.Lost, first)
+	}
+}
