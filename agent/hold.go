@@ -17,8 +17,8 @@ type hold string
 
 const (
 	holdNone     hold = ""
-	holdPinned   hold = "pinned"      // until it is unpinned
-	holdReturned hold = "rolled_back" // until it is unpinned, or a newer want comes
+	holdPinned   hold = protocol.HoldPinned
+	holdReturned hold = protocol.HoldReturned
 )
 
 // Errors of Pin, Unpin and Rollback. Nothing has changed then.

@@ -13,6 +13,13 @@ const (
 	PhaseFailed = "failed" // it did not make it
 )
 
+// Holds: why a device's owner keeps a version. Each is the code of a Failure too, of
+// the version that is wanted meanwhile.
+const (
+	HoldPinned   = "pinned"      // until it is unpinned
+	HoldReturned = "rolled_back" // until it is unpinned, or a newer want comes
+)
+
 // A Have is the reported state of a device, on sp1/F/d/D/have, retained,
 // published when it changes. JSON.
 type Have struct {

@@ -73,7 +73,7 @@ func seconds(s float64) string {
 }
 
 // memberStates are those of a device of a plan, in the order of a table.
-var memberStates = append([]string{rollout.Waiting, rollout.InShadow}, append(rollout.States, rollout.Returning, rollout.Returned)...)
+var memberStates = append([]string{rollout.Waiting, rollout.InShadow}, append(rollout.States, rollout.Kept, rollout.Returning, rollout.Returned)...)
 
 // drawStaged draws the stages of a rollout, the last look and its checks.
 func drawStaged(g *grid, s rollout.Staged) {
@@ -103,6 +103,10 @@ func drawStaged(g *grid, s rollout.Staged) {
 	if len(s.Log) == 0 || s.State.Phase.Live() {
 		g.header("now")
 		g.row(s.Text)
+	}
+	if len(s.Kept) > 0 {
+		g.header("held by their owner")
+		g.row(strings.Join(s.Kept, ", "))
 	}
 	drawFaults(g, slices.Concat(s.State.Worst, s.State.Lost))
 	if more := s.State.LostN + s.State.WorstN - len(s.State.Lost) - len(s.State.Worst); more > 0 {

@@ -13,6 +13,9 @@ type Candidate struct {
 	// Comparable devices run another version, so that pairs can be had of them.
 	// The others come last.
 	Comparable bool
+	// Kept devices stay on their version by the will of their owner. They come at
+	// the very end.
+	Kept bool
 }
 
 // leastOfGroup is how many devices of each label value a stage has, where there
@@ -30,9 +33,12 @@ func Draw(devices []Candidate, sizes []int, seed uint64) []Candidate {
 	rng.Shuffle(len(devices), func(i, j int) { devices[i], devices[j] = devices[j], devices[i] })
 	var d draw
 	for _, c := range devices {
-		if c.Comparable {
+		switch {
+		case c.Kept:
+			d.kept = append(d.kept, c)
+		case c.Comparable:
 			d.groups.add(c)
-		} else {
+		default:
 			d.others = append(d.others, c)
 		}
 	}
@@ -41,7 +47,7 @@ func Draw(devices []Candidate, sizes []int, seed uint64) []Candidate {
 	for _, end := range append(ends, len(d.mixed)) {
 		d.fill(min(end, len(d.mixed)))
 	}
-	return append(d.order, d.others...)
+	return slices.Concat(d.order, d.others, d.kept)
 }
 
 // groups holds devices by their label value, and how many of each are drawn.
@@ -64,6 +70,7 @@ func (g *groups) add(c Candidate) {
 type draw struct {
 	groups
 	others []Candidate
+	kept   []Candidate
 	mixed  []turn // of all groups, each evenly over the whole
 	next   int    // of mixed
 	order  []Candidate

@@ -176,7 +176,7 @@ func (c *change) countActive(ctx context.Context, tx store.Tx, p planned, f *pla
 	}
 	for _, n := range counts {
 		switch {
-		case n.Stage > p.state.Stage:
+		case n.Stage > p.state.Stage, n.State == Kept:
 		case n.State == Active:
 			f.Active += n.N
 		case n.State == Failed:
@@ -208,8 +208,8 @@ func (c *change) judged(ctx context.Context, tx store.Tx, p planned, f *plan.Fac
 	fresh := p.state.Heard(p.plan, c.at)
 	f.Why = map[string]plan.Fault{}
 	for _, s := range seats {
-		if s.Elsewhere || s.Judge == 0 && s.Lost == "" {
-			continue // another rollout judges it, or it has nothing to compare with
+		if s.Elsewhere || s.Judge == 0 && s.Lost == "" || s.State == Kept {
+			continue // another rollout judges it, it has nothing to compare with, or shall not run it
 		}
 		t := byDevice[s.Device]
 		last := c.last(p, s, t.heard, fresh)

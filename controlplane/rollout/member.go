@@ -184,8 +184,11 @@ func memberState(m store.Member, p planned, row store.Desired) string {
 		}
 		return Returning
 	case plan.Active:
-		if row.Digest != p.row.Digest {
+		switch {
+		case row.Digest != p.row.Digest:
 			return Waiting
+		case heldBack(row):
+			return Kept
 		}
 		return row.State
 	case plan.InShadow:
@@ -218,9 +221,21 @@ func (c *change) follow(ctx context.Context, tx store.Tx, row store.Desired) err
 	if state == m.State {
 		return nil
 	}
+	if m.State == Kept {
+		m.Told = c.at // its silence counts from here
+	}
 	m.State = state
 	return tx.SetMemberState(ctx, m)
 }
+
+// heldBack reports whether the owner of a device keeps it from the version of row.
+func heldBack(row store.Desired) bool {
+	return row.State == Failed && (row.Code == protocol.HoldPinned || row.Code == protocol.HoldReturned)
+}
+
+// pinned reports whether the owner of a device holds a model where it is until that
+// is unpinned; what was rolled back goes on with a newer want.
+func (d device) pinned(model string) bool { return d.have.Models[model].Hold == protocol.HoldPinned }
 
 // enlist adds a device that is new to the fleet, or to a label, to the staged
 // rollouts under way that select it: in their last stage.

@@ -19,7 +19,13 @@ type Staged struct {
 	Text string   `json:"text"`
 	Log  []string `json:"log,omitempty"`
 	Back string   `json:"back,omitempty"`
+	// Kept are the first of the devices that are no part of their stage, since their
+	// owner holds another version; the counts have them all.
+	Kept []string `json:"kept,omitempty"`
 }
+
+// maxHeld is how many devices a Staged names that their owners hold.
+const maxHeld = 20
 
 // A StageCount is how far the devices are that get the version in a stage.
 type StageCount struct {
@@ -53,6 +59,13 @@ func staged(ctx context.Context, tx store.Tx, p planned) (Staged, error) {
 		case Returning:
 			returning += c.N
 		}
+	}
+	held, err := tx.MembersIn(ctx, p.row.ID, plan.All, maxHeld, Kept)
+	if err != nil {
+		return s, err
+	}
+	for _, m := range held {
+		s.Kept = append(s.Kept, m.Device)
 	}
 	switch before := p.state.InPlace; {
 	case !p.state.Back || back+returning == 0:

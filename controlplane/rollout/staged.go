@@ -31,6 +31,7 @@ var (
 // States of a device of a plan, beside States.
 const (
 	Waiting   = "waiting"   // its stage has not come
+	Kept      = "kept"      // its owner holds another version: it is no part of the stage
 	InShadow  = "shadow"    // it shall run the version beside its own
 	Returning = "returning" // it was told to go back
 	Returned  = "back"      // it runs the version before again
@@ -379,8 +380,9 @@ func (d *Draft) comparable(ctx context.Context, tx store.Tx, ids []string) (map[
 
 // draw orders the devices and works out the forecast.
 func (r *Rollouts) draw(ctx context.Context, tx store.Tx, d *Draft, ids []string, comparable map[string]bool) error {
-	candidates := make([]plan.Candidate, len(ids))
-	offline := 0
+	c := r.change(r.now())
+	candidates, devices := make([]plan.Candidate, len(ids)), make(map[string]device, len(ids))
+	offline, kept := 0, 0
 	for i, id := range ids {
 		row, err := tx.Device(ctx, id)
 		if err != nil {
@@ -389,21 +391,28 @@ func (r *Rollouts) draw(ctx context.Context, tx store.Tx, d *Draft, ids []string
 		if !row.Online {
 			offline++
 		}
-		candidates[i] = plan.Candidate{ID: id, Group: row.Labels[d.Plan.Group], Comparable: comparable[id]}
+		dev, err := c.load(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		devices[id] = dev
+		candidates[i] = plan.Candidate{ID: id, Group: row.Labels[d.Plan.Group], Comparable: comparable[id], Kept: dev.pinned(d.version.Name)}
+		if candidates[i].Kept {
+			kept++
+		}
+	}
+	if kept > 0 {
+		d.Warnings = append(d.Warnings, fmt.Sprintf("%d devices are held on their version by their owner: they are drawn last, and get this one when they are unpinned", kept))
 	}
 	d.offline = float64(offline) / float64(len(ids))
 	if d.Plan.Seed == 0 {
 		d.Plan.Seed, d.seeded = 1+rand.Uint64N(plan.MostSeed), true
 	}
 	d.order = plan.Draw(candidates, d.Plan.Sizes(len(ids)), d.Plan.Seed)
-	c := r.change(r.now())
 	bytes := make([]int64, len(ids))
 	for i, m := range d.order {
-		dev, err := c.load(ctx, tx, m.ID)
-		if err != nil {
-			return err
-		}
-		if bytes[i], err = c.fetches(ctx, tx, dev, d.version); err != nil {
+		var err error
+		if bytes[i], err = c.fetches(ctx, tx, devices[m.ID], d.version); err != nil {
 			return err
 		}
 	}

@@ -38,6 +38,7 @@ type fake struct {
 	// What happens once it runs the candidate.
 	refuses, falls bool // it fails on it, falls silent
 	offline        bool
+	pinned         bool // its owner holds what it runs
 
 	envelope []byte // of the last want it read
 	want     protocol.Want
@@ -135,7 +136,14 @@ func (d *fake) live(a *acre) (reports []Report) {
 
 func (d *fake) obey(a *acre) {
 	m := d.want.Models["m"]
-	d.have.Phase = protocol.PhaseIdle
+	d.have.Phase, d.have.Hold = protocol.PhaseIdle, ""
+	if d.pinned {
+		d.have.Hold = protocol.HoldPinned
+	}
+	if d.pinned && m.Active.Digest != d.have.Active && !d.have.Active.IsZero() {
+		d.have.Failed = &protocol.Failure{Digest: m.Active.Digest, Epoch: d.want.Epoch, Rev: d.want.Rev, Code: protocol.HoldPinned, Message: "the device's owner keeps m:v1"}
+		return
+	}
 	if d.refuses && m.Active.Digest == a.v[1] {
 		d.have.Failed = &protocol.Failure{Digest: a.v[1], Epoch: d.want.Epoch, Rev: d.want.Rev, Code: "golden", Message: "a golden vector does not reproduce"}
 		return

@@ -97,9 +97,10 @@ func (t Tx) SetMember(ctx context.Context, m Member) error {
 	return mapError(err)
 }
 
-// SetMemberState stores how far a device of a plan is.
+// SetMemberState stores how far a device of a plan is, and since when its silence
+// counts.
 func (t Tx) SetMemberState(ctx context.Context, m Member) error {
-	_, err := t.tx.ExecContext(ctx, `UPDATE members SET state = ? WHERE rollout = ? AND n = ?`, m.State, m.Rollout, m.N)
+	_, err := t.tx.ExecContext(ctx, `UPDATE members SET state = ?, told = ? WHERE rollout = ? AND n = ?`, m.State, millis(m.Told), m.Rollout, m.N)
 	return mapError(err)
 }
 
