@@ -13,6 +13,9 @@ type Candidate struct {
 	// Comparable devices run another version, so that pairs can be had of them.
 	// The others come last.
 	Comparable bool
+	// Busy devices report pairs of another model, and can of one alone. They come
+	// after the others that are comparable.
+	Busy bool
 	// Kept devices stay on their version by the will of their owner. They come at
 	// the very end.
 	Kept bool
@@ -36,6 +39,8 @@ func Draw(devices []Candidate, sizes []int, seed uint64) []Candidate {
 		switch {
 		case c.Kept:
 			d.kept = append(d.kept, c)
+		case c.Comparable && c.Busy:
+			d.busy = append(d.busy, c)
 		case c.Comparable:
 			d.groups.add(c)
 		default:
@@ -47,7 +52,7 @@ func Draw(devices []Candidate, sizes []int, seed uint64) []Candidate {
 	for _, end := range append(ends, len(d.mixed)) {
 		d.fill(min(end, len(d.mixed)))
 	}
-	return slices.Concat(d.order, d.others, d.kept)
+	return slices.Concat(d.order, d.busy, d.others, d.kept)
 }
 
 // groups holds devices by their label value, and how many of each are drawn.
@@ -69,6 +74,7 @@ func (g *groups) add(c Candidate) {
 
 type draw struct {
 	groups
+	busy   []Candidate
 	others []Candidate
 	kept   []Candidate
 	mixed  []turn // of all groups, each evenly over the whole

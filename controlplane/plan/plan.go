@@ -309,6 +309,17 @@ func (p Plan) Sizes(total int) []int {
 	return sizes
 }
 
+// JudgedMost returns how many of total devices report pairs at most, if no stage
+// widens.
+func (p Plan) JudgedMost(total int) (n int) {
+	for i, size := range p.Sizes(total) {
+		if p.Stages[i].Quality == Paired {
+			n = max(n, size)
+		}
+	}
+	return n
+}
+
 // params are the settings of the quality check at stage i of so many devices.
 func (p Plan) params(i int, epsilon float64) quality.Params {
 	s := p.Stages[i]

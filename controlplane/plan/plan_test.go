@@ -242,6 +242,30 @@ func TestNobodyPassesBeforeAllCouldReport(t *testing.T) {
 	}
 }
 
+func TestFewDevicesWaitForThoseThatAreJudgedElsewhere(t *testing.T) {
+	p := canary50()
+	s := running(p)
+	f := fleet(20, 1)
+	f.Busy = &Busy{N: 30, Rollout: 3, Model: "pump"}
+	const busy = "30 of its devices are judged for rollout 3 of pump until that ends"
+	at := epoch
+	for range 479 {
+		at = at.Add(time.Minute)
+		s, _ = Step(p, s, Event{Kind: Tick, At: at, Facts: f})
+	}
+	if text := s.Text(p, "v2", ""); s.Phase != Running || !strings.HasSuffix(text, " "+busy+".") {
+		t.Errorf("%s: %q, want it to wait with %q", s.Phase, text, busy)
+	}
+	held, _ := Step(p, s, Event{Kind: Tick, At: at.Add(time.Minute), Facts: f})
+	if want := "20 devices are too few to judge the quality, since " + busy + "; a person promotes"; held.Phase != Held || held.Reason != want {
+		t.Errorf("at the deadline %s: %q, want %q", held.Phase, held.Reason, want)
+	}
+	passed, _ := Step(p, s, Event{Kind: Tick, At: at.Add(time.Minute), Facts: fleet(50, 1)})
+	if passed.Stage != 1 {
+		t.Errorf("once they are free it is at stage %d", passed.Stage)
+	}
+}
+
 func TestInconclusive(t *testing.T) {
 	open := func() Facts { // errors that allow both verdicts
 		f := fleet(50, 1.09)

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/quality"
@@ -73,11 +74,26 @@ type State struct {
 	Worst  []Fault `json:"worst,omitempty"`
 	WorstN int     `json:"worst_n,omitempty"`
 	By     string  `json:"by,omitempty"` // who started it
+	// Busy says which rollout devices report for that are to be judged here, and of
+	// how many, as last seen.
+	Busy *Busy `json:"busy,omitempty"`
 	// InPlace is the version that most of the devices ran before, vN.
 	InPlace string `json:"in_place,omitempty"`
 
 	Epsilon     float64 `json:"epsilon"`      // of the quality check: see quality.Params
 	DeviceBytes int64   `json:"device_bytes"` // that one fetches, on average
+}
+
+// Busy are devices that report pairs for an older rollout, of another model: a
+// device reports those of one at a time.
+type Busy struct {
+	N       int    `json:"n"`
+	Rollout int64  `json:"rollout"` // the oldest of them
+	Model   string `json:"model"`
+}
+
+func (b *Busy) text() string {
+	return fmt.Sprintf("%d of its devices are judged for rollout %d of %s until that ends", b.N, b.Rollout, b.Model)
 }
 
 // An Outcome is what a stage came to, and by what.

@@ -41,6 +41,7 @@ type Facts struct {
 	// Early counts those of them that have not reported since they were told, and
 	// are not late yet.
 	Early int
+	Busy  *Busy // devices that another rollout judges; nil: none
 	// Unheard are devices that shall run the version, are lost since, and not judged.
 	Unheard []Fault
 	// Why says more of devices that are judged and lost.
@@ -151,6 +152,7 @@ func (s State) tick(p Plan, e Event) (State, Change) {
 	if e.Facts.Elsewhere != nil {
 		s.Elsewhere = *e.Facts.Elsewhere
 	}
+	s.Busy = e.Facts.Busy
 	s.look(p, e.Facts)
 	s.Checks = s.check(p, e.Facts)
 	after, change := s.judge(p, e)
@@ -293,6 +295,8 @@ func (s State) outcome(p Plan, f Facts) (quality.Decision, string) {
 		return quality.Inconclusive, s.Checks[blind].Name + ": no data"
 	case blind >= 0:
 		return quality.Wait, ""
+	case stage.Quality != Off && v != nil && v.Reason == quality.ReasonFew && s.Busy != nil && !s.overdue(p):
+		return quality.Wait, "" // they may be free before the deadline
 	case stage.Quality != Off && v != nil && v.Reason == quality.ReasonFew:
 		if s.Ran >= stage.Minimum && f.Unsettled == 0 || s.overdue(p) {
 			return quality.Inconclusive, quality.ReasonFew
@@ -314,6 +318,8 @@ func (s State) outcome(p Plan, f Facts) (quality.Decision, string) {
 func (s State) inconclusive(p Plan, f Facts, why string) (State, Change) {
 	reason := "inconclusive: " + why
 	switch {
+	case why == quality.ReasonFew && s.Busy != nil:
+		return s.hold(fmt.Sprintf("%d devices are too few to judge the quality, since %s; a person promotes", len(f.Judged), s.Busy.text())), Change{}
 	case why == quality.ReasonFew:
 		return s.hold(fmt.Sprintf("%d devices are too few to judge the quality; a person promotes", len(f.Judged))), Change{}
 	case p.OnInconclusive == Hold:
@@ -418,7 +424,7 @@ func RolloutOf(judge uint32) int64 { return int64(judge >> judgeBits) }
 // end lets go of the devices, that stay as they are.
 func (s State) end(phase Phase, why string) State {
 	s.Phase, s.Reason, s.Paused = phase, why, false
-	s.Shadow, s.Judged, s.Judge = 0, 0, 0
+	s.Shadow, s.Judged, s.Judge, s.Busy = 0, 0, 0, nil
 	return s
 }
 

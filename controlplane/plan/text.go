@@ -32,6 +32,9 @@ func (s State) Text(p Plan, candidate, outcome string) string {
 	case s.Paused:
 		return strings.ToUpper(s.Reason[:1]) + s.Reason[1:] + "."
 	case s.Verdict != nil && (s.Phase == Running || s.Phase == Watching):
+		if s.Busy != nil {
+			outcome = join(strings.ToUpper(s.Busy.text()[:1])+s.Busy.text()[1:]+".", outcome)
+		}
 		return s.Verdict.Text(s.words(p, s.Stage, candidate, outcome))
 	case s.Phase == Running:
 		return fmt.Sprintf("RUNNING, %s: %s.", p.Stages[s.Stage].Name, minutes(s.Ran))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -207,8 +208,12 @@ func (c *change) judged(ctx context.Context, tx store.Tx, p planned, f *plan.Fac
 	}
 	fresh := p.state.Heard(p.plan, c.at)
 	f.Why = map[string]plan.Fault{}
+	busy := map[int64]int{} // devices by rollout
 	for _, s := range seats {
-		if s.Elsewhere || s.Judge == 0 && s.Lost == "" || s.State == Kept {
+		if s.Elsewhere != 0 {
+			busy[s.Elsewhere]++
+		}
+		if s.Elsewhere != 0 || s.Judge == 0 && s.Lost == "" || s.State == Kept {
 			continue // another rollout judges it, it has nothing to compare with, or shall not run it
 		}
 		t := byDevice[s.Device]
@@ -227,7 +232,20 @@ func (c *change) judged(ctx context.Context, tx store.Tx, p planned, f *plan.Fac
 		}
 		f.Judged = append(f.Judged, d)
 	}
-	return nil
+	return c.busy(ctx, tx, busy, f)
+}
+
+// busy says for which rollouts so many devices are judged.
+func (c *change) busy(ctx context.Context, tx store.Tx, devices map[int64]int, f *plan.Facts) error {
+	if len(devices) == 0 {
+		return nil
+	}
+	oldest, err := tx.Rollout(ctx, slices.Min(slices.Collect(maps.Keys(devices))))
+	f.Busy = &plan.Busy{Rollout: oldest.ID, Model: oldest.Model}
+	for _, n := range devices {
+		f.Busy.N += n
+	}
+	return err
 }
 
 // told is what a device said of its pairs, and when last.

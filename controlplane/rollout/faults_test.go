@@ -296,7 +296,9 @@ func TestTwoModelsOnTheSameDevices(t *testing.T) {
 		}}
 		a.handle(d.id, protocol.TopicHave, encode(t, h))
 	}
-	a.plan(canary(40, 30))
+	p := canary(40, 30)
+	p.Every = plan.Duration(10 * time.Minute) // nobody counts as silent here
+	a.plan(p)
 	if err := a.Advance(t.Context(), a.at); err != nil {
 		t.Fatal(err)
 	}
@@ -318,8 +320,9 @@ func TestTwoModelsOnTheSameDevices(t *testing.T) {
 			}
 		}
 	}
-	if both == 0 || judged["m"] != 30 || judged["m"]+judged["other"] != 30+30-both {
-		t.Errorf("%d in both, judged for %v", both, judged)
+	// The devices that are free are drawn first.
+	if both != 20 || judged["m"] != 30 || judged["other"] != 10 {
+		t.Errorf("%d in both, judged for %v; want 20, and 30 and 10", both, judged)
 	}
 	a.at = a.at.Add(time.Minute)
 	if err := a.Advance(t.Context(), a.at); err != nil {
@@ -331,6 +334,82 @@ func TestTwoModelsOnTheSameDevices(t *testing.T) {
 	}
 	if v := s.State.Verdict; v == nil || v.Assigned != 30-both {
 		t.Errorf("the other rollout judges %+v, want %d devices", v, 30-both)
+	}
+	says := "20 of its devices are judged for rollout 3 of m until that ends."
+	if !strings.Contains(s.Text, says) {
+		t.Errorf("text is %q, want one with %q", s.Text, says)
+	}
+	// It waits for them until its deadline; the first rollout ends before.
+	other := func(minutes int) Staged {
+		for range minutes {
+			a.at = a.at.Add(time.Minute)
+			if err := a.Advance(t.Context(), a.at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s, err := a.Staged(t.Context(), "other")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	if s = other(20); s.State.Phase != plan.Running {
+		t.Errorf("%s: %s", s.State.Phase, s.Text)
+	}
+	if _, err := a.Command(ann(t), "m", Abort); err != nil {
+		t.Fatal(err)
+	}
+	if s = other(1); s.State.Busy != nil || s.State.Verdict != nil && s.State.Verdict.Assigned != 30 {
+		t.Errorf("once the first has ended: %+v, %s", s.State.Busy, s.Text)
+	}
+}
+
+// TestBusyDevicesAreSaidBeforeTheStart: and a stage of nothing else ends held, with
+// the reason.
+func TestBusyDevicesAreSaidBeforeTheStart(t *testing.T) {
+	a := newAcre(t, 40)
+	registrytest.Add(t, a.reg, "other", 70)
+	registrytest.Add(t, a.reg, "other", 71)
+	a.start("other:v1", "all")
+	for _, d := range a.devices {
+		h := protocol.Have{Format: 1, Boot: 1, Epoch: d.want.Epoch, Rev: d.want.Rev + 1, Models: map[string]protocol.ModelHave{
+			"m":     d.have,
+			"other": {Active: a.digest("other:v1"), Phase: protocol.PhaseIdle},
+		}}
+		a.handle(d.id, protocol.TopicHave, encode(t, h))
+	}
+	p := canary(40, 40)
+	p.Every = plan.Duration(10 * time.Minute)
+	first := a.plan(p)
+	if err := a.Advance(t.Context(), a.at); err != nil {
+		t.Fatal(err)
+	}
+	p = canary(40, 35)
+	p.Deadline = plan.Duration(10 * time.Minute)
+	all := 1.0
+	p.Stages[0].Checks.MaxFailed = &all // they do not move here
+	target, _ := ParseTarget("all")
+	d, err := a.Draft(t.Context(), "other:v2", target, func(int, int, bool) (*plan.Plan, error) { return &p, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("35 of the 35 devices to be judged are judged for rollout %d of m:", first.Rollout.ID)
+	if !slices.ContainsFunc(d.Warnings, func(w string) bool { return strings.HasPrefix(w, want) }) {
+		t.Errorf("warnings are %q, want one with %q", d.Warnings, want)
+	}
+	if _, err := a.StartPlan(ann(t), d); err != nil {
+		t.Fatal(err)
+	}
+	for range 12 {
+		a.at = a.at.Add(time.Minute)
+		if err := a.Advance(t.Context(), a.at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := a.Staged(t.Context(), "other")
+	want = fmt.Sprintf("HELD: 0 devices are too few to judge the quality, since 35 of its devices are judged for rollout %d of m until that ends; a person promotes.", first.Rollout.ID)
+	if err != nil || s.Text != want {
+		t.Errorf("text is %q (%v), want %q", s.Text, err, want)
 	}
 }
 

@@ -383,6 +383,10 @@ func (r *Rollouts) draw(ctx context.Context, tx store.Tx, d *Draft, ids []string
 	c := r.change(r.now())
 	candidates, devices := make([]plan.Candidate, len(ids)), make(map[string]device, len(ids))
 	offline, kept := 0, 0
+	busy, err := judgedElsewhere(ctx, tx, d.version.Name)
+	if err != nil {
+		return err
+	}
 	for i, id := range ids {
 		row, err := tx.Device(ctx, id)
 		if err != nil {
@@ -396,7 +400,7 @@ func (r *Rollouts) draw(ctx context.Context, tx store.Tx, d *Draft, ids []string
 			return err
 		}
 		devices[id] = dev
-		candidates[i] = plan.Candidate{ID: id, Group: row.Labels[d.Plan.Group], Comparable: comparable[id], Kept: dev.pinned(d.version.Name)}
+		candidates[i] = plan.Candidate{ID: id, Group: row.Labels[d.Plan.Group], Comparable: comparable[id], Busy: busy[id] != nil, Kept: dev.pinned(d.version.Name)}
 		if candidates[i].Kept {
 			kept++
 		}
@@ -409,15 +413,60 @@ func (r *Rollouts) draw(ctx context.Context, tx store.Tx, d *Draft, ids []string
 		d.Plan.Seed, d.seeded = 1+rand.Uint64N(plan.MostSeed), true
 	}
 	d.order = plan.Draw(candidates, d.Plan.Sizes(len(ids)), d.Plan.Seed)
+	d.warnBusy(busy)
 	bytes := make([]int64, len(ids))
 	for i, m := range d.order {
-		var err error
 		if bytes[i], err = c.fetches(ctx, tx, devices[m.ID], d.version); err != nil {
 			return err
 		}
 	}
 	d.Forecast = d.Plan.Forecast(bytes)
 	return nil
+}
+
+// judgedElsewhere returns the devices that report, or are to report, pairs of other
+// models than this one, each with the oldest rollout that wants them.
+func judgedElsewhere(ctx context.Context, tx store.Tx, model string) (map[string]*planned, error) {
+	live, err := livePlans(ctx, tx, "")
+	if err != nil {
+		return nil, err
+	}
+	busy := map[string]*planned{}
+	for _, p := range live {
+		if p.row.Model == model {
+			continue // this rollout ends it, or is over other devices
+		}
+		last := len(p.state.Sizes) - 1
+		seats, err := tx.Seats(ctx, p.row.ID, 0, max(p.plan.JudgedMost(p.state.Sizes[last]), p.state.Judged))
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range seats {
+			if busy[s.Device] == nil && s.Lost == "" {
+				busy[s.Device] = &p
+			}
+		}
+	}
+	return busy, nil
+}
+
+// warnBusy says which of the devices that are to be judged are so for another model.
+func (d *Draft) warnBusy(busy map[string]*planned) {
+	judged := d.order[:d.Plan.JudgedMost(len(d.order))]
+	n, oldest := 0, (*planned)(nil)
+	for _, m := range judged {
+		p := busy[m.ID]
+		if p == nil {
+			continue
+		}
+		n++
+		if oldest == nil || p.row.ID < oldest.row.ID {
+			oldest = p
+		}
+	}
+	if n > 0 {
+		d.Warnings = append(d.Warnings, fmt.Sprintf("%d of the %d devices to be judged are judged for rollout %d of %s: a device reports errors of one model at a time, so they count here once that has ended", n, len(judged), oldest.row.ID, oldest.row.Model))
+	}
 }
 
 // ForecastDirect works out what devices fetch by a draft without stages.

@@ -133,8 +133,9 @@ type Seat struct {
 	Member
 	Online bool
 	Now    uint64 // its boot
-	// Elsewhere: its want asks for pairs of another model instead.
-	Elsewhere bool
+	// Elsewhere is the older rollout, of another model, whose pairs its want asks for
+	// instead; 0: none.
+	Elsewhere int64
 }
 
 // Seats returns the devices of a plan from and below, in order.
@@ -145,7 +146,7 @@ func (t Tx) Seats(ctx context.Context, rollout int64, from, below int) ([]Seat, 
 		s.Told = fromMillis(told)
 		return s, mapError(err)
 	}, `SELECT `+memberColumns+`, d.online, coalesce(d.boot, 0),
-			EXISTS (SELECT 1 FROM trials t WHERE t.device = m.device AND t.judge > 0 AND t.rollout < m.rollout)
+			(SELECT coalesce(min(t.rollout), 0) FROM trials t WHERE t.device = m.device AND t.judge > 0 AND t.rollout < m.rollout)
 		FROM members m JOIN devices d ON d.id = m.device WHERE m.rollout = ? AND m.n >= ? AND m.n < ? ORDER BY m.n`, rollout, from, below)
 }
 
