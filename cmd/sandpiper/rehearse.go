@@ -4,6 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,15 +27,15 @@ func newRolloutRehearseCommand(a *app) *cobra.Command {
 		Short: "Carry out a plan on a fleet that does not exist, in virtual time",
 		Long: `Carry out a plan on a fleet that does not exist, in virtual time. PLAN is a TOML
 file, shadow-first (the default) or canary-first; the scenario, another TOML file,
-says what the fleet is like and what its devices do. Decisions are those of a real
-rollout. With --repeat the rehearsal is repeated with as many seeds, and the answer
+says what the fleet is like and what its devices do, and may name a file with the
+errors that two versions made. Decisions are those of a real rollout. With --repeat the rehearsal is repeated with as many seeds, and the answer
 is how often the version was let through and stopped.`,
 		Example: `  sandpiper rollout rehearse plan.toml --scenario docs/examples/worse.toml
   sandpiper rollout rehearse canary-first --scenario docs/examples/worse.toml --repeat 100`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var s scenario.Scenario
-			if _, err := config.Read(file, &s); err != nil {
+			s, err := readScenario(file)
+			if err != nil {
 				return err
 			}
 			if cmd.Flags().Changed("seed") {
@@ -77,6 +81,29 @@ is how often the version was let through and stopped.`,
 	return cmd
 }
 
+// readScenario reads a scenario and the file of errors that it names, from its own
+// folder on.
+func readScenario(file string) (s scenario.Scenario, err error) {
+	if _, err := config.Read(file, &s); err != nil || s.Errors == "" {
+		return s, err
+	}
+	path := s.Errors
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(filepath.Dir(file), path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return s, fmt.Errorf("%s: errors: %w", file, err)
+	}
+	defer f.Close()
+	if s.Recorded, err = scenario.ReadErrors(f); errors.Is(err, scenario.ErrScenario) {
+		return s, usagef("%s: %v", path, err)
+	} else if err != nil {
+		return s, fmt.Errorf("read %s: %w", path, err)
+	}
+	return s, nil
+}
+
 // rehearsedPlan is the plan of that name, or in that file.
 func rehearsedPlan(name string, devices int) (plan.Plan, error) {
 	switch name {
@@ -107,6 +134,9 @@ func (a *app) repeatRehearsal(p plan.Plan, s scenario.Scenario, n int) error {
 		g.row("rehearsals", r.Rehearsals)
 		g.row("let through", fmt.Sprintf("%d, below %.2f %% with 95 %% confidence", r.Through, 100*r.ThroughUpper))
 		g.row("stopped", fmt.Sprintf("%d, below %.2f %% with 95 %% confidence", r.Stopped, 100*r.StoppedUpper))
+		for _, why := range slices.Sorted(maps.Keys(r.Reasons)) {
+			g.row("  "+why, r.Reasons[why])
+		}
 		g.row("decided after", fmt.Sprintf("%s, the median", r.Decided))
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
@@ -287,6 +288,9 @@ type Rates struct {
 	Through int                `json:"through"`
 	Stopped int                `json:"stopped"`
 	Finals  map[plan.Phase]int `json:"finals"`
+	// Reasons counts those that were stopped by why: quality, group, minority or
+	// silence, another check, or inconclusive.
+	Reasons map[string]int `json:"reasons"`
 	// ThroughUpper and StoppedUpper are bounds that the true rates are below with
 	// 95 % confidence (Clopper and Pearson 1934, one-sided).
 	ThroughUpper float64 `json:"through_upper"`
@@ -298,7 +302,7 @@ type Rates struct {
 // Repeat rehearses with n seeds, from the scenario's on. each, which may be nil, is
 // told after every one.
 func Repeat(p plan.Plan, s scenario.Scenario, n int, each func(done int)) (Rates, error) {
-	out := Rates{Rehearsals: n, Finals: map[plan.Phase]int{}}
+	out := Rates{Rehearsals: n, Finals: map[plan.Phase]int{}, Reasons: map[string]int{}}
 	var times []plan.Duration
 	for i := range n {
 		one := s
@@ -315,6 +319,7 @@ func Repeat(p plan.Plan, s scenario.Scenario, n int, each func(done int)) (Rates
 		}
 		if o.Final == plan.Stopped {
 			out.Stopped++
+			out.Reasons[o.why()]++
 		}
 		times = append(times, decided)
 		if each != nil {
@@ -327,6 +332,15 @@ func Repeat(p plan.Plan, s scenario.Scenario, n int, each func(done int)) (Rates
 		out.ThroughUpper, out.StoppedUpper = upper95(out.Through, n), upper95(out.Stopped, n)
 	}
 	return out, nil
+}
+
+// why says in a word what stopped the version.
+func (o Outcome) why() string {
+	check, reason, _ := strings.Cut(o.State.Reason, ": ")
+	if check == plan.CheckQuality {
+		return reason
+	}
+	return check
 }
 
 // through returns when the version went beyond the first stage that callers hear.

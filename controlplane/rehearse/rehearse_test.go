@@ -111,12 +111,20 @@ func TestSilentDevicesAreNamed(t *testing.T) {
 func TestRepeat(t *testing.T) {
 	calls := 0
 	bad, err := Repeat(canaryFirst(), scenario.Scenario{Devices: fleetSize, Ratio: 1.3}, 20, func(int) { calls++ })
-	if err != nil || bad.Through != 0 || bad.Stopped != 20 || bad.Finals[plan.Stopped] != 20 || calls != 20 || bad.Decided < plan.Duration(5*time.Minute) {
+	if err != nil || bad.Through != 0 || bad.Stopped != 20 || bad.Finals[plan.Stopped] != 20 || bad.Reasons[quality.ReasonQuality] != 20 || calls != 20 || bad.Decided < plan.Duration(5*time.Minute) {
 		t.Errorf("30 %% worse: %+v, %v", bad, err)
 	}
 	good, err := Repeat(canaryFirst(), scenario.Scenario{Devices: fleetSize, Ratio: 0.9}, 20, nil)
 	if err != nil || good.Through != 20 || good.Stopped != 0 || good.ThroughUpper != 1 {
 		t.Errorf("10 %% better: %+v, %v", good, err)
+	}
+	failing := scenario.Scenario{Devices: fleetSize, Behaviours: []scenario.Behaviour{{Kind: scenario.Failing, Share: 0.2}}}
+	if r, err := Repeat(canaryFirst(), failing, 3, nil); err != nil || r.Reasons[plan.CheckUpdates] != 3 || len(r.Reasons) != 1 {
+		t.Errorf("updates that fail: %+v, %v", r, err)
+	}
+	recorded := scenario.Scenario{Devices: fleetSize, Recorded: [][]scenario.Pair{{{A: 1, B: 1.3}, {A: 5, B: 6}}, {{A: 2, B: 3}}}}
+	if r, err := Repeat(canaryFirst(), recorded, 3, nil); err != nil || r.Stopped != 3 || r.Reasons[quality.ReasonQuality] != 3 {
+		t.Errorf("recorded errors of one that is worse: %+v, %v", r, err)
 	}
 }
 

@@ -45,6 +45,8 @@ type Device struct {
 	ratio  float64
 	acts   []Behaviour
 	noise  [2]float64
+	series []Pair // that it replays; nil: its errors are made up
+	next   int    // of series
 
 	role  Role
 	since time.Time // when it got its role
@@ -56,6 +58,10 @@ type Device struct {
 // makes the same devices.
 func (s Scenario) Fleet() []*Device {
 	devices, fleet := make([]Device, s.Devices), make([]*Device, s.Devices)
+	var recorded *tape
+	if s.Recorded != nil {
+		recorded = newTape(s.Recorded)
+	}
 	for i := range devices {
 		d := &devices[i]
 		fleet[i] = d
@@ -70,7 +76,11 @@ func (s Scenario) Fleet() []*Device {
 			}
 		}
 		d.scale = math.Exp(deviation * d.rng.NormFloat64())
-		d.ratio *= math.Exp(personal * d.rng.NormFloat64())
+		if recorded != nil {
+			d.series, d.next = recorded.cue(d.rng)
+		} else {
+			d.ratio *= math.Exp(personal * d.rng.NormFloat64())
+		}
 		d.Away = d.rng.Float64() < s.Silent
 		if d.rng.Float64() < s.Broken {
 			d.ratio *= math.Exp(brokenBy * (2*d.rng.Float64() - 1))
@@ -166,18 +176,8 @@ func (d *Device) Compare(n int, at time.Time) {
 		}
 	}
 	for range n {
-		common, own := d.rng.NormFloat64(), d.rng.NormFloat64()
-		fresh := [2]float64{common, inPairs*common + math.Sqrt(1-inPairs*inPairs)*own}
-		var chi float64
-		for range 3 {
-			x := d.rng.NormFloat64()
-			chi += x * x / 3
-		}
-		for k := range d.noise {
-			d.noise[k] = inTime*d.noise[k] + math.Sqrt(1-inTime*inTime)*fresh[k]
-		}
-		heavy := d.scale / math.Sqrt(chi)
-		x, y := heavy*d.noise[0], heavy*d.noise[1]*ratio
+		x, y := d.draw()
+		y *= ratio
 		a, b := math.Abs(x), math.Abs(y)
 		q.Pairs++
 		q.SumA, q.SumB = q.SumA+a, q.SumB+b
@@ -185,4 +185,25 @@ func (d *Device) Compare(n int, at time.Time) {
 		q.MaxA, q.MaxB = max(q.MaxA, float32(a)), max(q.MaxB, float32(b))
 		q.Disagreement += float32(math.Abs(x - y))
 	}
+}
+
+// draw returns the next errors of both versions, but for the ratio.
+func (d *Device) draw() (x, y float64) {
+	if d.series != nil {
+		p := d.series[d.next]
+		d.next = (d.next + 1) % len(d.series)
+		return p.A, p.B
+	}
+	common, own := d.rng.NormFloat64(), d.rng.NormFloat64()
+	fresh := [2]float64{common, inPairs*common + math.Sqrt(1-inPairs*inPairs)*own}
+	var chi float64
+	for range 3 {
+		x := d.rng.NormFloat64()
+		chi += x * x / 3
+	}
+	for k := range d.noise {
+		d.noise[k] = inTime*d.noise[k] + math.Sqrt(1-inTime*inTime)*fresh[k]
+	}
+	heavy := d.scale / math.Sqrt(chi)
+	return heavy * d.noise[0], heavy * d.noise[1]
 }

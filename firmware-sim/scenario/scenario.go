@@ -7,7 +7,8 @@
 // heavy tail (Student's t with 3 degrees of freedom), correlated in time (0.9) and
 // between the two versions (0.8), on a scale that differs from device to device
 // (log-normal, 0.7). What a real fleet does differently is not seen here; the other
-// way round, a plan that fails here has no reason to do better there.
+// way round, a plan that fails here has no reason to do better there. Or they are the
+// recorded errors of two versions.
 package scenario
 
 import (
@@ -51,6 +52,13 @@ type Scenario struct {
 	// Sample is the time between two comparisons with the truth on a device.
 	Sample protocol.Duration `toml:"sample"`
 	Until  protocol.Duration `toml:"until"` // when the rehearsal ends at the latest
+
+	// Errors names the file of Recorded, for who reads a scenario: see ReadErrors.
+	Errors string `toml:"errors"`
+	// Recorded are errors that two versions made, a series of each device they were
+	// recorded on; nil: errors of the kind above are made up. A device replays one from
+	// a random place on, and begins it again at its end.
+	Recorded [][]Pair `toml:"-"`
 
 	Groups     []Group     `toml:"group"`
 	Behaviours []Behaviour `toml:"behaviour"`
@@ -143,6 +151,11 @@ func (s Scenario) Check() error {
 		return wrong("sample: %s; use 1s or more", s.Sample)
 	case s.Until <= 0 || time.Duration(s.Until) > 365*24*time.Hour:
 		return wrong("until: %s; use a time up to a year", s.Until)
+	case s.Errors != "" && s.Recorded == nil:
+		return wrong("errors: %s was not read", s.Errors)
+	}
+	if err := checkRecorded(s.Recorded); err != nil {
+		return wrong("errors: %v", err)
 	}
 	sum := 0.0
 	for i, g := range s.Groups {

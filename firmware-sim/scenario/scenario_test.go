@@ -31,6 +31,11 @@ func TestBadScenarios(t *testing.T) {
 		"clock":          func(s *Scenario) { s.Behaviours = []Behaviour{{Kind: Clock, Share: 1}} },
 		"clock later":    func(s *Scenario) { s.Behaviours = []Behaviour{{Kind: Clock, Share: 1, By: 1, After: 1}} },
 		"by of another":  func(s *Scenario) { s.Behaviours = []Behaviour{{Kind: Silent, Share: 1, By: 1}} },
+		"unread":         func(s *Scenario) { s.Errors = "errors.csv" },
+		"no errors":      func(s *Scenario) { s.Recorded = [][]Pair{} },
+		"empty series":   func(s *Scenario) { s.Recorded = [][]Pair{{{1, 1}}, {}} },
+		"no error":       func(s *Scenario) { s.Recorded = [][]Pair{{{1, math.NaN()}}} },
+		"huge error":     func(s *Scenario) { s.Recorded = [][]Pair{{{-1e19, 1}}} },
 	} {
 		s := Scenario{Devices: 50}
 		change(&s)
