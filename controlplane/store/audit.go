@@ -9,15 +9,17 @@ import (
 )
 
 // Audit appends an entry about what its transaction changes: by audit.Who of ctx
-// unless Who says another. Seq and Hash are set here; Received, and At if it is
-// zero, are now.
+// unless Who says another. Seq and Hash are set here; Received if it is zero is now,
+// and At if it is zero is Received.
 func (t Tx) Audit(ctx context.Context, e audit.Entry) error {
 	head, err := t.AuditHead(ctx)
 	if err != nil {
 		return err
 	}
 	e.Seq = head.Seq + 1
-	e.Received = time.Now().UTC().Truncate(time.Millisecond)
+	if e.Received.IsZero() {
+		e.Received = time.Now().UTC().Truncate(time.Millisecond)
+	}
 	if e.At.IsZero() {
 		e.At = e.Received
 	}
@@ -113,7 +115,7 @@ func (t Tx) ActiveModels(ctx context.Context, device string) ([]string, error) {
 // Released returns the entry of a version's release signature, or of its coming
 // into being if that is all there is; ErrNotFound.
 func (t Tx) Released(ctx context.Context, model string, number uint64) (audit.Entry, error) {
-	return scanAudit(t.tx.QueryRowContext(ctx, `SELECT `+auditColumns+` FROM audit WHERE model = ? AND model <> '' AND number = ?
+	return scanAudit(t.tx.QueryRowContext(ctx, `SELECT `+auditColumns+` FROM audit WHERE model = ? AND model <> '' AND number = ? AND device = ''
 		AND action IN (?, ?) ORDER BY action = ? DESC, seq LIMIT 1`, model, number, audit.ModelAdd, audit.ModelSign, audit.ModelSign))
 }
 

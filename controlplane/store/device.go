@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/sandpiper-edge/sandpiper/protocol"
@@ -108,8 +109,16 @@ func (t Tx) Devices(ctx context.Context, w Where, after string, limit int) ([]De
 
 // allLabels reads the labels of devices, which are in the order of their ids.
 func (t Tx) allLabels(ctx context.Context, devices []Device) error {
-	rows, err := t.tx.QueryContext(ctx, `SELECT device, key, value FROM labels WHERE device BETWEEN ? AND ? ORDER BY device`,
-		devices[0].ID, devices[len(devices)-1].ID)
+	// Not those between the first and the last: a filter may select few of many.
+	ids := make([]string, len(devices))
+	for i, d := range devices {
+		ids[i] = d.ID
+	}
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return err
+	}
+	rows, err := t.tx.QueryContext(ctx, `SELECT device, key, value FROM labels WHERE device IN (SELECT value FROM json_each(?)) ORDER BY device`, string(list))
 	if err != nil {
 		return mapError(err)
 	}

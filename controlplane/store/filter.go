@@ -84,7 +84,7 @@ func (c *condition) value(f filter.Field, op filter.Op, v filter.Value) {
 	case "free", "boot":
 		c.add([]any{v.Number}, "coalesce(d.%s %s ?, 0)", f.Name, op)
 	case filter.Label:
-		c.add([]any{f.Key, pattern(op, v.Text)}, "EXISTS (SELECT 1 FROM labels l WHERE l.device = d.id AND l.key = ? AND l.value %s ?)", match(op))
+		c.add([]any{f.Key, pattern(op, v.Text)}, "d.id IN (SELECT l.device FROM labels l WHERE l.key = ? AND l.value %s ?)", match(op))
 	case filter.Model:
 		c.version(f.Key, "= 'active'", op, v.Number)
 	case filter.Previous:
@@ -102,11 +102,11 @@ func (c *condition) value(f filter.Field, op filter.Op, v filter.Value) {
 
 func (c *condition) version(model, slot string, op filter.Op, number int64) {
 	if number == 0 && op == filter.Equal {
-		c.add([]any{model}, "NOT EXISTS (SELECT 1 FROM slots s WHERE s.device = d.id AND s.model = ? AND s.slot %s)", slot)
+		c.add([]any{model}, "d.id NOT IN (SELECT s.device FROM slots s WHERE s.model = ? AND s.slot %s)", slot)
 		return
 	}
-	c.add([]any{model, number}, `EXISTS (SELECT 1 FROM slots s JOIN versions v ON v.digest = s.digest
-		WHERE s.device = d.id AND s.model = ? AND v.name = s.model AND s.slot %s AND v.number %s ?)`, slot, op)
+	c.add([]any{model, number}, `d.id IN (SELECT s.device FROM versions v JOIN slots s ON s.digest = v.digest
+		WHERE v.name = ? AND s.model = v.name AND s.slot %s AND v.number %s ?)`, slot, op)
 }
 
 // later turns a relation of ages into one of times.

@@ -177,3 +177,26 @@ func TestInventoryOfAnOlderStore(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// What selects few of many devices does not pass all of them, nor all that they have.
+func TestFiltersSearchByAnIndex(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	for _, text := range []string{"site=oslo", "site=oslo and kernel!=generic", "model.pump=v7", "cached.pump=v7 and site~os*", "not failed.pump=v7 and id=d1"} {
+		where, args := where(text).sql()
+		err := s.View(t.Context(), func(tx Tx) error {
+			rows, err := collect(t.Context(), tx.tx, func(row scanner) (step string, err error) {
+				var id, parent, unused int
+				return step, row.Scan(&id, &parent, &unused, &step)
+			}, `EXPLAIN QUERY PLAN SELECT d.id FROM devices d WHERE d.id > ? AND `+where, append([]any{""}, args...)...)
+			for _, step := range rows {
+				if strings.HasPrefix(step, "SCAN") {
+					t.Errorf("%s: %s", text, step)
+				}
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
