@@ -58,6 +58,8 @@ var checks = map[string]check{
 	"rollout.good-passes":         rehearsed(1, 0.02, func(r rehearse.Rates) (int, float64) { return r.Stopped, r.StoppedUpper }),
 	"rollout.silent":              silentRehearsed,
 	"rollout.audit":               tests("./controlplane/store", "TestOneChangedByteOfTheRecordIsFound"),
+	"rollout.queries":             yearQueries,
+	"rollout.restart":             yearRestart,
 	"broker.thousand":             thousandDevices,
 	"accuracy.skab":               skab,
 	"accuracy.japanese-vowels":    accuracyVowels.check,
@@ -102,6 +104,7 @@ type house struct {
 	built     map[string]string  // GOARCH/package → binary
 	turbofan  map[int]*trained   // by seed, see device.go
 	raced     *race              // see race.go
+	aged      *site              // see year.go
 	benchmark map[string]float64 // see training.go
 }
 
