@@ -162,7 +162,7 @@ func drawChecks(g *grid, s plan.State) {
 		case !c.OK:
 			outcome = "failed"
 		}
-		g.row(c.Name, figure, fmt.Sprintf("%.4g", c.Bound), outcome)
+		g.row(strings.TrimSpace(c.Name+" "+c.Of), figure, fmt.Sprintf("%.4g", c.Bound), outcome)
 	}
 }
 

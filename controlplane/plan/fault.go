@@ -19,6 +19,7 @@ import (
 //	quality         the candidate's error as a multiple of that of the version in place
 //	latency p99     likewise, of the time in the kernel
 //	error rate      share of predictions that failed
+//	input drift     population stability index of the input that Message names
 type Fault struct {
 	Device  string       `json:"device"`
 	Loss    quality.Loss `json:"loss,omitempty"` // how it failed by itself; "" if it is merely among the worst
@@ -48,7 +49,7 @@ func (f Fault) quantity(x float64) string {
 		return fmt.Sprintf("%.0f", x)
 	case CheckQuality:
 		return fmt.Sprintf("%+.1f %%", 100*(x-1))
-	case CheckLatency:
+	case CheckLatency, CheckDrift:
 		return fmt.Sprintf("%.3g", x)
 	case CheckErrors:
 		return fmt.Sprintf("%.3g %%", 100*x)

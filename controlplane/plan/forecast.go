@@ -30,6 +30,8 @@ const (
 	judging = 30 * time.Minute
 	// settling is how long a device takes to try a version it has fetched.
 	settling = time.Minute
+	// tellingInputs is how long it takes until devices have told their inputs.
+	tellingInputs = 65 * time.Minute
 )
 
 // Forecast returns what p would do with devices in the order of their draw, of
@@ -47,6 +49,9 @@ func (p Plan) Forecast(bytes []int64) Forecast {
 		expected := Duration(p.Spread(out.Bytes) + settling)
 		if s.Quality == Paired {
 			expected += Duration(judging)
+		}
+		if s.Checks.MaxDrift != nil {
+			expected = max(expected, Duration(tellingInputs))
 		}
 		out.Seconds = time.Duration(max(expected, s.Minimum)).Seconds()
 		out.Most = time.Duration(s.Deadline).Seconds()

@@ -113,6 +113,7 @@ type Checks struct {
 	MaxFailed    *float64 `json:"max_failed,omitempty" toml:"max_failed" doc:"Share of devices that may fail on the version, or be silent at the deadline"`
 	MaxRestarted *float64 `json:"max_restarted,omitempty" toml:"max_restarted" doc:"Share of devices whose agent may restart again and again"`
 	MaxLatency   *float64 `json:"max_latency,omitempty" toml:"max_latency" doc:"Largest p99 of the prediction latency, as a multiple of that of the version in place"`
+	MaxDrift     *float64 `json:"max_drift,omitempty" toml:"max_drift" doc:"Largest population stability index of an input against the version's training"`
 	MaxErrorRate *float64 `json:"max_error_rate,omitempty" toml:"max_error_rate" doc:"Share of predictions that may fail"`
 }
 
@@ -121,6 +122,8 @@ const (
 	everyLeast = time.Second
 	everyMost  = time.Hour
 	longest    = 365 * 24 * time.Hour
+	// driftLeast is the shortest deadline of a stage that limits the drift.
+	driftLeast = 2 * time.Hour
 	// MostSeed is the largest Seed: documents hold integers below 2^53.
 	MostSeed = 1<<53 - 1
 	// shadowLeast is how many devices a shadow has at least, where there are so many.
@@ -269,13 +272,20 @@ func (s Stage) check(p Plan, i int) (key, text string) {
 		return "m_pass", "a margin is above 1; 1.05 is 5 % worse"
 	}
 	c := s.Checks
+	switch {
+	case c.MaxDrift == nil:
+	case s.Shadow:
+		return "checks.max_drift", "in shadow devices count the inputs of the version in place alone; limit it in a later stage"
+	case time.Duration(s.Deadline) < driftLeast:
+		return "checks.max_drift", fmt.Sprintf("devices tell their inputs once an hour, so a deadline of %s is too short; it takes %s", s.Deadline, Duration(driftLeast))
+	}
 	for _, c := range []struct {
 		name  string
 		limit *float64
 		most  float64
 	}{
 		{"max_failed", c.MaxFailed, 1}, {"max_restarted", c.MaxRestarted, 1},
-		{"max_error_rate", c.MaxErrorRate, 1}, {"max_latency", c.MaxLatency, math.MaxFloat64},
+		{"max_error_rate", c.MaxErrorRate, 1}, {"max_drift", c.MaxDrift, math.MaxFloat64}, {"max_latency", c.MaxLatency, math.MaxFloat64},
 	} {
 		if c.limit != nil && !(*c.limit >= 0 && *c.limit <= c.most) {
 			return "checks." + c.name, fmt.Sprintf("%v is outside 0 to %v", *c.limit, c.most)

@@ -114,6 +114,7 @@ type Outcome struct {
 // A CheckResult is a check with its figure and bound.
 type CheckResult struct {
 	Name   string  `json:"name"`
+	Of     string  `json:"of,omitempty"` // the input, of their drift
 	Figure float64 `json:"figure"`
 	Bound  float64 `json:"bound"`
 	Data   bool    `json:"data"` // false: no device told, so it neither passes nor fails

@@ -56,6 +56,10 @@ type Health struct {
 	Restarted int      // devices that restart again and again
 	Latency   *float64 // p99 as a multiple of that of the version in place; nil: nobody told
 	ErrorRate *float64 // share of predictions that failed
+	// Drift is the largest population stability index of the inputs against the
+	// version's training, and Drifted that input; nil: too few told.
+	Drift   *float64
+	Drifted string
 	// Worst are the devices that are themselves beyond a limit which all together
 	// are beyond, the worst first.
 	Worst []Fault
@@ -207,6 +211,7 @@ const (
 	CheckRestarts = "restarts"
 	CheckLatency  = "latency p99"
 	CheckErrors   = "error rate"
+	CheckDrift    = "input drift"
 
 	// Of a Fault alone.
 	CheckSilence = "silence"
@@ -227,7 +232,7 @@ func (s State) check(p Plan, f Facts) []CheckResult {
 	share := func(name string, k int, limit *float64) {
 		if limit != nil && n > 0 {
 			figure := float64(k) / float64(n)
-			out = append(out, CheckResult{name, figure, *limit, true, figure <= *limit})
+			out = append(out, CheckResult{Name: name, Figure: figure, Bound: *limit, Data: true, OK: figure <= *limit})
 		}
 	}
 	share(CheckUpdates, failed, mayFail)
@@ -236,13 +241,14 @@ func (s State) check(p Plan, f Facts) []CheckResult {
 		name   string
 		figure *float64
 		limit  *float64
-	}{{CheckLatency, f.Health.Latency, c.MaxLatency}, {CheckErrors, f.Health.ErrorRate, c.MaxErrorRate}} {
+		of     string
+	}{{CheckLatency, f.Health.Latency, c.MaxLatency, ""}, {CheckErrors, f.Health.ErrorRate, c.MaxErrorRate, ""}, {CheckDrift, f.Health.Drift, c.MaxDrift, f.Health.Drifted}} {
 		switch {
 		case m.limit == nil:
 		case m.figure == nil:
 			out = append(out, CheckResult{Name: m.name, Bound: *m.limit})
 		default:
-			out = append(out, CheckResult{m.name, *m.figure, *m.limit, true, *m.figure <= *m.limit})
+			out = append(out, CheckResult{Name: m.name, Of: m.of, Figure: *m.figure, Bound: *m.limit, Data: true, OK: *m.figure <= *m.limit})
 		}
 	}
 	return out
@@ -439,7 +445,11 @@ func (c CheckResult) text() string {
 	if c.Name == CheckUpdates || c.Name == CheckRestarts || c.Name == CheckErrors {
 		return fmt.Sprintf("%s: %.3g %%, limit %.3g %%", c.Name, 100*c.Figure, 100*c.Bound)
 	}
-	return fmt.Sprintf("%s: %.3g, limit %.3g", c.Name, c.Figure, c.Bound)
+	of := ""
+	if c.Of != "" {
+		of = " of " + c.Of
+	}
+	return fmt.Sprintf("%s: %.3g%s, limit %.3g", c.Name, c.Figure, of, c.Bound)
 }
 
 func sortedDistinct(xs []int) []int {

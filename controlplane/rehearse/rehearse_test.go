@@ -141,6 +141,18 @@ func TestUpper95(t *testing.T) {
 	}
 }
 
+// TestDriftIsToldAfterAnHour: of inputs as in training.
+func TestDriftIsToldAfterAnHour(t *testing.T) {
+	limit := 0.25
+	p := plan.Plan{Watch: -1, Stages: []plan.Stage{
+		{Devices: plan.Amount{Percent: 50}, Quality: plan.Off, Checks: plan.Checks{MaxDrift: &limit}}, {Devices: plan.Amount{Percent: 100}, Quality: plan.Off},
+	}}
+	o, err := Run(p, scenario.Scenario{Devices: 100})
+	if err != nil || o.Final != plan.Done || o.Moments[1].At != plan.Duration(61*time.Minute) {
+		t.Errorf("%s, %+v, %v; want the first stage to take an hour", o.Final, o.Moments, err)
+	}
+}
+
 // TestSeedOfThePlan: it is that of the draw, where the plan has one.
 func TestSeedOfThePlan(t *testing.T) {
 	p := plan.Plan{Seed: 9, Watch: -1, Stages: []plan.Stage{{Devices: plan.Amount{Percent: 50}, Quality: plan.Off, Deadline: plan.Duration(time.Hour)}, {Devices: plan.Amount{Percent: 100}, Quality: plan.Off}}}

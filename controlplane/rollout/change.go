@@ -21,6 +21,9 @@ type change struct {
 	at    time.Time
 	wants []string // devices whose want is new
 	refs  map[protocol.Digest][]protocol.TransferRef
+	// reference is that of the version whose rollout is looked at; nil: its drift is
+	// not asked for, or cannot be told.
+	reference *reference
 }
 
 func (r *Rollouts) change(at time.Time) *change {

@@ -114,6 +114,11 @@ func (c *change) health(ctx context.Context, tx store.Tx, p planned, f *plan.Fac
 			return err
 		}
 	}
+	if checks.MaxDrift != nil {
+		if err := c.drifted(ctx, tx, p, *checks.MaxDrift, f); err != nil {
+			return err
+		}
+	}
 	if checks.MaxLatency == nil && checks.MaxErrorRate == nil {
 		return nil
 	}

@@ -172,7 +172,7 @@ func TestReportsThatCountForNothing(t *testing.T) {
 	}
 }
 
-func encode(t *testing.T, m interface {
+func encode(t testing.TB, m interface {
 	AppendBinary([]byte) ([]byte, error)
 }) []byte {
 	t.Helper()

@@ -296,7 +296,7 @@ func (r *Rollouts) Draft(ctx context.Context, ref string, target Target, planner
 			return nil
 		}
 		d.Plan = p.WithDefaults()
-		if err := d.Plan.Check(); err != nil {
+		if err := errors.Join(d.Plan.Check(), d.checkDrift(m)); err != nil {
 			return err
 		}
 		d.warn(len(comparable), m.Pipeline != nil)
@@ -731,6 +731,10 @@ func (r *Rollouts) advance(ctx context.Context, p planned, at time.Time) error {
 		return nil
 	}
 	c := r.change(at)
+	var err error
+	if c.reference, err = r.reference(ctx, p); err != nil {
+		return err
+	}
 	return r.store.Update(ctx, func(tx store.Tx) error {
 		row, err := tx.Rollout(ctx, p.row.ID)
 		if err != nil {

@@ -17,6 +17,7 @@ const inputsSpan = 24 * time.Hour
 // Inputs are the values that a version was given on a device in about the last day,
 // or since it answers there: counts in the bins of its reference.
 type Inputs struct {
+	Device  string
 	Model   string
 	Version protocol.Digest
 	Since   time.Time // by the device's clock
@@ -58,25 +59,35 @@ func (t Tx) PutInputs(ctx context.Context, device string, boot uint64, at int64,
 
 // Inputs returns what the models of device were given, by model.
 func (t Tx) Inputs(ctx context.Context, device string) ([]Inputs, error) {
-	scan := func(row scanner) (in Inputs, err error) {
-		var version []byte
-		var since, at int64
-		var counts, base string
-		if err := row.Scan(&in.Model, &version, &at, &counts, &since, &base); err != nil {
-			return in, mapError(err)
-		}
-		copy(in.Version[:], version)
-		in.Since, in.T = time.UnixMilli(since).UTC(), time.UnixMilli(at).UTC()
-		var before []uint64
-		if err := errors.Join(json.Unmarshal([]byte(counts), &in.Counts), json.Unmarshal([]byte(base), &before)); err != nil {
-			return in, fmt.Errorf("inputs of %s on %s: %w", in.Model, device, err)
-		}
-		for i, n := range before {
-			if i < len(in.Counts) {
-				in.Counts[i] -= min(n, in.Counts[i])
-			}
-		}
-		return in, nil
+	return collect(ctx, t.tx, scanInputs, `SELECT device, `+inputColumns+` FROM inputs WHERE device = ? ORDER BY model`, device)
+}
+
+// InputsUnder returns what a version of a model was given on the devices of a plan
+// below the given place that shall run it.
+func (t Tx) InputsUnder(ctx context.Context, rollout int64, model string, version protocol.Digest, below int) ([]Inputs, error) {
+	return collect(ctx, t.tx, scanInputs, `SELECT m.device, `+inputColumns+` FROM members m JOIN inputs i ON i.device = m.device AND i.model = ?
+		WHERE m.rollout = ? AND m.n < ? AND m.role = 'active' AND i.version = ?`, model, rollout, below, version[:])
+}
+
+const inputColumns = `model, version, t, counts, base_t, base`
+
+func scanInputs(row scanner) (in Inputs, err error) {
+	var version []byte
+	var since, at int64
+	var counts, base string
+	if err := row.Scan(&in.Device, &in.Model, &version, &at, &counts, &since, &base); err != nil {
+		return in, mapError(err)
 	}
-	return collect(ctx, t.tx, scan, `SELECT model, version, t, counts, base_t, base FROM inputs WHERE device = ? ORDER BY model`, device)
+	copy(in.Version[:], version)
+	in.Since, in.T = time.UnixMilli(since).UTC(), time.UnixMilli(at).UTC()
+	var before []uint64
+	if err := errors.Join(json.Unmarshal([]byte(counts), &in.Counts), json.Unmarshal([]byte(base), &before)); err != nil {
+		return in, fmt.Errorf("inputs of %s on %s: %w", in.Model, in.Device, err)
+	}
+	for i, n := range before {
+		if i < len(in.Counts) {
+			in.Counts[i] -= min(n, in.Counts[i])
+		}
+	}
+	return in, nil
 }
