@@ -801,6 +801,38 @@ func TestControlPlaneReceivesAllThatIsRetained(t *testing.T) {
 	}
 }
 
+// Thousands of devices that speak at once, as when the broker came back, wait for
+// each other: the control plane's connection stands, and all is heard.
+func TestManySpeakAtOnce(t *testing.T) {
+	bubble(t, Limits{}, func(t *testing.T, b *Broker, l *pipeListener) {
+		pipe, err := b.Pipe(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		control := connectOver(t, pipe, brokertest.Options{ID: "c.f"})
+		subscribeOK(t, control, 0, "sp1/f/d/+/have")
+		const devices = 20 * writesPending
+		all := make([]*brokertest.Client, devices)
+		for i := range all {
+			all[i] = connectOver(t, l.dial(), brokertest.Options{ID: fmt.Sprint("d.", i)})
+		}
+		for i, d := range all {
+			go func() { _, _ = d.Publish(protocol.HaveTopic(fleet, fmt.Sprint(i)), []byte("{}"), 0, false) }()
+		}
+		seen := map[string]bool{}
+		for len(seen) < devices {
+			p, err := control.Until(brokertest.PUBLISH)
+			if err != nil {
+				t.Fatalf("after %d of %d messages: %v", len(seen), devices, err)
+			}
+			seen[p.Topic] = true
+		}
+		if n := b.stats.overflows.Load(); n != 0 {
+			t.Errorf("%d overflows", n)
+		}
+	})
+}
+
 // A device subscribes to one chunk after the other; that must not count as
 // messages under way.
 func TestSubscribingDoesNotPace(t *testing.T) {

@@ -23,8 +23,9 @@ const (
 	// linger is how long a closed connection may take to accept what is left,
 	// such as the CONNACK that refuses it.
 	linger = time.Second
-	// paceIdle without progress means that mochi's queue is empty.
-	paceIdle = 100 * time.Millisecond
+	// paceIdle without progress means that mochi's queue is empty; a machine that
+	// is busy enough keeps a goroutine from its turn for some 100 ms.
+	paceIdle = 5 * time.Second
 )
 
 var (
@@ -57,6 +58,7 @@ type conn struct {
 	sent    sync.Cond  // a PUBLISH was queued, or the connection closed; L is &mu
 	sentN   uint64     // PUBLISH packets queued
 	pushedN uint64     // PUBLISH packets that mochi was about to queue
+	watched bool       // recount will run
 	limit   int        // bytes
 	exempt  bool       // from the total of all queues
 	queue   []byte     // waiting
@@ -296,7 +298,7 @@ func (c *conn) SetDeadline(t time.Time) error {
 func (c *conn) published() {
 	c.mu.Lock()
 	c.sentN++
-	c.sent.Broadcast()
+	c.sent.Signal() // there is room for one
 	c.mu.Unlock()
 }
 
@@ -310,24 +312,29 @@ func (c *conn) unpace(n int) {
 // pace is called by a publisher about to deliver to c. It waits while half of
 // mochi's queue in front of ours is full: for c's goroutine, never for the
 // peer, because Write does not block. So nothing is lost when a client is sent
-// much at once, such as all that thousands of devices retain. Deliveries that
-// mochi gives up behind our back would make the count drift: when nothing
-// moves, it starts again.
+// much at once, such as all that thousands of devices say at the same time.
 func (c *conn) pace() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.pushedN++
-	for c.pushedN > c.sentN+writesPending/2 && !c.closed {
-		before := c.sentN
-		timer := time.AfterFunc(paceIdle, func() {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			if c.sentN == before {
-				c.pushedN = c.sentN
-				c.sent.Broadcast()
-			}
-		})
+	for c.pushedN >= c.sentN+writesPending/2 && !c.closed {
+		if !c.watched {
+			c.watched = true
+			before := c.sentN
+			time.AfterFunc(paceIdle, func() { c.recount(before) })
+		}
 		c.sent.Wait()
-		timer.Stop()
 	}
+	c.pushedN++
+}
+
+// recount starts the count of what mochi has for c again when nothing moved since
+// before: deliveries that it gives up behind our back, for want of a packet
+// identifier, make it drift.
+func (c *conn) recount(before uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.watched = false; c.sentN == before {
+		c.pushedN = c.sentN
+	}
+	c.sent.Broadcast()
 }

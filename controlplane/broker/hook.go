@@ -133,8 +133,11 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 	c := connOf(cl)
 	if !write {
+		if !c.rights.read(topic) { // OnSubscribed reports refused filters
+			return false
+		}
 		c.pace()
-		return c.rights.read(topic) // OnSubscribed reports refused filters
+		return true
 	}
 	if c.identity.MayPublish(h.b.fleet, topic) {
 		return true
