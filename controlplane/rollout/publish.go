@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
@@ -22,6 +24,10 @@ const (
 	// settling is how many of those times pass first: at its start everybody is
 	// taken for offline until the broker has told who is not.
 	settling = 10
+	// flushPage is how many wants are read at a time, and inFlight how many messages
+	// wait for the broker's acknowledgement.
+	flushPage = 500
+	inFlight  = 64
 )
 
 // Run publishes, until ctx ends, what Start, Rollback, JoinNew, Handle and
@@ -85,10 +91,10 @@ func (r *Rollouts) Flush(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for i, id := range devices {
-		if err := r.publishWant(ctx, id); err != nil {
-			r.outbox.add(devices[i:])
-			return fmt.Errorf("publish want of %s: %w", id, err)
+	for from := 0; from < len(devices); from += flushPage {
+		if err := r.publishWants(ctx, devices[from:min(from+flushPage, len(devices))]); err != nil {
+			r.outbox.add(devices[from:])
+			return err
 		}
 	}
 	return nil
@@ -131,37 +137,56 @@ func (r *Rollouts) take(ctx context.Context) ([]string, error) {
 	return out, err
 }
 
-func (r *Rollouts) publishWant(ctx context.Context, device string) error {
-	var row store.Want
-	removed := false
+// publishWants publishes what is wanted of devices, and clears the topics of those
+// that were removed. The order among devices does not matter; each is there once.
+func (r *Rollouts) publishWants(ctx context.Context, devices []string) error {
+	var rows []store.Want
+	var removed []string
 	err := r.store.View(ctx, func(tx store.Tx) (err error) {
-		if row, err = tx.Want(ctx, device); !errors.Is(err, ErrNotFound) {
+		if rows, err = tx.Wants(ctx, devices); err != nil || len(rows) == len(devices) {
 			return err
 		}
-		_, err = tx.DeviceToken(ctx, device)
-		if removed = errors.Is(err, ErrNotFound); removed {
-			return nil
-		}
+		removed, err = tx.Missing(ctx, devices)
 		return err
 	})
-	switch {
-	case err != nil:
-		return err
-	case removed:
-		return r.clearDevice(ctx, device)
-	case row.Envelope == nil:
-		return nil
-	}
-	hashes, err := named(row.Envelope)
 	if err != nil {
-		return err
+		return fmt.Errorf("read wants: %w", err)
+	}
+	for _, id := range removed {
+		if err := r.clearDevice(ctx, id); err != nil {
+			return fmt.Errorf("clear topics of %s: %w", id, err)
+		}
+	}
+	rows = slices.DeleteFunc(rows, func(w store.Want) bool { return w.Envelope == nil })
+	g, sending := errgroup.WithContext(ctx)
+	g.SetLimit(inFlight)
+	for _, row := range rows {
+		if err := r.announceAll(sending, row); err != nil {
+			g.Go(func() error { return err })
+			break
+		}
+		g.Go(func() error {
+			if err := r.pub.Publish(sending, protocol.WantTopic(r.fleet, row.Device), row.Envelope, true); err != nil {
+				return fmt.Errorf("publish want of %s: %w", row.Device, err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// announceAll publishes the transfers that a want names, unless the broker has them.
+func (r *Rollouts) announceAll(ctx context.Context, w store.Want) error {
+	hashes, err := named(w.Envelope)
+	if err != nil {
+		return fmt.Errorf("stored want of %s: %w", w.Device, err)
 	}
 	for _, hash := range hashes {
 		if err := r.announce(ctx, hash); err != nil {
-			return fmt.Errorf("transfer %s: %w", hash, err)
+			return fmt.Errorf("publish transfer %s: %w", hash, err)
 		}
 	}
-	return r.pub.Publish(ctx, protocol.WantTopic(r.fleet, device), row.Envelope, true)
+	return nil
 }
 
 // named returns the transfers that a stored want names.

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/sandpiper-edge/sandpiper/controlplane/audit"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/protocol"
@@ -51,13 +53,18 @@ func (r *Rollouts) Handle(ctx context.Context, reports ...Report) error {
 		return fmt.Errorf("store %d reports: %w", len(reports), err)
 	}
 	r.publish(c.wants)
+	var g errgroup.Group
+	g.SetLimit(inFlight)
 	for _, a := range acks {
-		// A device whose ack is lost sends the report again.
-		if err := r.pub.Publish(ctx, protocol.AckTopic(r.fleet, a.Device), a.Payload, false); err != nil {
-			r.log.Debug("ack not sent", "device", a.Device, "err", err)
-		}
+		g.Go(func() error {
+			// A device whose ack is lost sends the report again.
+			if err := r.pub.Publish(ctx, protocol.AckTopic(r.fleet, a.Device), a.Payload, false); err != nil {
+				r.log.Debug("ack not sent", "device", a.Device, "err", err)
+			}
+			return nil
+		})
 	}
-	return nil
+	return g.Wait()
 }
 
 // A badReport is the sender's fault, and no reason to fail the others.

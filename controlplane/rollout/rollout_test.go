@@ -804,7 +804,12 @@ func TestTransferIsPublishedBeforeTheWantThatNamesIt(t *testing.T) {
 		want = append(want, protocol.ChunkTopic(F, v.Hash, n))
 	}
 	want = append(want, protocol.DescriptorTopic(F, v.Hash), protocol.WantTopic(F, "d1"), protocol.WantTopic(F, "d2"))
-	if d := cmp.Diff(want, r.broker.topics()); d != "" {
+	published := func() []string {
+		topics := r.broker.topics()
+		slices.Sort(topics[max(len(topics)-2, 0):]) // wants do not wait for one another
+		return topics
+	}
+	if d := cmp.Diff(want, published()); d != "" {
 		t.Errorf("published (-want +got)\n%s", d)
 	}
 	r.flush()
@@ -833,7 +838,7 @@ func TestTransferIsPublishedBeforeTheWantThatNamesIt(t *testing.T) {
 	}
 	r.Republish() // the broker lost everything
 	r.flush()
-	if d := cmp.Diff(want, r.broker.topics()); d != "" {
+	if d := cmp.Diff(want, published()); d != "" {
 		t.Errorf("published after a reconnect (-want +got)\n%s", d)
 	}
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/sandpiper-edge/sandpiper/protocol"
@@ -91,6 +92,15 @@ func (t Tx) PutWant(ctx context.Context, w Want) error {
 // Want returns a device's want.
 func (t Tx) Want(ctx context.Context, device string) (Want, error) {
 	return scanWant(t.tx.QueryRowContext(ctx, `SELECT device, epoch, rev, envelope FROM wants WHERE device = ?`, device))
+}
+
+// Wants returns the wants of those of the given devices that have one, in any order.
+func (t Tx) Wants(ctx context.Context, devices []string) ([]Want, error) {
+	list, err := json.Marshal(devices)
+	if err != nil {
+		return nil, err
+	}
+	return collect(ctx, t.tx, scanWant, `SELECT device, epoch, rev, envelope FROM wants WHERE device IN (SELECT value FROM json_each(?))`, string(list))
 }
 
 // WantedDevices returns up to limit devices that have a want to publish, in
