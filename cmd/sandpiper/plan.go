@@ -34,6 +34,8 @@ func (f *planFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.direct, "direct", false, "give it to all at once; --plan direct")
 	flags.StringArrayVar(&f.stages, "stage", nil, "devices that have it after a stage, `50` or 10%; repeated, all is the last")
 	flags.BoolVar(&f.noQuality, "no-quality", false, "with --stage: do not judge the errors; failed updates alone stop it")
+	flags.StringVar(&f.options.Evidence, "evidence", "", "what the quality is judged by: `paired` (default), or did, for devices that cannot hold two versions or whose forecasts steer")
+	flags.Var(textFlag{&f.options.Before}, "before", "with --evidence did: how long errors are measured before the first stage (default 24h)")
 	flags.Var(textFlag{&f.options.Every}, "every", "between two reports of a judged device (default 1m)")
 	flags.Var(textFlag{&f.options.Deadline}, "deadline", "when waiting for a verdict ends, of each stage (default 8h)")
 	flags.Var(textFlag{&f.options.Minimum}, "minimum", "how long a stage takes at least (default 5m)")
@@ -54,7 +56,7 @@ func (f *planFlags) plan(cmd *cobra.Command) (plan.Plan, error) {
 		return p, usagef("--%s: each says how it spreads; give one of them", strings.Join(kinds, ", --"))
 	}
 	if strings.ContainsAny(f.name, "./") {
-		for _, flag := range []string{"every", "deadline", "minimum", "watch-for", "on-inconclusive", "group", "bytes-per-second", "window", "start", "max-failed", "no-quality"} {
+		for _, flag := range []string{"every", "deadline", "minimum", "watch-for", "on-inconclusive", "group", "bytes-per-second", "window", "start", "max-failed", "no-quality", "evidence", "before"} {
 			if set(flag) {
 				return p, usagef("--%s: %s says that already; write it there", flag, f.name)
 			}

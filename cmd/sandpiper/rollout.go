@@ -154,7 +154,7 @@ func waitRollout(ctx context.Context, c *api.Client, model string) error {
 // spreading reports whether a staged rollout will go to more devices by itself.
 func spreading(s rollout.Status) bool {
 	return slices.ContainsFunc(s.Rollouts, func(p rollout.Progress) bool {
-		return p.Staged != nil && slices.Contains([]plan.Phase{plan.Scheduled, plan.Preparing, plan.Running}, p.Staged.State.Phase)
+		return p.Staged != nil && slices.Contains([]plan.Phase{plan.Scheduled, plan.Preparing, plan.Measuring, plan.Running}, p.Staged.State.Phase)
 	})
 }
 

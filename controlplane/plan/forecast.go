@@ -28,6 +28,8 @@ const (
 	// judging is how long a quality check takes, at one sample a minute: the
 	// median of equal versions in simulation.
 	judging = 30 * time.Minute
+	// differing likewise, without pairs.
+	differing = 24 * time.Hour
 	// settling is how long a device takes to try a version it has fetched.
 	settling = time.Minute
 	// tellingInputs is how long it takes until devices have told their inputs.
@@ -37,7 +39,7 @@ const (
 // Forecast returns what p would do with devices in the order of their draw, of
 // which each fetches so many bytes.
 func (p Plan) Forecast(bytes []int64) Forecast {
-	f := Forecast{Devices: len(bytes)}
+	f := Forecast{Devices: len(bytes), Seconds: time.Duration(p.Before).Seconds(), Most: time.Duration(p.Before).Seconds()}
 	fetched := 0
 	for i, size := range p.Sizes(len(bytes)) {
 		s := p.Stages[i]
@@ -47,7 +49,10 @@ func (p Plan) Forecast(bytes []int64) Forecast {
 			out.Bytes += bytes[fetched]
 		}
 		expected := Duration(p.Spread(out.Bytes) + settling)
-		if s.Quality == Paired {
+		switch {
+		case p.measures(i):
+			expected += Duration(differing)
+		case s.Quality == Paired:
 			expected += Duration(judging)
 		}
 		if s.Checks.MaxDrift != nil {

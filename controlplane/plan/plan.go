@@ -80,6 +80,9 @@ type Plan struct {
 	// Seed makes the draw one that can be had again, in a rehearsal too.
 	Seed uint64 `json:"seed,omitempty" toml:"seed" doc:"Of the order in which devices are drawn; 0: one at random, that is recorded"`
 
+	Evidence string   `json:"evidence,omitempty" toml:"evidence" doc:"What the quality is judged by: paired, or did, which compares with the time before and with devices that keep theirs"`
+	Before   Duration `json:"before,omitempty" toml:"before" doc:"With evidence did: how long the errors before the first stage are measured"`
+
 	Every          Duration `json:"every,omitempty" toml:"every" doc:"Between two reports of a judged device"`
 	Deadline       Duration `json:"deadline,omitempty" toml:"deadline" doc:"Of stages that name none"`
 	Minimum        Duration `json:"minimum,omitempty" toml:"minimum" doc:"Of stages that name none"`
@@ -183,6 +186,9 @@ func (p Plan) WithDefaults() Plan {
 	if p.Every == 0 {
 		p.Every = Duration(time.Minute)
 	}
+	if p.did() {
+		p.withoutPairs()
+	}
 	if p.OnInconclusive == "" {
 		p.OnInconclusive = Widen
 	}
@@ -241,6 +247,9 @@ func (p Plan) Check() error {
 		if key, text := s.check(p, i); text != "" {
 			return &Error{Stage: i, Name: s.Name, Key: key, Text: text}
 		}
+	}
+	if err := p.checkEvidence(); err != nil {
+		return err
 	}
 	last := len(p.Stages) - 1
 	if s := p.Stages[last]; s.Shadow || s.Devices != (Amount{Percent: 100}) {
@@ -323,7 +332,7 @@ func (p Plan) Sizes(total int) []int {
 // widens.
 func (p Plan) JudgedMost(total int) (n int) {
 	for i, size := range p.Sizes(total) {
-		if p.Stages[i].Quality == Paired {
+		if p.Stages[i].Quality == Paired && !p.did() {
 			n = max(n, size)
 		}
 	}

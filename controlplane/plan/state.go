@@ -13,6 +13,7 @@ type Phase string
 const (
 	Scheduled  Phase = "scheduled"  // its start time is to come
 	Preparing  Phase = "preparing"  // its transfers are being published
+	Measuring  Phase = "measuring"  // the errors before it, for evidence did
 	Running    Phase = "running"    // a stage is under way
 	Held       Phase = "held"       // a person is to promote or abort it
 	Watching   Phase = "watching"   // all have it, some are still judged
@@ -51,6 +52,11 @@ type State struct {
 	Judge  uint32 `json:"judge"` // 0: nothing is judged
 	Judges int    `json:"judges"`
 	Back   bool   `json:"back,omitempty"` // all that ran it go back
+	// Mark counts the moments at which the errors of all devices were remembered, for
+	// evidence did: when measuring began, and as each stage did that is judged. From
+	// is the first device of the newest of those stages.
+	Mark int `json:"mark,omitempty"`
+	From int `json:"from,omitempty"`
 
 	Widened bool `json:"widened,omitempty"`
 	// Ran is how long the stage has been under way, by a clock that no jump and no

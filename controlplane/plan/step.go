@@ -38,6 +38,9 @@ type Facts struct {
 	// draw; the first JudgedActive of them run the version.
 	Judged       []quality.Device
 	JudgedActive int
+	// Untouched are devices that keep the version in place, with their errors by
+	// Differing: of evidence did.
+	Untouched []quality.Device
 	// Early counts those of them that have not reported since they were told, and
 	// are not late yet.
 	Early int
@@ -82,7 +85,7 @@ func (p Plan) Interval() time.Duration { return min(lookEvery, time.Duration(p.E
 // Due reports whether it is time to look.
 func (s State) Due(p Plan, at time.Time) bool {
 	switch s.Phase {
-	case Running, Held, Watching:
+	case Measuring, Running, Held, Watching:
 		since := at.Sub(s.At)
 		return since >= p.Interval() || since < 0
 	}
@@ -129,6 +132,9 @@ func Step(p Plan, s State, e Event) (State, Change) {
 		}
 		return s.withdraw(Superseded, e.By), Change{}
 	case Prepared:
+		if s.Phase == Preparing && !s.Paused && p.did() {
+			return s.measure(e.At), Change{}
+		}
 		if s.Phase == Preparing && !s.Paused {
 			s.At, s.Fresh = e.At, e.At
 			return s.enter(p, 0), Change{}
@@ -151,6 +157,9 @@ func (s State) tick(p Plan, e Event) (State, Change) {
 	s = s.advance(p, e.At)
 	if blind {
 		return s, Change{} // nobody could be heard, so there is nothing to see yet
+	}
+	if s.Phase == Measuring {
+		return s.measured(p, e.Facts), Change{}
 	}
 	s.Looks++
 	if e.Facts.Elsewhere != nil {
@@ -181,7 +190,8 @@ func (s State) advance(p Plan, at time.Time) State {
 // look takes the verdict on the quality.
 func (s *State) look(p Plan, f Facts) {
 	s.Verdict = nil
-	if s.Judge == 0 {
+	measures := p.measures(s.Stage)
+	if s.Judge == 0 && !measures {
 		return
 	}
 	params := p.params(s.Stage, f.Epsilon)
@@ -190,7 +200,11 @@ func (s *State) look(p Plan, f Facts) {
 		params = params.Guarding(time.Duration(p.Watch))
 		params.Deadline = 0
 	}
-	v := quality.Look(quality.Stage{Elapsed: elapsed, Look: s.Looks, Silent: s.Elsewhere, Devices: f.Judged}, params)
+	stage := quality.Stage{Elapsed: elapsed, Look: s.Looks, Silent: s.Elsewhere, Devices: f.Judged}
+	if measures {
+		stage.Untouched = slices.Concat([]quality.Device{}, f.Untouched) // not nil
+	}
+	v := quality.Look(stage, params)
 	// Those that run it can be silent where those in shadow are not.
 	if active := f.Judged[:f.JudgedActive]; len(active) > 0 && len(active) < len(f.Judged) {
 		a := quality.Look(quality.Stage{Elapsed: elapsed, Look: s.Looks, Silent: s.Elsewhere, Devices: active}, params)
@@ -385,7 +399,7 @@ func (s State) next(p Plan, why string) State {
 // enter begins stage i. Where the quality was judged before, those devices go on
 // reporting under the same number: their pairs stay valid.
 func (s State) enter(p Plan, i int) State {
-	stage, size := p.Stages[i], s.Sizes[i]
+	stage, size, had := p.Stages[i], s.Sizes[i], s.Reach
 	if i == len(p.Stages)-1 {
 		size = All // and whoever joins
 	}
@@ -395,10 +409,14 @@ func (s State) enter(p Plan, i int) State {
 	} else {
 		s.Reach = max(size, s.Reach)
 	}
-	switch stage.Quality {
-	case Off:
+	switch {
+	case p.measures(i):
+		if s.Reach > had { // else the devices of the stage before are judged on
+			s.Mark, s.From = s.Mark+1, had
+		}
+	case stage.Quality == Off:
 		s.Judge, s.Judged = 0, 0
-	case Paired:
+	case stage.Quality == Paired:
 		s.Judges++
 		s.Judge = uint32(s.Rollout)<<judgeBits | uint32(s.Judges)
 		s.Judged = max(s.Judged, size)

@@ -29,6 +29,8 @@ func (s State) Text(p Plan, candidate, outcome string) string {
 		return s.History[last].Text(p, s, candidate, outcome)
 	case s.Phase == Held:
 		return join("HELD: "+s.Reason+".", outcome)
+	case s.Phase == Measuring && !s.Paused:
+		return fmt.Sprintf("MEASURING: %s.", s.Reason)
 	case s.Paused:
 		return strings.ToUpper(s.Reason[:1]) + s.Reason[1:] + "."
 	case s.Verdict != nil && (s.Phase == Running || s.Phase == Watching):

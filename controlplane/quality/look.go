@@ -25,10 +25,13 @@ const (
 	ReasonMinority = "minority" // stop: it is for some devices that share no label
 	ReasonMinutes  = "minutes"  // wait: the stage has just begun
 	ReasonDevices  = "devices"  // wait, inconclusive: too few devices have pairs
-	ReasonTruth    = "no truth" // wait, inconclusive: no device has any
-	ReasonFew      = "few"      // wait, inconclusive: too few devices to decide anything; a person does
-	ReasonOpen     = "open"     // wait, inconclusive: the bounds allow both
-	ReasonGuard    = "guard"    // wait, pass: nothing was found that stops a version that was judged before
+	// ReasonUntouched: too few devices that the rollout has not touched tell what
+	// the time alone changed; wait, inconclusive.
+	ReasonUntouched = "untouched"
+	ReasonTruth     = "no truth" // wait, inconclusive: no device has any
+	ReasonFew       = "few"      // wait, inconclusive: too few devices to decide anything; a person does
+	ReasonOpen      = "open"     // wait, inconclusive: the bounds allow both
+	ReasonGuard     = "guard"    // wait, pass: nothing was found that stops a version that was judged before
 )
 
 // A Loss says why a device counts as lost.
@@ -56,6 +59,11 @@ type Stage struct {
 	Look    int           // counts looks
 	Silent  float64       // share of silent devices among those that the rollout has not touched
 	Devices []Device      // all that are assigned
+	// Untouched, unless nil, are devices that keep the version in place, for evidence
+	// by difference in differences: SumA of every device is then Pairs times its mean
+	// error before the stage, and SumB its sum since. What changed on these by itself
+	// is taken off the others.
+	Untouched []Device
 }
 
 // A Verdict is the outcome of one look. Ratios are of the candidate's error to
@@ -71,6 +79,10 @@ type Verdict struct {
 	N        int     `json:"n"`            // devices with enough pairs
 	Assigned int     `json:"assigned"`
 	Pairs    uint64  `json:"pairs"`
+	// Untouched counts the devices that tell what the time alone changed, and Drift
+	// is what it made of their errors, as a factor.
+	Untouched int     `json:"untouched,omitempty"`
+	Drift     float64 `json:"drift,omitempty"`
 
 	Silent         int     `json:"silent"` // devices that are lost, silent or for another reason
 	SilentShare    float64 `json:"silent_elsewhere"`
@@ -90,7 +102,8 @@ type Verdict struct {
 	Expected float64 `json:"expected_s,omitempty"`
 	Next     string  `json:"next,omitempty"` // what follows
 
-	theta float64
+	theta   float64
+	control estimate // of Untouched; zero for pairs
 }
 
 // Bounds are half widths.
@@ -144,7 +157,7 @@ func (v Verdict) Harmed(devices []Device, p Params) []Harmed {
 	}
 	var out []Harmed
 	for _, d := range devices {
-		if ratio := math.Exp(d.value(p.Epsilon)); d.Pairs >= p.MinPairs && in(d) && ratio > bound {
+		if ratio := math.Exp(d.value(p.Epsilon) - v.control.theta); d.Pairs >= p.MinPairs && in(d) && ratio > bound {
 			out = append(out, Harmed{d.ID, finite(ratio), bound})
 		}
 	}
@@ -160,6 +173,7 @@ func Look(s Stage, p Params) Verdict {
 		Decision: Wait, Look: s.Look, Elapsed: s.Elapsed.Seconds(), Assigned: len(s.Devices),
 		SilentShare: s.Silent, Margins: Margins{p.MStop, p.MPass, p.MGroup, p.MGroupPass},
 	}
+	v.untouched(s, p)
 	values := make([]value, 0, len(s.Devices))
 	for _, d := range s.Devices {
 		v.Pairs += d.Pairs
@@ -167,7 +181,7 @@ func Look(s Stage, p Params) Verdict {
 			v.Silent++
 		}
 		if d.Pairs >= p.MinPairs {
-			values = append(values, value{d.ID, d.Group, d.value(p.Epsilon)})
+			values = append(values, value{d.ID, d.Group, d.value(p.Epsilon) - v.control.theta})
 		}
 	}
 	v.N = len(values)
@@ -175,6 +189,7 @@ func Look(s Stage, p Params) Verdict {
 	var e estimate
 	if v.N >= minEstimate {
 		e = location(numbers(values))
+		e.se = math.Hypot(e.se, v.control.se)
 		v.describe(e, p)
 	}
 	v.Decision, v.Reason = v.decide(s, p, e, values)
@@ -185,6 +200,20 @@ func Look(s Stage, p Params) Verdict {
 		v.Expected = expected(e, p, s.Elapsed).Seconds()
 	}
 	return v
+}
+
+// untouched estimates what the time alone changed.
+func (v *Verdict) untouched(s Stage, p Params) {
+	var ds []float64
+	for _, d := range s.Untouched {
+		if d.Pairs >= p.MinPairs {
+			ds = append(ds, d.value(p.Epsilon))
+		}
+	}
+	if v.Untouched = len(ds); v.Untouched >= minEstimate {
+		v.control = location(ds)
+		v.Drift = finite(math.Exp(v.control.theta))
+	}
 }
 
 // A value is that of a device with enough pairs.
@@ -236,6 +265,8 @@ func (v *Verdict) decide(s Stage, p Params, e estimate, values []value) (Decisio
 		return Wait, ReasonMinutes
 	case v.Pairs == 0:
 		return Wait, ReasonTruth
+	case s.Untouched != nil && v.Untouched < MinUntouched:
+		return Wait, ReasonUntouched
 	case v.N < p.MinDevices || float64(v.N) < p.MinShare*float64(v.Assigned):
 		return Wait, ReasonDevices
 	}
@@ -282,7 +313,7 @@ func (v *Verdict) group(values []value, all estimate, p Params) {
 			continue
 		}
 		e := location(ds)
-		e.se = max(e.se, all.spread/math.Sqrt(float64(e.n)))
+		e.se = math.Hypot(max(e.se, all.spread/math.Sqrt(float64(e.n))), v.control.se)
 		v.Groups = append(v.Groups, Group{
 			Value: name, N: e.n, SE: e.se, Ratio: finite(math.Exp(e.theta)),
 			Lower: finite(math.Exp(e.lower(p.Rho, p.AlphaGroup/float64(tested)))),

@@ -67,6 +67,9 @@ type Params struct {
 const (
 	// MinJudged is how many devices it takes to decide anything.
 	MinJudged = 30
+	// MinUntouched is how many untouched devices it takes to know what the time alone
+	// changed, where there are no pairs.
+	MinUntouched = 1000
 	// minGroup and largeGroup are how many devices a group needs to stop a
 	// rollout, and to have to pass.
 	minGroup, largeGroup = 8, 50

@@ -77,8 +77,12 @@ func (v Verdict) stopText(b *strings.Builder, w Words) {
 		fmt.Fprintf(b, "Overall %s, but %s devices are more than %s above that and %s as far below: %s.",
 			signed(v.Ratio), thousands(v.MinorityAbove), percent(apart), thousands(v.MinorityBelow), list(v.Minority, 5))
 	default:
-		fmt.Fprintf(b, "%s's error is %s above %s's on the same inputs of %s devices (%s to %s, valid at every look); limit %s.",
-			w.Candidate, unsigned(v.Ratio), w.InPlace, thousands(v.N), whole(v.Lower), whole(v.Upper), percent(v.Margins.Stop))
+		on := "on the same inputs of " + thousands(v.N) + " devices"
+		if v.Untouched > 0 {
+			on = fmt.Sprintf("before it on %s devices, less what changed on %s others", thousands(v.N), thousands(v.Untouched))
+		}
+		fmt.Fprintf(b, "%s's error is %s above %s's %s (%s to %s, valid at every look); limit %s.",
+			w.Candidate, unsigned(v.Ratio), w.InPlace, on, whole(v.Lower), whole(v.Upper), percent(v.Margins.Stop))
 	}
 }
 
@@ -88,6 +92,8 @@ func (v Verdict) waitText(b *strings.Builder, w Words) {
 		fmt.Fprintf(b, "%s devices are too few to decide, %d are needed; a person promotes.", thousands(v.Assigned), MinJudged)
 	case ReasonTruth:
 		b.WriteString("no truth has come for any forecast, so no error is known.")
+	case ReasonUntouched:
+		fmt.Fprintf(b, "%s devices without the version tell their errors, and %s are needed.", thousands(v.Untouched), thousands(MinUntouched))
 	case ReasonDevices:
 		fmt.Fprintf(b, "%s of %s devices have enough pairs.", thousands(v.N), thousands(v.Assigned))
 	case ReasonMinutes:

@@ -48,6 +48,7 @@ type seat struct {
 	role  plan.Role
 	until time.Time    // when it is no longer judged, by its own clock
 	lost  quality.Loss // as the rollout knows it
+	marks              // of evidence did
 }
 
 // A rehearsal is one under way.
@@ -105,7 +106,11 @@ func (r *rehearsal) draw() {
 		byID[d.ID] = d
 	}
 	for _, c := range plan.Draw(candidates, r.plan.Sizes(len(fleet)), cmp.Or(r.plan.Seed, r.scenario.Seed)) {
-		r.fleet = append(r.fleet, seat{Device: byID[c.ID]})
+		d := seat{Device: byID[c.ID]}
+		if r.differs() {
+			d.Take(scenario.Idle, alone, begin)
+		}
+		r.fleet = append(r.fleet, d)
 	}
 }
 
@@ -117,7 +122,7 @@ func (r *rehearsal) pass() {
 	}
 	for i := range r.fleet {
 		d := &r.fleet[i]
-		if d.role.Judge != 0 && !r.unheard(d) {
+		if (d.role.Judge != 0 || r.differs()) && !r.unheard(d) {
 			d.Compare(n, r.at)
 		}
 	}
@@ -136,6 +141,7 @@ func (r *rehearsal) step(e plan.Event) {
 	was := r.state
 	next, change := plan.Step(r.plan, r.state, e)
 	r.state = next
+	r.mark(was)
 	for _, l := range change.Lost {
 		i := slices.IndexFunc(r.fleet, func(d seat) bool { return d.ID == l.Device })
 		r.fleet[i].lost = l.Loss
@@ -169,13 +175,18 @@ func (r *rehearsal) tell(d *seat, role plan.Role, at time.Time) {
 	case plan.Active:
 		has = scenario.Active
 	}
-	d.Take(has, role.Judge, at)
+	judge := role.Judge
+	if r.differs() {
+		judge = alone
+		d.got = d.Pairs
+	}
+	d.Take(has, judge, at)
 }
 
 // unheard reports whether a device that is judged reports no pairs: nothing comes
 // from it, or by its clock the time to is over.
 func (r *rehearsal) unheard(d *seat) bool {
-	return d.Unheard(r.at) || d.Clock(r.at).After(d.until)
+	return d.Unheard(r.at) || !r.differs() && d.Clock(r.at).After(d.until)
 }
 
 // have counts the devices that run the version.
@@ -216,6 +227,7 @@ func (r *rehearsal) facts() plan.Facts {
 		}
 		f.Judged = append(f.Judged, q)
 	}
+	r.differences(&f)
 	if others >= 30 {
 		share := float64(away) / float64(others)
 		f.Elsewhere = &share

@@ -93,7 +93,7 @@ func (c *change) foreign(ctx context.Context, tx store.Tx, device string, by sto
 // facts gathers what is known of the devices of a plan.
 func (c *change) facts(ctx context.Context, tx store.Tx, p planned) (plan.Facts, error) {
 	f := plan.Facts{Epsilon: p.state.Epsilon}
-	for _, gather := range []func(context.Context, store.Tx, planned, *plan.Facts) error{c.countActive, c.judged, c.elsewhere, c.unheard} {
+	for _, gather := range []func(context.Context, store.Tx, planned, *plan.Facts) error{c.countActive, c.judged, c.differences, c.elsewhere, c.unheard} {
 		if err := gather(ctx, tx, p, &f); err != nil {
 			return f, err
 		}

@@ -72,6 +72,7 @@ func TestWhichPlanFitsTheTarget(t *testing.T) {
 		{plan.Plan{Name: ShadowOnly}, 5, 5, true, "shadow:5 canary:5 100%:5"},
 		{plan.Plan{Name: Direct}, 10000, 10000, true, ""},
 		{healthOnly(2), 10, 10, true, "canary:2 100%:10"},
+		{plan.Plan{Evidence: plan.DiD}, 10000, 10000, false, "canary:100 10%:1000 100%:10000"},
 	} {
 		planner, err := PlannerOf(tt.p)
 		if err != nil {
@@ -89,6 +90,9 @@ func TestWhichPlanFitsTheTarget(t *testing.T) {
 				name = s.Devices.String()
 			}
 			got = append(got, fmt.Sprintf("%s:%d", name, s.Devices.Of(tt.devices)))
+		}
+		if p != nil && p.Evidence == plan.DiD && p.WithDefaults().Check() != nil {
+			t.Errorf("%+v: %v", p, p.WithDefaults().Check())
 		}
 		if strings.Join(got, " ") != tt.want {
 			t.Errorf("%+v on %d devices, %d comparable: %q, want %q", tt.p, tt.devices, tt.comparable, got, tt.want)

@@ -121,6 +121,9 @@ func (c *change) step(ctx context.Context, tx store.Tx, p planned, e plan.Event)
 		}
 		c.r.log.Info("rollout moved", "rollout", p.row.ID, "model", p.row.Model, "phase", p.state.Phase, "stage", p.plan.Stages[p.state.Stage].Name, "reason", p.state.Reason)
 	}
+	if err := c.marked(ctx, tx, p, before); err != nil {
+		return p, err
+	}
 	return p, c.putPlan(ctx, tx, p, before)
 }
 
@@ -235,6 +238,8 @@ func PlannerOf(p plan.Plan) (Planner, error) {
 		switch {
 		case len(p.Stages) > 0:
 			return &p, nil
+		case name == "" && p.Evidence == plan.DiD:
+			stages = plan.CanaryFirst
 		case name == "" && fed && comparable >= quality.MinJudged:
 			stages = plan.ShadowFirst
 		case stages == nil && !alone:
@@ -243,6 +248,9 @@ func PlannerOf(p plan.Plan) (Planner, error) {
 			return nil, nil
 		}
 		full := stages(devices)
+		if last := len(full.Stages) - 1; p.Evidence == plan.DiD {
+			full.Stages[last].Quality = plan.Off // nobody is left to compare with
+		}
 		p.Name, p.Stages, p.OnInconclusive = full.Name, full.Stages, cmp.Or(p.OnInconclusive, full.OnInconclusive)
 		return &p, nil
 	}, nil
@@ -296,7 +304,7 @@ func (r *Rollouts) Draft(ctx context.Context, ref string, target Target, planner
 			return nil
 		}
 		d.Plan = p.WithDefaults()
-		if err := errors.Join(d.Plan.Check(), d.checkDrift(m)); err != nil {
+		if err := errors.Join(d.Plan.Check(), d.checkDrift(m), d.checkUntouched(len(comparable))); err != nil {
 			return err
 		}
 		d.warn(len(comparable), m.Pipeline != nil)
@@ -660,7 +668,7 @@ func (r *Rollouts) Command(ctx context.Context, model string, kind plan.Kind) (S
 			return ErrNotStaged
 		}
 		newest := live[len(live)-1]
-		if phase := newest.state.Phase; kind == Promote && (phase == plan.Scheduled || phase == plan.Preparing) {
+		if phase := newest.state.Phase; kind == Promote && (phase == plan.Scheduled || phase == plan.Preparing || phase == plan.Measuring) {
 			return fmt.Errorf("%w that could go on to a next stage: it is %s", ErrNotStaged, phase)
 		}
 		p, err := c.step(ctx, tx, newest, plan.Event{Kind: kind, At: at, By: audit.Who(ctx)})

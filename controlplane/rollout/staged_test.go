@@ -38,6 +38,7 @@ type fake struct {
 	// What happens once it runs the candidate.
 	refuses, falls bool // it fails on it, falls silent
 	offline        bool
+	willed         bool // the broker has told that it is
 	pinned         bool // its owner holds what it runs
 
 	envelope []byte // of the last want it read
@@ -109,9 +110,13 @@ func (d *fake) live(a *acre) (reports []Report) {
 		reports = append(reports, Report{d.id, kind, b})
 	}
 	if d.offline {
-		say(protocol.TopicUp, []byte("offline"), nil)
+		if !d.willed {
+			say(protocol.TopicUp, []byte("offline"), nil)
+		}
+		d.willed = true
 		return reports
 	}
+	d.willed = false
 	say(protocol.TopicUp, []byte("online"), nil)
 	if b := a.broker.retained[protocol.WantTopic("default", d.id)]; b != nil && !bytes.Equal(b, d.envelope) {
 		var env artifact.Envelope

@@ -132,7 +132,8 @@ func (t Tx) MembersToDo(ctx context.Context, limit int) ([]Member, error) {
 type Seat struct {
 	Member
 	Online bool
-	Now    uint64 // its boot
+	Seen   time.Time // when anything came from it last
+	Now    uint64    // its boot
 	// Elsewhere is the older rollout, of another model, whose pairs its want asks for
 	// instead; 0: none.
 	Elsewhere int64
@@ -141,11 +142,11 @@ type Seat struct {
 // Seats returns the devices of a plan from and below, in order.
 func (t Tx) Seats(ctx context.Context, rollout int64, from, below int) ([]Seat, error) {
 	return collect(ctx, t.tx, func(row scanner) (s Seat, err error) {
-		var told int64
-		err = row.Scan(append(s.into(&told), &s.Online, &s.Now, &s.Elsewhere)...)
-		s.Told = fromMillis(told)
+		var told, seen int64
+		err = row.Scan(append(s.into(&told), &s.Online, &seen, &s.Now, &s.Elsewhere)...)
+		s.Told, s.Seen = fromMillis(told), fromMillis(seen)
 		return s, mapError(err)
-	}, `SELECT `+memberColumns+`, d.online, coalesce(d.boot, 0),
+	}, `SELECT `+memberColumns+`, d.online, d.seen, coalesce(d.boot, 0),
 			(SELECT coalesce(min(t.rollout), 0) FROM trials t WHERE t.device = m.device AND t.judge > 0 AND t.rollout < m.rollout)
 		FROM members m JOIN devices d ON d.id = m.device WHERE m.rollout = ? AND m.n >= ? AND m.n < ? ORDER BY m.n`, rollout, from, below)
 }

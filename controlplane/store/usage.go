@@ -43,8 +43,8 @@ func (t Tx) putVersions(ctx context.Context, device string, u protocol.Usage) er
 		if err != nil {
 			return err
 		}
-		_, err = t.tx.ExecContext(ctx, `INSERT OR REPLACE INTO version_counts VALUES (?, ?, ?, ?, ?, ?, ?)`,
-			device, u.Boot, c.Model, c.Version[:], c.Answered, c.Failed, string(latency))
+		_, err = t.tx.ExecContext(ctx, `INSERT OR REPLACE INTO version_counts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			device, u.Boot, c.Model, c.Version[:], c.Answered, c.Failed, string(latency), c.N, c.Sum)
 		if err != nil {
 			return mapError(err)
 		}
