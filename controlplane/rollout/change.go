@@ -30,36 +30,78 @@ func (r *Rollouts) change(at time.Time) *change {
 	return &change{r: r, at: at, refs: map[protocol.Digest][]protocol.TransferRef{}}
 }
 
+// load returns what is known of a device: ErrNotFound if there is none.
 func (c *change) load(ctx context.Context, tx store.Tx, id string) (device, error) {
-	d := device{id: id, rows: map[string]store.Desired{}, trials: map[string]store.Trial{}}
-	have, err := tx.DeviceHave(ctx, id)
+	devices, err := c.loadAll(ctx, tx, []string{id})
 	if err != nil {
-		return d, fmt.Errorf("device %s: %w", id, err)
+		return device{}, err
 	}
-	if have != nil {
-		if err := d.have.UnmarshalBinary(have); err != nil {
-			return d, fmt.Errorf("stored have of %s: %w", id, err)
+	return devices[0], nil
+}
+
+// loadAll is load for many devices, in their order.
+func (c *change) loadAll(ctx context.Context, tx store.Tx, ids []string) ([]device, error) {
+	haves, err := tx.Haves(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	devices, at := make([]device, len(ids)), make(map[string]int, len(ids))
+	for i, id := range ids {
+		have, ok := haves[id]
+		if !ok {
+			return nil, fmt.Errorf("device %s: %w", id, ErrNotFound)
 		}
+		d := device{id: id, rows: map[string]store.Desired{}, trials: map[string]store.Trial{}}
+		if have != nil {
+			if err := d.have.UnmarshalBinary(have); err != nil {
+				return nil, fmt.Errorf("stored have of %s: %w", id, err)
+			}
+		}
+		d.want.Device = id
+		devices[i], at[id] = d, i
 	}
-	rows, err := tx.DesiredOf(ctx, id)
+	rows, err := tx.DesiredIn(ctx, ids)
 	if err != nil {
-		return d, err
+		return nil, err
 	}
 	for _, row := range rows {
-		d.rows[row.Model] = row
+		devices[at[row.Device]].rows[row.Model] = row
 	}
-	trials, err := tx.TrialsOf(ctx, id)
+	trials, err := tx.TrialsIn(ctx, ids)
 	if err != nil {
-		return d, err
+		return nil, err
 	}
 	for _, t := range trials {
-		d.trials[t.Model] = t
+		devices[at[t.Device]].trials[t.Model] = t
 	}
-	if d.want, err = tx.Want(ctx, id); err != nil && !errors.Is(err, ErrNotFound) {
-		return d, err
+	wants, err := tx.Wants(ctx, ids)
+	if err != nil {
+		return nil, err
 	}
-	d.want.Device = id
-	return d, nil
+	for _, w := range wants {
+		devices[at[w.Device]].want = w
+	}
+	return devices, nil
+}
+
+// loadPage is how many devices are loaded at a time.
+const loadPage = 500
+
+// each calls do with each device, until that fails. It is loaded before do was
+// called with others.
+func (c *change) each(ctx context.Context, tx store.Tx, ids []string, do func(device) error) error {
+	for page := range slices.Chunk(ids, loadPage) {
+		devices, err := c.loadAll(ctx, tx, page)
+		if err != nil {
+			return err
+		}
+		for _, d := range devices {
+			if err := do(d); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // save stores a decided row. If it names another version than before, the
@@ -72,13 +114,10 @@ func (c *change) save(ctx context.Context, tx store.Tx, d device, next store.Des
 	}
 	next = observe(next, d.have)
 	d.rows[next.Model] = next
-	if err := tx.PutDesired(ctx, next); err != nil {
-		return err
-	}
 	if !changed {
-		return nil
+		return tx.PutDesired(ctx, next)
 	}
-	return c.putWant(ctx, tx, d)
+	return c.putWant(ctx, tx, d, next.Model)
 }
 
 // nextRev is the number of the next want: above our last one and, if the
@@ -91,8 +130,9 @@ func nextRev(w store.Want, h protocol.Have) (epoch, rev uint64) {
 	return w.Epoch, w.Rev + 1
 }
 
-// putWant signs and stores the want that d's rows add up to.
-func (c *change) putWant(ctx context.Context, tx store.Tx, d device) error {
+// putWant signs and stores the want that d's rows add up to, with the row of the
+// model that was decided; "": none was.
+func (c *change) putWant(ctx context.Context, tx store.Tx, d device, decided string) error {
 	if len(d.rows) > 0 {
 		want := protocol.Want{
 			Format: protocol.Format, Fleet: c.r.fleet, Device: d.id,
@@ -104,7 +144,7 @@ func (c *change) putWant(ctx context.Context, tx store.Tx, d device) error {
 			if err != nil {
 				return err
 			}
-			if update != row.Offer {
+			if update != row.Offer || model == decided {
 				row.Offer = update
 				if err := tx.PutDesired(ctx, row); err != nil {
 					return err

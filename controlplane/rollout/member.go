@@ -36,6 +36,10 @@ func (r *Rollouts) tellAll(ctx context.Context, at time.Time) error {
 				return err
 			}
 			n = len(members)
+			devices, err := c.ofMembers(ctx, tx, members)
+			if err != nil {
+				return err
+			}
 			plans := map[int64]planned{}
 			for _, m := range members {
 				p, ok := plans[m.Rollout]
@@ -49,7 +53,7 @@ func (r *Rollouts) tellAll(ctx context.Context, at time.Time) error {
 					}
 					plans[m.Rollout] = p
 				}
-				if err := c.tell(ctx, tx, p, m); err != nil {
+				if err := c.tell(ctx, tx, p, m, devices[m.Device]); err != nil {
 					return fmt.Errorf("device %s: %w", m.Device, err)
 				}
 			}
@@ -65,13 +69,24 @@ func (r *Rollouts) tellAll(ctx context.Context, at time.Time) error {
 	}
 }
 
-// tell stores what a device of a plan is to do, with a want that says so if that
-// is new.
-func (c *change) tell(ctx context.Context, tx store.Tx, p planned, m store.Member) error {
-	d, err := c.load(ctx, tx, m.Device)
-	if err != nil {
-		return err
+// ofMembers loads the devices of members, by their ids. One that two rollouts tell
+// something has the rows and trials of both: the second want replaces the first, under
+// the same number, before any is published.
+func (c *change) ofMembers(ctx context.Context, tx store.Tx, members []store.Member) (map[string]device, error) {
+	devices := make(map[string]device, len(members))
+	for _, m := range members {
+		devices[m.Device] = device{}
 	}
+	loaded, err := c.loadAll(ctx, tx, slices.Collect(maps.Keys(devices)))
+	for _, d := range loaded {
+		devices[d.id] = d
+	}
+	return devices, err
+}
+
+// tell stores what the device d of a plan is to do, with a want that says so if that
+// is new.
+func (c *change) tell(ctx context.Context, tx store.Tx, p planned, m store.Member, d device) error {
 	role := p.state.Role(m.N, m.Lost != "")
 	row, has := d.rows[p.row.Model]
 	next, changed := row, false
@@ -167,7 +182,7 @@ func (p planned) jitter() uint32 {
 // renew gives a device a new want without another version in it.
 func (c *change) renew(ctx context.Context, tx store.Tx, d device) error {
 	d.want.Epoch, d.want.Rev = nextRev(d.want, d.have)
-	return c.putWant(ctx, tx, d)
+	return c.putWant(ctx, tx, d, "")
 }
 
 // memberState is how far a device of a plan is.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 
@@ -44,17 +43,19 @@ func commonBases(ctx context.Context, tx store.Tx, v registry.Version, target Ta
 		return nil, err
 	}
 	devices := map[protocol.Digest]int{}
-	for _, id := range ids {
-		b, err := tx.DeviceHave(ctx, id)
+	for page := range slices.Chunk(ids, loadPage) {
+		haves, err := tx.Haves(ctx, page)
 		if err != nil {
-			return nil, fmt.Errorf("device %s: %w", id, err)
+			return nil, err
 		}
-		var have protocol.Have
-		if b == nil || have.UnmarshalBinary(b) != nil {
-			continue
-		}
-		if runs := have.Models[v.Name].Active; !runs.IsZero() && runs != v.Digest {
-			devices[runs]++
+		for _, b := range haves {
+			var have protocol.Have
+			if b == nil || have.UnmarshalBinary(b) != nil {
+				continue
+			}
+			if runs := have.Models[v.Name].Active; !runs.IsZero() && runs != v.Digest {
+				devices[runs]++
+			}
 		}
 	}
 	bases := slices.SortedFunc(maps.Keys(devices), func(a, b protocol.Digest) int {

@@ -237,7 +237,7 @@ func (c *change) raise(ctx context.Context, tx store.Tx, d device) error {
 	c.r.log.Warn("device has a newer want than this control plane; raising epoch",
 		"device", d.id, "epoch", d.have.Epoch, "rev", d.have.Rev, "our_epoch", d.want.Epoch, "our_rev", d.want.Rev)
 	d.want.Epoch, d.want.Rev = nextRev(d.want, d.have)
-	return c.putWant(ctx, tx, d)
+	return c.putWant(ctx, tx, d, "")
 }
 
 func (c *change) event(ctx context.Context, tx store.Tx, rep Report) (ack []byte, err error) {

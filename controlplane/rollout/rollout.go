@@ -188,20 +188,13 @@ func (r *Rollouts) Start(ctx context.Context, ref string, target Target) (Starte
 		if err := c.supersedeFor(ctx, tx, row, ids); err != nil {
 			return err
 		}
-		for _, id := range ids {
-			d, err := c.load(ctx, tx, id)
-			if err != nil {
-				return err
-			}
+		return c.each(ctx, tx, ids, func(d device) error {
 			next, changed := d.start(row)
 			if changed {
 				out.Changed++
 			}
-			if err := c.save(ctx, tx, d, next, changed); err != nil {
-				return err
-			}
-		}
-		return nil
+			return c.save(ctx, tx, d, next, changed)
+		})
 	})
 	if err != nil {
 		return Started{}, fmt.Errorf("roll out %s to %s: %w", v.Ref(), target, err)
@@ -291,21 +284,17 @@ func (r *Rollouts) Rollback(ctx context.Context, model string, target Target) (R
 		if ids, err = c.withdraw(ctx, tx, model, target, ids, &res); err != nil {
 			return err
 		}
-		for _, id := range ids {
-			d, err := c.load(ctx, tx, id)
-			if err != nil {
-				return err
-			}
+		err = c.each(ctx, tx, ids, func(d device) error {
 			if _, has := d.rows[model]; !has && len(target.Devices) == 0 {
-				continue // never part of it
+				return nil // never part of it
 			}
 			next, reason, err := c.back(ctx, tx, d, model)
 			if err != nil {
 				return err
 			}
 			if reason != "" {
-				res.Refused = append(res.Refused, Refusal{id, reason})
-				continue
+				res.Refused = append(res.Refused, Refusal{d.id, reason})
+				return nil
 			}
 			if row.ID == 0 {
 				if row, err = putRollout(ctx, tx, row); err != nil {
@@ -315,10 +304,11 @@ func (r *Rollouts) Rollback(ctx context.Context, model string, target Target) (R
 				res.Rollout = &moved
 			}
 			next.Rollout = row.ID
-			if err := c.save(ctx, tx, d, next, true); err != nil {
-				return err
-			}
-			res.Moved = append(res.Moved, id)
+			res.Moved = append(res.Moved, d.id)
+			return c.save(ctx, tx, d, next, true)
+		})
+		if err != nil {
+			return err
 		}
 		if len(res.Moved)+len(res.Refused) == 0 && res.Rollout == nil {
 			return fmt.Errorf("%s selects none that has a rollout of %s: %w", target, model, ErrNoDevices)

@@ -360,20 +360,19 @@ func (r *Rollouts) releasable(ctx context.Context, ref string, target Target) (r
 func (d *Draft) comparable(ctx context.Context, tx store.Tx, ids []string) (map[string]bool, error) {
 	out, run := make(map[string]bool), map[protocol.Digest]int{}
 	var most protocol.Digest
-	for _, id := range ids {
-		row, err := tx.Desired(ctx, id, d.version.Name)
-		if errors.Is(err, ErrNotFound) {
-			continue
-		}
+	for page := range slices.Chunk(ids, loadPage) {
+		rows, err := tx.DesiredIn(ctx, page)
 		if err != nil {
 			return nil, err
 		}
-		if row.Digest == d.version.Digest || row.State != Active {
-			continue
-		}
-		out[id] = true
-		if run[row.Digest]++; run[row.Digest] > run[most] {
-			most = row.Digest
+		for _, row := range rows {
+			if row.Model != d.version.Name || row.Digest == d.version.Digest || row.State != Active {
+				continue
+			}
+			out[row.Device] = true
+			if run[row.Digest]++; run[row.Digest] > run[most] {
+				most = row.Digest
+			}
 		}
 	}
 	v, err := tx.VersionByDigest(ctx, most)
@@ -389,29 +388,30 @@ func (d *Draft) comparable(ctx context.Context, tx store.Tx, ids []string) (map[
 // draw orders the devices and works out the forecast.
 func (r *Rollouts) draw(ctx context.Context, tx store.Tx, d *Draft, ids []string, comparable map[string]bool) error {
 	c := r.change(r.now())
-	candidates, devices := make([]plan.Candidate, len(ids)), make(map[string]device, len(ids))
+	candidates, devices := make([]plan.Candidate, 0, len(ids)), make(map[string]device, len(ids))
 	offline, kept := 0, 0
 	busy, err := judgedElsewhere(ctx, tx, d.version.Name)
 	if err != nil {
 		return err
 	}
-	for i, id := range ids {
-		row, err := tx.Device(ctx, id)
+	err = c.each(ctx, tx, ids, func(dev device) error {
+		row, err := tx.Device(ctx, dev.id)
 		if err != nil {
 			return err
 		}
 		if !row.Online {
 			offline++
 		}
-		dev, err := c.load(ctx, tx, id)
-		if err != nil {
-			return err
-		}
-		devices[id] = dev
-		candidates[i] = plan.Candidate{ID: id, Group: row.Labels[d.Plan.Group], Comparable: comparable[id], Busy: busy[id] != nil, Kept: dev.pinned(d.version.Name)}
-		if candidates[i].Kept {
+		devices[dev.id] = dev
+		candidate := plan.Candidate{ID: dev.id, Group: row.Labels[d.Plan.Group], Comparable: comparable[dev.id], Busy: busy[dev.id] != nil, Kept: dev.pinned(d.version.Name)}
+		if candidate.Kept {
 			kept++
 		}
+		candidates = append(candidates, candidate)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if kept > 0 {
 		d.Warnings = append(d.Warnings, fmt.Sprintf("%d devices are held on their version by their owner: they are drawn last, and get this one when they are unpinned", kept))
@@ -481,18 +481,11 @@ func (d *Draft) warnBusy(busy map[string]*planned) {
 func (r *Rollouts) ForecastDirect(ctx context.Context, d *Draft) error {
 	return r.store.View(ctx, func(tx store.Tx) error {
 		c := r.change(r.now())
-		for _, id := range d.ids {
-			dev, err := c.load(ctx, tx, id)
-			if err != nil {
-				return err
-			}
+		return c.each(ctx, tx, d.ids, func(dev device) error {
 			n, err := c.fetches(ctx, tx, dev, d.version)
-			if err != nil {
-				return err
-			}
 			d.Forecast.Bytes += n
-		}
-		return nil
+			return err
+		})
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/sandpiper-edge/sandpiper/controlplane/audit"
 	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
 	"github.com/sandpiper-edge/sandpiper/controlplane/quality"
+	"github.com/sandpiper-edge/sandpiper/controlplane/registry/registrytest"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
@@ -806,4 +807,32 @@ func (a *acre) reborn() {
 		a.t.Fatal(err)
 	}
 	a.Rollouts = r
+}
+
+// Two rollouts that go on at the same moment tell the same devices: each want says
+// what both do.
+func TestTwoRolloutsTellADeviceAtOnce(t *testing.T) {
+	a := newAcre(t, 3)
+	n := registrytest.Add(t, a.reg, "n", 50).Digest
+	for _, ref := range []string{"m:v2", "n:v1"} {
+		d, err := a.Draft(t.Context(), ref, Target{All: true}, func(int, int, bool) (*plan.Plan, error) {
+			return &plan.Plan{Stages: []plan.Stage{{Devices: plan.Amount{Percent: 100}, Quality: plan.Off}}}, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.StartPlan(ann(t), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.at = a.at.Add(time.Minute)
+	if err := a.Advance(t.Context(), a.at); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range a.devices {
+		w, _ := a.stored(d.id)
+		if w.Models["m"].Active.Digest != a.v[1] || w.Models["n"].Active.Digest != n {
+			t.Errorf("the want of %s is %+v", d.id, w.Models)
+		}
+	}
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/sandpiper-edge/sandpiper/protocol"
@@ -56,9 +55,9 @@ func (t Tx) Desired(ctx context.Context, device, model string) (Desired, error) 
 	return scanDesired(t.tx.QueryRowContext(ctx, `SELECT `+desiredColumns+` FROM desired WHERE device = ? AND model = ?`, device, model))
 }
 
-// DesiredOf returns all rows of a device, in the order of the models' names.
-func (t Tx) DesiredOf(ctx context.Context, device string) ([]Desired, error) {
-	return collect(ctx, t.tx, scanDesired, `SELECT `+desiredColumns+` FROM desired WHERE device = ? ORDER BY model`, device)
+// DesiredIn returns all rows of the given devices, in any order.
+func (t Tx) DesiredIn(ctx context.Context, devices []string) ([]Desired, error) {
+	return collectOf(ctx, t.tx, scanDesired, `SELECT `+desiredColumns+` FROM desired WHERE device IN `, devices)
 }
 
 // DesiredPage returns up to limit rows of a model in the order of the devices'
@@ -96,11 +95,7 @@ func (t Tx) Want(ctx context.Context, device string) (Want, error) {
 
 // Wants returns the wants of those of the given devices that have one, in any order.
 func (t Tx) Wants(ctx context.Context, devices []string) ([]Want, error) {
-	list, err := json.Marshal(devices)
-	if err != nil {
-		return nil, err
-	}
-	return collect(ctx, t.tx, scanWant, `SELECT device, epoch, rev, envelope FROM wants WHERE device IN (SELECT value FROM json_each(?))`, string(list))
+	return collectOf(ctx, t.tx, scanWant, `SELECT device, epoch, rev, envelope FROM wants WHERE device IN `, devices)
 }
 
 // WantedDevices returns up to limit devices that have a want to publish, in

@@ -195,6 +195,23 @@ func (t Tx) DeviceHave(ctx context.Context, id string) (have []byte, err error) 
 	return have, mapError(err)
 }
 
+// Haves returns what devices last reported, as sent: nil where one never did, no
+// entry where there is no such device.
+func (t Tx) Haves(ctx context.Context, ids []string) (map[string][]byte, error) {
+	type row struct {
+		id   string
+		have []byte
+	}
+	rows, err := collectOf(ctx, t.tx, func(s scanner) (r row, err error) {
+		return r, s.Scan(&r.id, &r.have)
+	}, `SELECT id, have FROM devices WHERE id IN `, ids)
+	haves := make(map[string][]byte, len(rows))
+	for _, r := range rows {
+		haves[r.id] = r.have
+	}
+	return haves, err
+}
+
 // A Slot is where a device has a version of a model.
 type Slot struct {
 	Model  string

@@ -240,9 +240,9 @@ func (t Tx) DropTrial(ctx context.Context, device, model string) error {
 	return mapError(err)
 }
 
-// TrialsOf returns the trials of a device, oldest rollout first.
-func (t Tx) TrialsOf(ctx context.Context, device string) ([]Trial, error) {
-	return collect(ctx, t.tx, func(row scanner) (r Trial, err error) {
+// TrialsIn returns the trials of the given devices, in any order.
+func (t Tx) TrialsIn(ctx context.Context, devices []string) ([]Trial, error) {
+	return collectOf(ctx, t.tx, func(row scanner) (r Trial, err error) {
 		var shadow []byte
 		var until int64
 		if err := row.Scan(&r.Device, &r.Model, &r.Rollout, &shadow, &r.Judge, &r.EveryS, &until, &r.JitterS, &r.Window); err != nil {
@@ -251,7 +251,7 @@ func (t Tx) TrialsOf(ctx context.Context, device string) ([]Trial, error) {
 		r.Until = fromMillis(until)
 		r.Shadow, err = scanDigest(shadow)
 		return r, err
-	}, `SELECT device, model, rollout, shadow, judge, every_s, until, jitter_s, win FROM trials WHERE device = ? ORDER BY rollout`, device)
+	}, `SELECT device, model, rollout, shadow, judge, every_s, until, jitter_s, win FROM trials WHERE device IN `, devices)
 }
 
 // A Pairs row is the report of one start of a device that says most, as it came.

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -157,6 +158,16 @@ func (t Tx) Aliases(ctx context.Context, name string) (map[string]uint64, error)
 }
 
 func scanString(row scanner) (s string, err error) { return s, row.Scan(&s) }
+
+// collectOf is collect for the rows of many ids: query ends before the list of them,
+// and takes no other argument.
+func collectOf[T any](ctx context.Context, tx statements, scan func(scanner) (T, error), query string, ids []string) ([]T, error) {
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return nil, err
+	}
+	return collect(ctx, tx, scan, query+`(SELECT value FROM json_each(?))`, string(list))
+}
 
 func collect[T any](ctx context.Context, tx statements, scan func(scanner) (T, error), query string, args ...any) ([]T, error) {
 	rows, err := tx.QueryContext(ctx, query, args...)
