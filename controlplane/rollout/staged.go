@@ -110,7 +110,7 @@ func (c *change) step(ctx context.Context, tx store.Tx, p planned, e plan.Event)
 	if err := c.blame(ctx, tx, p, did); err != nil {
 		return p, err
 	}
-	if did.Look != nil {
+	if did.Look != nil && telling(before, p.state, *did.Look) {
 		if err := c.record(ctx, tx, p, *did.Look); err != nil {
 			return p, err
 		}
@@ -131,6 +131,28 @@ func (c *change) step(ctx context.Context, tx store.Tx, p planned, e plan.Event)
 type Look struct {
 	Look int `json:"look"` // counts those of the rollout
 	plan.Outcome
+}
+
+// Looks that are recorded of a stage in which nothing happens: each of its first
+// hour, then one every quarter of an hour. All of them would be 1,440 in a day of
+// watching, a kilobyte each.
+const (
+	everyLookFor = plan.Duration(time.Hour)
+	lookKept     = plan.Duration(15 * time.Minute)
+)
+
+// telling reports whether a look, between two states, is recorded.
+func telling(before, after plan.State, seen plan.Outcome) bool {
+	opinion := func(v *quality.Verdict) (quality.Decision, string) {
+		if v == nil {
+			return "", ""
+		}
+		return v.Decision, v.Reason
+	}
+	was, why := opinion(before.Verdict)
+	is, because := opinion(seen.Verdict)
+	return seen.Ran <= everyLookFor || seen.Ran/lookKept != before.Ran/lookKept || is != was || because != why ||
+		after.Phase != before.Phase || after.Stage != before.Stage || after.Widened != before.Widened
 }
 
 func (c *change) record(ctx context.Context, tx store.Tx, p planned, seen plan.Outcome) error {

@@ -836,3 +836,37 @@ func TestTwoRolloutsTellADeviceAtOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestLooksAtAStageInWhichNothingHappensThinOut(t *testing.T) {
+	const day = 24 * 60
+	verdict := quality.Verdict{Decision: quality.Wait, Reason: "open"}
+	before := plan.State{Phase: plan.Watching, Verdict: &verdict}
+	kept := 0
+	for minute := 1; minute <= day; minute++ {
+		after := before
+		after.Ran = plan.Duration(time.Duration(minute) * time.Minute)
+		if telling(before, after, plan.Outcome{Ran: after.Ran, Verdict: &verdict}) {
+			kept++
+		}
+		before = after
+	}
+	if want := 60 + (day-60)/15; kept != want {
+		t.Errorf("%d looks of a day are recorded, want %d", kept, want)
+	}
+	// At a minute that is none of those.
+	before.Ran = plan.Duration(100 * time.Minute)
+	for name, c := range map[string]struct {
+		after plan.State
+		seen  quality.Verdict
+	}{
+		"another phase":   {plan.State{Phase: plan.Done}, verdict},
+		"another stage":   {plan.State{Phase: plan.Watching, Stage: 1}, verdict},
+		"widened":         {plan.State{Phase: plan.Watching, Widened: true}, verdict},
+		"another verdict": {before, quality.Verdict{Decision: quality.Pass, Reason: "open"}},
+		"another reason":  {before, quality.Verdict{Decision: quality.Wait, Reason: "silence"}},
+	} {
+		if !telling(before, c.after, plan.Outcome{Ran: plan.Duration(101 * time.Minute), Verdict: &c.seen}) {
+			t.Errorf("a look with %s is not recorded", name)
+		}
+	}
+}
