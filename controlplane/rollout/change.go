@@ -24,10 +24,17 @@ type change struct {
 	// reference is that of the version whose rollout is looked at; nil: its drift is
 	// not asked for, or cannot be told.
 	reference *reference
+
+	// Of rollbacks: who chose what devices run, and why a version is none to go back
+	// to, "" if it is.
+	by     map[int64]store.Rollout
+	barred map[protocol.Digest]string
 }
 
 func (r *Rollouts) change(at time.Time) *change {
-	return &change{r: r, at: at, refs: map[protocol.Digest][]protocol.TransferRef{}}
+	return &change{
+		r: r, at: at, refs: map[protocol.Digest][]protocol.TransferRef{}, by: map[int64]store.Rollout{}, barred: map[protocol.Digest]string{},
+	}
 }
 
 // load returns what is known of a device: ErrNotFound if there is none.
@@ -200,9 +207,12 @@ func (c *change) transfers(ctx context.Context, tx store.Tx, d protocol.Digest) 
 func (c *change) back(ctx context.Context, tx store.Tx, d device, model string) (next store.Desired, reason string, err error) {
 	var kind string
 	if row, has := d.rows[model]; has {
-		by, err := tx.Rollout(ctx, row.Rollout)
-		if err != nil {
-			return next, "", err
+		by, ok := c.by[row.Rollout]
+		if !ok {
+			if by, err = tx.Rollout(ctx, row.Rollout); err != nil {
+				return next, "", err
+			}
+			c.by[row.Rollout] = by
 		}
 		kind = by.Kind
 		if slices.Contains(ended, by.Phase) && by.Digest != row.Digest {
@@ -213,16 +223,20 @@ func (c *change) back(ctx context.Context, tx store.Tx, d device, model string) 
 	if reason != "" {
 		return next, reason, nil
 	}
-	v, err := tx.VersionByDigest(ctx, next.Digest)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		return next, fmt.Sprintf("its previous version %s is not in the registry", next.Digest.Short()), nil
-	case err != nil:
-		return next, "", err
-	case v.Envelope == nil:
-		return next, fmt.Sprintf("its previous version %s is not signed", registry.Ref(v.Name, v.Number)), nil
+	reason, ok := c.barred[next.Digest]
+	if !ok {
+		v, err := tx.VersionByDigest(ctx, next.Digest)
+		switch {
+		case errors.Is(err, ErrNotFound):
+			reason = fmt.Sprintf("its previous version %s is not in the registry", next.Digest.Short())
+		case err != nil:
+			return next, "", err
+		case v.Envelope == nil:
+			reason = fmt.Sprintf("its previous version %s is not signed", registry.Ref(v.Name, v.Number))
+		}
+		c.barred[next.Digest] = reason
 	}
-	return next, "", nil
+	return next, reason, nil
 }
 
 // selecting returns those of the rollouts whose target selects a device and that
