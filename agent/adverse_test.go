@@ -21,7 +21,7 @@ type surrounding struct {
 
 func (s *surrounding) start() *device {
 	c := s.w.config(s.dir)
-	c.DailyBytes, c.backoffMax = 1<<20, 30*time.Minute // or days take too long to simulate
+	c.DailyBytes, c.BackoffMax = 1<<20, 30*time.Minute // or days take too long to simulate
 	c.Disk = func(step store.Step) error {
 		if f := s.bad.Load(); f != nil {
 			return (*f)(step)

@@ -73,8 +73,8 @@ type Config struct {
 	Disk func(store.Step) error
 	// Tamper may change an output before it is judged: a simulated fault.
 	Tamper func(model string, version protocol.Digest, y []float32)
-
-	backoffMax time.Duration // of the link; 0 takes its default; for tests
+	// BackoffMax is the longest wait between two attempts to connect; 0 takes 1 min.
+	BackoffMax time.Duration
 }
 
 func (c *Config) setDefaults() error {
@@ -294,7 +294,7 @@ func (a *Agent) linkConfig() link.Config {
 		Password:   a.cfg.Token,
 		Will:       up(protocol.Offline),
 		Goodbye:    up(protocol.Offline),
-		BackoffMax: a.cfg.backoffMax,
+		BackoffMax: a.cfg.BackoffMax,
 		Connected:  a.connected,
 		Received:   a.received,
 		Log:        a.cfg.Log,

@@ -127,6 +127,7 @@ func (d *Device) process(ctx context.Context) error {
 		Log:        d.sim.Log,
 		QuotaBytes: d.cfg.Flash,
 		Trial:      d.sim.Trial,
+		BackoffMax: d.sim.Reconnect,
 		Dial:       d.dial,
 		Tamper:     d.tamper,
 		Disk:       d.flash.step,

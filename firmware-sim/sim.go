@@ -39,8 +39,11 @@ type Config struct {
 	// negative for none.
 	Interval time.Duration
 	// Trial is how long a device keeps a new version on trial; default 2 s.
-	Trial   time.Duration
-	Version string // of the firmware; default "sim"
+	Trial time.Duration
+	// Reconnect is the longest wait of a device between two attempts to connect;
+	// default 1 min.
+	Reconnect time.Duration
+	Version   string // of the firmware; default "sim"
 	// Log receives what the devices' agents log; nil discards it.
 	Log *slog.Logger
 }
