@@ -72,9 +72,11 @@ func (c *ControlPlane) History(ctx context.Context, q HistoryQuery) ([]Ran, erro
 				case i > 0:
 					r.Until = entries[i-1].At
 				case !q.At.IsZero():
-					if r.Until, err = tx.NextActivation(ctx, e); err != nil {
+					next, err := tx.NextActivation(ctx, e)
+					if err != nil && !errors.Is(err, store.ErrNotFound) {
 						return err
 					}
+					r.Until = next.At
 				}
 				out = append(out, r)
 			}

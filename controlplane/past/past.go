@@ -240,7 +240,7 @@ func (w *writer) activation(ctx context.Context, tx store.Tx, row store.Rollout,
 		if kind == "activated" {
 			event.Detail = "delta, 22876 bytes fetched"
 		}
-		if err := tx.PutEvent(ctx, event); err != nil {
+		if _, err := tx.PutEvent(ctx, event); err != nil {
 			return err
 		}
 	}

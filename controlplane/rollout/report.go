@@ -5,13 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/sandpiper-edge/sandpiper/controlplane/audit"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 )
@@ -159,51 +156,6 @@ func (c *change) have(ctx context.Context, tx store.Tx, rep Report) error {
 	return nil
 }
 
-// recordHave records which versions a device answers with that it did not at its
-// last report, and which ones newly failed on it.
-func (c *change) recordHave(ctx context.Context, tx store.Tx, d device, old []byte) error {
-	var was protocol.Have
-	if old != nil {
-		if err := was.UnmarshalBinary(old); err != nil {
-			return fmt.Errorf("stored have of %s: %w", d.id, err)
-		}
-	}
-	models := maps.Clone(was.Models)
-	if models == nil {
-		models = map[string]protocol.ModelHave{}
-	}
-	maps.Copy(models, d.have.Models)
-	for _, model := range slices.Sorted(maps.Keys(models)) {
-		is, before := d.have.Models[model], was.Models[model]
-		e := audit.Entry{Who: audit.Device, Device: d.id, Model: model, At: audit.Happened(time.UnixMilli(d.have.T).UTC(), c.at)}
-		if is.Active != before.Active {
-			e.Action, e.Digest, e.Detail = audit.DeviceActive, is.Active, is.Version
-			if row := d.rows[model]; row.Digest == is.Active {
-				e.Rollout = row.Rollout
-			}
-			if err := recordVersion(ctx, tx, e); err != nil {
-				return err
-			}
-		}
-		if f := is.Failed; f != nil && (before.Failed == nil || *f != *before.Failed) {
-			e.Action, e.Digest, e.Rollout, e.Detail = audit.DeviceFailed, f.Digest, 0, f.Code+": "+f.Message
-			if err := recordVersion(ctx, tx, e); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// recordVersion adds an entry with the number that the registry has for its digest.
-func recordVersion(ctx context.Context, tx store.Tx, e audit.Entry) error {
-	var err error
-	if e.Number, err = tx.VersionNumber(ctx, e.Model, e.Digest); err != nil && !errors.Is(err, ErrNotFound) {
-		return err
-	}
-	return tx.Audit(ctx, e)
-}
-
 // slots lists where a device has which version.
 func slots(h protocol.Have) []store.Slot {
 	var out []store.Slot
@@ -245,10 +197,13 @@ func (c *change) event(ctx context.Context, tx store.Tx, rep Report) (ack []byte
 	if err := e.UnmarshalBinary(rep.Payload); err != nil {
 		return nil, &badReport{err}
 	}
-	err = tx.PutEvent(ctx, store.Event{
+	added, err := tx.PutEvent(ctx, store.Event{
 		Device: rep.Device, Boot: e.Boot, Seq: e.Seq, At: time.UnixMilli(e.T).UTC(), Received: c.at,
 		Kind: e.Kind, Model: e.Model, Digest: e.Digest, Detail: e.Detail,
 	})
+	if err == nil && added {
+		err = c.recordEvent(ctx, tx, rep.Device, e)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -89,15 +89,10 @@ func (t Tx) Activations(ctx context.Context, device, model string, at time.Time,
 		` AND action = ? AND at <= ? ORDER BY at DESC, seq DESC LIMIT ?`, append(args, audit.DeviceActive, millis(at), limit)...)
 }
 
-// NextActivation returns when the version after that of e became active; zero if
-// none did.
-func (t Tx) NextActivation(ctx context.Context, e audit.Entry) (time.Time, error) {
-	next, err := scanAudit(t.tx.QueryRowContext(ctx, `SELECT `+auditColumns+` FROM audit WHERE device <> '' AND device = ? AND model = ?
+// NextActivation returns what a device ran after e; ErrNotFound if nothing.
+func (t Tx) NextActivation(ctx context.Context, e audit.Entry) (audit.Entry, error) {
+	return scanAudit(t.tx.QueryRowContext(ctx, `SELECT `+auditColumns+` FROM audit WHERE device <> '' AND device = ? AND model = ?
 		AND action = ? AND (at, seq) > (?, ?) ORDER BY at, seq LIMIT 1`, e.Device, e.Model, audit.DeviceActive, millis(e.At), e.Seq))
-	if errors.Is(err, ErrNotFound) {
-		return time.Time{}, nil
-	}
-	return next.At, err
 }
 
 // RolloutEntry returns the entry of a rollout's beginning, or ErrNotFound.

@@ -32,12 +32,16 @@ func scanEvent(row scanner) (Event, error) {
 	return e, err
 }
 
-// PutEvent stores an event; a repeated one (same device, boot and seq) is kept
-// as it was first told.
-func (t Tx) PutEvent(ctx context.Context, e Event) error {
-	_, err := t.tx.ExecContext(ctx, `INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+// PutEvent stores an event. false: it was told before (same device, boot and seq),
+// and is kept as it was then.
+func (t Tx) PutEvent(ctx context.Context, e Event) (added bool, err error) {
+	r, err := t.tx.ExecContext(ctx, `INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 		e.Device, e.Boot, e.Seq, millis(e.At), millis(e.Received), e.Kind, e.Model, digestArg(e.Digest), e.Detail)
-	return mapError(err)
+	if err != nil {
+		return false, mapError(err)
+	}
+	n, err := r.RowsAffected()
+	return n > 0, mapError(err)
 }
 
 // Events returns the last limit events of a device, newest first.

@@ -105,7 +105,8 @@ func TestEveryAckedWriteIsFoundAfterACrash(t *testing.T) {
 			return tx.PutWant(ctx, Want{Device: "d1", Rev: 1, Envelope: []byte{3}})
 		}, func(ctx context.Context, tx Tx) (any, error) { return tx.Want(ctx, "d1") }, Want{Device: "d1", Rev: 1, Envelope: []byte{3}}},
 		{"event", func(ctx context.Context, tx Tx) error {
-			return tx.PutEvent(ctx, Event{Device: "d1", Boot: 1, Seq: 2, At: at, Received: at, Kind: "activated", Model: "m", Digest: digest(7)})
+			_, err := tx.PutEvent(ctx, Event{Device: "d1", Boot: 1, Seq: 2, At: at, Received: at, Kind: "activated", Model: "m", Digest: digest(7)})
+			return err
 		}, func(ctx context.Context, tx Tx) (any, error) { return tx.Events(ctx, "d1", 9) },
 			[]Event{{Device: "d1", Boot: 1, Seq: 2, At: at, Received: at, Kind: "activated", Model: "m", Digest: digest(7)}}},
 	}
