@@ -57,6 +57,7 @@ var checks = map[string]check{
 	"rollout.bad-stopped":         rehearsed(1.2, 0.01, func(r rehearse.Rates) (int, float64) { return r.Through, r.ThroughUpper }),
 	"rollout.good-passes":         rehearsed(1, 0.02, func(r rehearse.Rates) (int, float64) { return r.Stopped, r.StoppedUpper }),
 	"rollout.silent":              silentRehearsed,
+	"rollout.kills":               rolloutKilled(rolloutKills),
 	"rollout.audit":               tests("./controlplane/store", "TestOneChangedByteOfTheRecordIsFound"),
 	"rollout.queries":             yearQueries,
 	"rollout.restart":             yearRestart,
@@ -223,8 +224,8 @@ func (s *site) runJSON(ctx context.Context, v any, args ...string) error {
 }
 
 // serve starts the server and returns when its socket answers.
-func (s *site) serve(ctx context.Context) error {
-	cmd := s.h.command(ctx, s.bin, "serve", "--dir", s.dir)
+func (s *site) serve(ctx context.Context, flags ...string) error {
+	cmd := s.h.command(ctx, s.bin, append([]string{"serve", "--dir", s.dir}, flags...)...)
 	stop, logged, err := start(cmd)
 	if err != nil {
 		return err

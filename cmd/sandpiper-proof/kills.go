@@ -1,0 +1,495 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/api"
+	"github.com/sandpiper-edge/sandpiper/controlplane/audit"
+	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
+	"github.com/sandpiper-edge/sandpiper/controlplane/rollout"
+	"github.com/sandpiper-edge/sandpiper/controlplane/store"
+	"github.com/sandpiper-edge/sandpiper/firmware-sim"
+	"github.com/sandpiper-edge/sandpiper/protocol"
+)
+
+const (
+	rolloutKills = 200
+	killSites    = 6  // control planes that are killed side by side
+	killFleet    = 24 // devices of each
+	killModel    = "boiler"
+)
+
+// A tale is a rollout that is told twice: undisturbed, and with the control plane
+// killed at random moments, from before the command that starts it. Both draw the
+// same devices for the same stages.
+type tale struct {
+	name    string
+	stages  []plan.Stage
+	crashes func(i int) bool // which devices crash on the version; nil: none
+	// held is what a person does when a stage of that name is held.
+	held map[string]func(context.Context, *api.Client) error
+}
+
+// tales end in every way in which a rollout does.
+func tales() []tale {
+	stage := func(name, devices string) plan.Stage {
+		s := plan.Stage{Name: name, Quality: plan.Off}
+		if err := s.Devices.UnmarshalText([]byte(devices)); err != nil {
+			panic(err)
+		}
+		return s
+	}
+	shadow := stage("shadow", "50%")
+	shadow.Shadow, shadow.Quality = true, plan.Paired // of too few devices: it is held, and a person promotes
+	hold := func(s plan.Stage) plan.Stage { s.Hold = true; return s }
+	half := 0.5
+	most := func(s plan.Stage) plan.Stage { s.Checks.MaxFailed = &half; return s }
+	command := func(kind plan.Kind) func(context.Context, *api.Client) error {
+		return func(ctx context.Context, c *api.Client) error {
+			_, err := c.CommandRollout(ctx, killModel, kind)
+			return err
+		}
+	}
+	newer := tale{stages: []plan.Stage{stage("canary", "4"), stage("all", "100%")}}
+	return []tale{
+		{name: "done", stages: []plan.Stage{stage("canary", "2"), stage("quarter", "25%"), stage("half", "50%"), stage("all", "100%")}},
+		{name: "some failed", stages: []plan.Stage{most(stage("canary", "8")), most(stage("half", "50%")), most(stage("all", "100%"))}, crashes: func(i int) bool { return i%6 == 0 }},
+		{name: "stopped", stages: []plan.Stage{stage("canary", "8"), stage("all", "100%")}, crashes: func(i int) bool { return i%2 == 0 }},
+		{name: "shadow", stages: []plan.Stage{shadow, hold(stage("canary", "4")), stage("all", "100%")},
+			held: map[string]func(context.Context, *api.Client) error{"shadow": command(plan.Promote), "canary": command(plan.Promote)}},
+		{name: "aborted", stages: []plan.Stage{stage("canary", "2"), hold(stage("half", "50%")), stage("all", "100%")},
+			held: map[string]func(context.Context, *api.Client) error{"half": command(plan.Abort)}},
+		{name: "superseded", stages: []plan.Stage{stage("canary", "2"), hold(stage("half", "50%")), stage("all", "100%")},
+			held: map[string]func(context.Context, *api.Client) error{"half": func(ctx context.Context, c *api.Client) error { return newer.start(ctx, c, 3) }}},
+	}
+}
+
+// start is the command that starts it.
+func (t tale) start(ctx context.Context, c *api.Client, version int) error {
+	_, err := c.StartRollout(ctx, api.NewRollout{Ref: fmt.Sprintf("%s:v%d", killModel, version), To: "all", Plan: plan.Plan{
+		Seed: 1, Every: plan.Duration(time.Second), Minimum: plan.Duration(time.Second), Deadline: plan.Duration(time.Hour), Stages: t.stages,
+	}})
+	return err
+}
+
+// rolloutKilled kills a control plane with SIGKILL at random moments of rollouts,
+// until there were so many kills, and compares how each ended with how it ends
+// undisturbed.
+func rolloutKilled(kills int) check {
+	return func(ctx context.Context, h *house) (string, error) {
+		seed := uint64(time.Now().UnixNano())
+		k, err := newKilling(ctx, h)
+		if err != nil {
+			return "", err
+		}
+		all := tales()
+		if err := k.tellAll(ctx, all); err != nil {
+			return "", err
+		}
+		k.left.Store(int64(kills))
+		var told atomic.Int64
+		g, ctx := errgroup.WithContext(ctx)
+		for worker := range killSites {
+			g.Go(func() error {
+				random := rand.New(rand.NewPCG(seed, uint64(worker)))
+				for i := worker; k.left.Load() > 0; i += killSites {
+					t := all[i%len(all)]
+					n, err := k.compare(ctx, t, random)
+					if err != nil {
+						return fmt.Errorf("%q, after %d kills (seed %d): %w", t.name, n, seed, err)
+					}
+					h.logf("%q: ended the same after %d kills", t.name, n)
+					told.Add(1)
+				}
+				return nil
+			})
+		}
+		if err := g.Wait(); err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("%d kills in %d rollouts of %d devices, each ended as undisturbed", int64(kills)-k.left.Load(), told.Load(), killFleet), nil
+	}
+}
+
+// A killing is what all its control planes and devices are copied from.
+type killing struct {
+	h    *house
+	base *stand       // with boiler:v1 active on every device
+	left atomic.Int64 // kills that are to come
+
+	mu     sync.Mutex          // guards what follows
+	ending map[string][]string // of the undisturbed, by tale
+}
+
+// A stand is a folder with a control plane and its devices, which may run.
+type stand struct {
+	site    *site
+	devices []firmwaresim.DeviceConfig
+	fleet   string
+	root    []byte
+	broker  string // address of the embedded broker
+}
+
+// newKilling makes three versions and a fleet that runs the first.
+func newKilling(ctx context.Context, h *house) (*killing, error) {
+	s, err := h.newSite(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for seed := range 3 {
+		if _, err := s.run(ctx, "train", killModel, "--data", "docs/examples/boiler.csv", "--task", "forecast", "--time", "time",
+			"--target", "temperature", "--features", "temperature,power", "--window", "24", "--horizon", "6",
+			"--units", "8", "--epochs", "1", "--seed", strconv.Itoa(seed+1), "-o", "json"); err != nil {
+			return nil, err
+		}
+	}
+	k := &killing{h: h, base: &stand{site: s}, ending: map[string][]string{}}
+	d := k.base
+	if err := d.listen(); err != nil {
+		return nil, err
+	}
+	if err := s.serve(ctx, d.flags()...); err != nil {
+		return nil, err
+	}
+	defer s.close()
+	c := api.NewSocketClient(s.dir)
+	defer c.Close()
+	for i := range killFleet {
+		added, err := c.AddDevice(ctx, api.NewDevice{ID: fmt.Sprintf("d%02d", i)})
+		if err != nil {
+			return nil, err
+		}
+		d.fleet, d.root = added.Fleet, added.Root
+		d.devices = append(d.devices, firmwaresim.DeviceConfig{ID: added.Device.ID, Token: added.Token, Restart: 50 * time.Millisecond})
+	}
+	return k, d.with(ctx, nil, func(ctx context.Context, sim *firmwaresim.Sim) error {
+		if err := online(ctx, c); err != nil {
+			return err
+		}
+		if _, err := c.StartRollout(ctx, api.NewRollout{Ref: killModel + ":v1", To: "all", Plan: plan.Plan{Name: rollout.Direct}}); err != nil {
+			return err
+		}
+		return until(ctx, time.Minute, func() bool { e, err := d.ending(ctx); return err == nil && e.done(sim) })
+	})
+}
+
+// online waits until every device is connected.
+func online(ctx context.Context, c *api.Client) error {
+	return until(ctx, time.Minute, func() bool {
+		devices, err := c.Devices(ctx, "up=online")
+		return err == nil && len(devices) == killFleet
+	})
+}
+
+// listen chooses the broker's port: not one that an outgoing connection may take
+// while nobody listens there.
+func (d *stand) listen() error {
+	for range 100 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(10_000))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			d.broker = addr
+			return l.Close()
+		}
+	}
+	return errors.New("no free port between 20000 and 30000")
+}
+
+// copy makes a stand that goes on from where d stopped.
+func (d *stand) copy(ctx context.Context) (*stand, error) {
+	dir, err := os.MkdirTemp(d.site.h.dir, "stand-")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := output(d.site.h.command(ctx, "cp", "-a", filepath.Dir(d.site.dir)+"/.", dir)); err != nil {
+		return nil, err
+	}
+	next := *d
+	next.site = &site{h: d.site.h, dir: filepath.Join(dir, filepath.Base(d.site.dir)), bin: d.site.bin}
+	return &next, next.listen()
+}
+
+// flags are those of its server.
+func (d *stand) flags() []string { return []string{"--broker-listen", d.broker, "--http-listen", ""} }
+
+// with runs the devices while f runs.
+func (d *stand) with(ctx context.Context, crashes func(i int) bool, f func(context.Context, *firmwaresim.Sim) error) error {
+	cfg := firmwaresim.Config{
+		Fleet: d.fleet, Dial: firmwaresim.DialTCP(d.broker), Root: d.root, DataDir: filepath.Join(filepath.Dir(d.site.dir), "devices"),
+		Devices: slices.Clone(d.devices), Interval: -1, Trial: 300 * time.Millisecond, Reconnect: time.Second,
+	}
+	for i := range cfg.Devices {
+		if crashes != nil && crashes(i) {
+			cfg.Devices[i].Faults.CrashOn = []string{killModel + ":v2"}
+		}
+	}
+	sim, err := firmwaresim.New(cfg)
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	ctx, stop := context.WithCancel(ctx)
+	g.Go(func() error { return sim.Run(ctx) })
+	g.Go(func() error { defer stop(); return f(ctx, sim) })
+	return g.Wait()
+}
+
+// tellAll has every tale told undisturbed.
+func (k *killing) tellAll(ctx context.Context, all []tale) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, t := range all {
+		g.Go(func() error {
+			d, err := k.base.copy(ctx)
+			var e ending
+			if err == nil {
+				e, _, err = k.tell(ctx, d, t, nil)
+			}
+			if err != nil {
+				return fmt.Errorf("%q, undisturbed: %w", t.name, err)
+			}
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			k.ending[t.name] = e.lines
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// compare tells a tale with kills, and returns after how many it had ended. That it
+// ended otherwise than undisturbed is an error.
+func (k *killing) compare(ctx context.Context, t tale, random *rand.Rand) (kills int, err error) {
+	d, err := k.base.copy(ctx)
+	if err != nil {
+		return 0, err
+	}
+	e, kills, err := k.tell(ctx, d, t, random)
+	if err != nil {
+		return kills, err
+	}
+	if diff := difference(k.ending[t.name], e.lines); diff != "" {
+		return kills, fmt.Errorf("it ended otherwise (- undisturbed, + killed):\n%s", diff)
+	}
+	return kills, errors.Join(d.changeOneByte(ctx, random), os.RemoveAll(filepath.Dir(d.site.dir)))
+}
+
+// tell serves d until a tale has ended, and kills the control plane at moments that
+// random draws; nil: never.
+func (k *killing) tell(ctx context.Context, d *stand, t tale, random *rand.Rand) (e ending, kills int, err error) {
+	err = d.with(ctx, t.crashes, func(ctx context.Context, sim *firmwaresim.Sim) error {
+		ended := make(chan struct{})
+		g, ctx := errgroup.WithContext(ctx)
+		g.Go(func() error {
+			for {
+				select {
+				case <-ended:
+					return nil
+				default:
+				}
+				killed, err := d.live(ctx, k.lifetime(random), ended)
+				if err != nil {
+					return err
+				}
+				if killed {
+					kills++
+					k.left.Add(-1)
+				}
+			}
+		})
+		g.Go(func() error {
+			defer close(ended)
+			return d.attend(ctx, t, sim)
+		})
+		return g.Wait()
+	})
+	if err != nil {
+		return e, kills, err
+	}
+	e, err = d.ending(ctx)
+	return e, kills, err
+}
+
+// forever is longer than any tale.
+const forever = time.Hour
+
+// lifetime draws how long a control plane lives, as long as there are kills left.
+// Rollouts go on after the first ten seconds; before, it starts, and devices come
+// back.
+func (k *killing) lifetime(random *rand.Rand) time.Duration {
+	switch {
+	case random == nil || k.left.Load() <= 0:
+		return forever
+	case random.IntN(5) < 4:
+		return time.Duration(random.Int64N(int64(1200 * time.Millisecond)))
+	}
+	return 10*time.Second + time.Duration(random.Int64N(int64(2500*time.Millisecond)))
+}
+
+// live runs the server for so long, or until ended is closed, and kills it; killed is
+// whether that was before the end. That it ends by itself is an error.
+func (d *stand) live(ctx context.Context, lifetime time.Duration, ended <-chan struct{}) (killed bool, err error) {
+	cmd := d.site.h.command(ctx, d.site.bin, append([]string{"serve", "--dir", d.site.dir}, d.flags()...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		return false, err
+	}
+	died := make(chan struct{})
+	go func() { err = cmd.Wait(); close(died) }()
+	select {
+	case <-died:
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		return false, fmt.Errorf("the control plane ended by itself: %v: %s", err, bytes.TrimSpace(log.Bytes()[max(0, log.Len()-1000):]))
+	case <-time.After(lifetime):
+		killed = true
+	case <-ended:
+	}
+	_ = cmd.Process.Kill()
+	<-died
+	if i := bytes.Index(log.Bytes(), []byte("level=ERROR")); i >= 0 {
+		return false, fmt.Errorf("the control plane logged an error: %s", log.Bytes()[i:min(log.Len(), i+500)])
+	}
+	return killed, nil
+}
+
+// attend is the person of a tale, until that has ended.
+func (d *stand) attend(ctx context.Context, t tale, sim *firmwaresim.Sim) error {
+	c := api.NewSocketClient(d.site.dir)
+	defer c.Close()
+	started, last := false, ending{}
+	return until(ctx, 10*time.Minute, func() bool {
+		time.Sleep(100 * time.Millisecond)
+		if !started { // an error: it is killed, or was before it could say so
+			started = t.start(ctx, c, 2) == nil
+			return false
+		}
+		s, err := c.StagedRollout(ctx, killModel)
+		if err != nil {
+			return false
+		}
+		if s.State.Phase == plan.Held {
+			if act := t.held[s.Plan.Stages[s.State.Stage].Name]; act != nil {
+				_ = act(ctx, c) // again, as long as it is held
+			}
+		}
+		if s.State.Phase.Live() || !s.Settled() {
+			return false
+		}
+		before := last
+		last, err = d.ending(ctx)
+		return err == nil && last.done(sim) && slices.Equal(last.lines, before.lines) // nothing was on its way any more
+	})
+}
+
+// An ending is what there is to say about how a rollout ended.
+type ending struct {
+	lines    []string
+	versions map[string]string // that devices are to run, NAME:vN
+	settled  bool              // all have told that they did as told
+}
+
+// done reports whether every device has done what it was told last, and said so.
+func (e ending) done(sim *firmwaresim.Sim) bool {
+	return e.settled && !slices.ContainsFunc(sim.Devices(), func(d *firmwaresim.Device) bool {
+		s, ok := d.Status()
+		m := s.Models[killModel]
+		return !ok || m.Phase != protocol.PhaseIdle || m.Version != e.versions[d.ID()]
+	})
+}
+
+// ending reads it from the control plane's store.
+func (d *stand) ending(ctx context.Context) (e ending, err error) {
+	s, err := store.Open(ctx, d.site.dir)
+	if err != nil {
+		return e, err
+	}
+	err = s.View(ctx, func(tx store.Tx) error { return e.read(ctx, tx, d) })
+	return e, errors.Join(err, s.Close())
+}
+
+// changeOneByte checks that the record of changes is whole, and that it is not once
+// a byte of it is another.
+func (d *stand) changeOneByte(ctx context.Context, random *rand.Rand) error {
+	var e audit.Entry
+	s, err := store.Open(ctx, d.site.dir)
+	if err != nil {
+		return err
+	}
+	err = s.View(ctx, func(tx store.Tx) error {
+		head, err := tx.AuditHead(ctx)
+		if err != nil {
+			return err
+		}
+		entries, err := tx.AuditFrom(ctx, random.Uint64N(head.Seq), 1)
+		if err == nil {
+			e = entries[0]
+		}
+		return err
+	})
+	if err := errors.Join(err, s.Close()); err != nil { // which takes the log into the database
+		return err
+	}
+	if _, err := d.site.run(ctx, "audit", "verify"); err != nil {
+		return err
+	}
+	file := filepath.Join(d.site.dir, "control.db")
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	row := append([]byte(e.Detail), e.Hash[:]...) // its last two columns
+	i, bit := random.IntN(len(row)), byte(1)<<random.IntN(8)
+	for from := 0; ; { // a page that was split has what moved still behind its rows
+		at := bytes.Index(b[from:], row)
+		if at < 0 {
+			return fmt.Errorf("a byte of entry %d of the record was changed wherever %s has it, and `audit verify` did not see it", e.Seq, file)
+		}
+		at += from
+		from = at + 1
+		b[at+i] ^= bit
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			return err
+		}
+		if _, err := d.site.run(ctx, "audit", "verify"); err != nil {
+			if !strings.Contains(err.Error(), fmt.Sprintf("entry %d ", e.Seq)) {
+				return fmt.Errorf("a byte of entry %d was changed, and `audit verify` says %w", e.Seq, err)
+			}
+			return nil
+		}
+		b[at+i] ^= bit
+	}
+}
+
+// difference returns the first lines that are in one of a and b alone.
+func difference(a, b []string) string {
+	var out []string
+	for i := 0; i < max(len(a), len(b)) && len(out) < 20; i++ {
+		switch {
+		case i >= len(b):
+			out = append(out, "- "+a[i])
+		case i >= len(a):
+			out = append(out, "+ "+b[i])
+		case a[i] != b[i]:
+			out = append(out, "- "+a[i], "+ "+b[i])
+		}
+	}
+	return strings.Join(out, "\n")
+}
