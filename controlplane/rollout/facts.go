@@ -221,6 +221,9 @@ func (c *change) judged(ctx context.Context, tx store.Tx, p planned, f *plan.Fac
 		if s.Elsewhere != 0 || s.Judge == 0 && s.Lost == "" || s.State == Kept {
 			continue // another rollout judges it, it has nothing to compare with, or shall not run it
 		}
+		if s.Told.After(c.at) { // the clock was set back since
+			s.Told = fresh
+		}
 		t := byDevice[s.Device]
 		last := c.last(p, s, t.heard, fresh)
 		d := quality.Device{ID: s.Device, Group: s.Group, Sums: t.sums, Lost: c.loss(p, s, t.sums, last), Known: s.Lost != ""}
