@@ -48,7 +48,7 @@ func TestBadInput(t *testing.T) {
 	w.must("rollout", "start", "big:v1", "--to", badDevice)
 	w.stillAnswers(t)
 
-	for _, row := range slices.Concat(badData(), badSources(), badTraining(), badArtifacts(), badWants(), badRequests(), badNames(), badChunks(), badPlaces()) {
+	for _, row := range slices.Concat(badData(), badSources(), badTraining(), badArtifacts(), badWants(), badRequests(), badNames(), badRollouts(), badChunks(), badPlaces()) {
 		t.Run(row.name, func(t *testing.T) {
 			defer func(outer *testing.T) { w.t = outer }(w.t)
 			w.t = t

@@ -360,6 +360,9 @@ func suggestField(s string, labels []string) string {
 	if m := near.Match(s, append(names, labels...)); m != "" {
 		return fmt.Sprintf("; did you mean %q?", m)
 	}
-	return fmt.Sprintf("; there are %s, %s.NAME and the labels %s", strings.Join(names, ", "),
-		strings.Join(slices.Sorted(maps.Keys(families)), ".NAME, "), strings.Join(labels, ", "))
+	text := fmt.Sprintf("; there are %s, %s.NAME", strings.Join(names, ", "), strings.Join(slices.Sorted(maps.Keys(families)), ".NAME, "))
+	if len(labels) == 0 {
+		return text
+	}
+	return text + " and the labels " + strings.Join(labels, ", ")
 }

@@ -1,9 +1,12 @@
 package rollout
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -140,6 +143,11 @@ func TestReportsThatCountForNothing(t *testing.T) {
 		{"a candidate that nobody released", d.id, func(q *protocol.Quality) { q.B = [8]byte{9}; q.Pairs++ }},
 		{"against a version that nobody released", d.id, func(q *protocol.Quality) { q.A = [8]byte{9}; q.Pairs++ }},
 		{"a mean above the largest error", d.id, func(q *protocol.Quality) { q.Pairs++; q.SumB *= 1000 }},
+		{"a largest error above the sum", d.id, func(q *protocol.Quality) { q.Pairs++; q.MaxA = float32(2 * q.SumA) }},
+		{"squares too small for the sum", d.id, func(q *protocol.Quality) { q.Pairs++; q.SquareB = 0 }},
+		{"squares too large for the sum", d.id, func(q *protocol.Quality) { q.Pairs++; q.SquareA = 1e9 }},
+		{"errors of no pair", d.id, func(q *protocol.Quality) { q.Pairs = 0 }},
+		{"fewer pairs than before", d.id, func(q *protocol.Quality) { q.Pairs-- }},
 		{"no rollout's number", d.id, func(q *protocol.Quality) { q.Stage = 99 << 6; q.Pairs++ }},
 		{"another stage", d.id, func(q *protocol.Quality) { q.Stage++; q.Pairs++ }},
 		{"a device that is not judged", "d999", func(q *protocol.Quality) { q.Pairs++ }},
@@ -153,6 +161,21 @@ func TestReportsThatCountForNothing(t *testing.T) {
 		}
 	}
 	a.handle(d.id, protocol.TopicQuality, []byte("no CBOR"))
+
+	// What no device of this project encodes: a sum that is no number, or negative.
+	for _, v := range []float64{math.NaN(), math.Inf(1), -1} {
+		q := last
+		q.Pairs++
+		q.SumA = 1.0 / 3 // takes 8 bytes
+		b := bytes.Replace(encode(t, q), float(q.SumA), float(v), 1)
+		if bytes.Equal(b, encode(t, q)) {
+			t.Fatal("no sum was replaced")
+		}
+		a.handle(d.id, protocol.TopicQuality, b)
+		if after := a.told(d.id, stage); len(after) != 1 || string(after[0].Report) != string(before[0].Report) {
+			t.Errorf("a sum of %v was stored", v)
+		}
+	}
 
 	// Starts add up, and there is an end to them.
 	for boot := range uint32(2 * maxBoots) {
@@ -174,6 +197,11 @@ func TestReportsThatCountForNothing(t *testing.T) {
 	if rows := a.told(d.id, stage); slices.ContainsFunc(rows, func(p store.Pairs) bool { return p.Boot == 7 }) {
 		t.Error("a late report was stored")
 	}
+}
+
+// float is a CBOR number of 8 bytes (RFC 8949 §3.3).
+func float(v float64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{0xfb}, math.Float64bits(v))
 }
 
 func encode(t testing.TB, m interface {

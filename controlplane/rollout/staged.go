@@ -680,7 +680,7 @@ func (r *Rollouts) Command(ctx context.Context, model string, kind plan.Kind) (S
 			return err
 		}
 		if len(live) == 0 {
-			return ErrNotStaged
+			return fmt.Errorf("%w; `rollout start` with --plan or --stage begins one", ErrNotStaged)
 		}
 		newest := live[len(live)-1]
 		if phase := newest.state.Phase; kind == Promote && (phase == plan.Scheduled || phase == plan.Preparing || phase == plan.Measuring) {

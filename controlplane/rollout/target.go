@@ -107,7 +107,11 @@ func (t Target) where() (store.Where, error) {
 func (t Target) devices(ctx context.Context, tx store.Tx) ([]string, error) {
 	ids, err := t.lookup(ctx, tx)
 	if err == nil && len(ids) == 0 {
-		err = fmt.Errorf("%s selects %w", t, ErrNoDevices)
+		do := "add one with `sandpiper fleet add`"
+		if !t.All {
+			do = "`sandpiper fleet ls` with a filter shows what it selects"
+		}
+		err = fmt.Errorf("%s selects %w; %s", t, ErrNoDevices, do)
 	}
 	return ids, err
 }
