@@ -405,7 +405,7 @@ func (c *ControlPlane) newSession(ctx context.Context) (*broker.Session, error) 
 	}
 	cfg := broker.SessionConfig{
 		URL: c.cfg.BrokerURL, TLS: c.cfg.BrokerTLS, Username: c.cfg.BrokerUsername, Password: c.cfg.BrokerPassword,
-		Will: &will, OnConnect: c.connected, Log: c.log,
+		Will: &will, OnConnect: c.connected, OnLost: c.lost, Log: c.log,
 	}
 	if cfg.Username == "" {
 		cfg.Username = fleet.Identity{Kind: 'c', ID: name}.String()
@@ -448,6 +448,14 @@ func (c *ControlPlane) connected(ctx context.Context) error {
 	}
 	c.Rollout.Republish()
 	return nil
+}
+
+// lost forgets who is online when the broker cannot be heard: devices may leave now
+// without anybody telling, and one that restarts may have lost what it retained.
+func (c *ControlPlane) lost(ctx context.Context) {
+	if err := c.Rollout.SetAllOffline(ctx); err != nil && ctx.Err() == nil {
+		c.log.Error("presence of devices is not known, and was not forgotten", "err", err)
+	}
 }
 
 func (c *ControlPlane) state(online bool) (broker.Message, error) {

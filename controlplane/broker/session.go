@@ -75,6 +75,9 @@ type SessionConfig struct {
 	// publishes what must be there. ctx ends with the connection; an error
 	// ends the connection.
 	OnConnect func(ctx context.Context) error
+	// OnLost, if set, runs after a connection that had subscribed was lost, before
+	// the next one is made; not when Run ends.
+	OnLost func(ctx context.Context)
 	// Log receives what an operator acts on; nil discards it.
 	Log *slog.Logger
 }
@@ -224,8 +227,11 @@ func (s *Session) connection(ctx context.Context) error {
 	}()
 	<-link.Done()
 	<-done
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		s.farewell(client)
+	case s.cfg.OnLost != nil:
+		s.cfg.OnLost(ctx)
 	}
 	return context.Cause(link)
 }

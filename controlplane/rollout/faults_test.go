@@ -582,13 +582,14 @@ func TestRunLetsTimeGoOn(t *testing.T) {
 		if _, err := r.StartPlan(t.Context(), d); err != nil {
 			t.Fatal(err)
 		}
-		looks := func() int {
+		state := func() plan.State {
 			s, err := r.Staged(t.Context(), "m")
 			if err != nil {
 				t.Fatal(err)
 			}
-			return s.State.Looks
+			return s.State
 		}
+		looks := func() int { return state().Looks }
 		time.Sleep(5*time.Minute + 30*time.Second)
 		synctest.Wait()
 		if n := looks(); n != 5 {
@@ -599,6 +600,20 @@ func TestRunLetsTimeGoOn(t *testing.T) {
 		synctest.Wait()
 		if n := looks(); n != 5 {
 			t.Errorf("%d looks, of which %d while nobody could be heard", n, n-5)
+		}
+		// Once they can be, they come back first.
+		last := state().At
+		heard.Store(true)
+		r.Republish()
+		time.Sleep(9 * time.Second)
+		synctest.Wait()
+		if at := state().At; !at.Equal(last) {
+			t.Errorf("looked at %s, before devices could come back", at)
+		}
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if n := looks(); n <= 5 {
+			t.Errorf("%d looks when all are back, want more than 5", n)
 		}
 		cancel()
 		if err := <-done; err != nil {

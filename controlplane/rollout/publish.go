@@ -21,8 +21,9 @@ const (
 	// advanceEvery is how often staged rollouts are looked after; what is due of
 	// them is decided there.
 	advanceEvery = time.Second
-	// settling is how many of those times pass first: at its start everybody is
-	// taken for offline until the broker has told who is not.
+	// settling is how many of those times pass first, after the start and after each
+	// connection to the broker: everybody is taken for offline until it has told who
+	// is not, and devices come back to it one by one.
 	settling = 10
 	// flushPage is how many wants are read at a time, and inFlight how many messages
 	// wait for the broker's acknowledgement.
@@ -41,7 +42,7 @@ func (r *Rollouts) Run(ctx context.Context) error {
 	defer sweep.Stop()
 	defer advance.Stop()
 	var retry <-chan time.Time
-	for started := 0; ; {
+	for {
 		var err error
 		select {
 		case <-ctx.Done():
@@ -53,7 +54,7 @@ func (r *Rollouts) Run(ctx context.Context) error {
 		case <-sweep.C:
 			err = r.sweep(ctx)
 		case <-advance.C:
-			if started++; started < settling || r.key == nil || r.idle.Load() || !r.connected() {
+			if r.settled.Add(1) < settling || r.key == nil || r.idle.Load() || !r.connected() {
 				continue
 			}
 			if err := r.Advance(ctx, r.now()); err != nil && ctx.Err() == nil {
@@ -75,6 +76,7 @@ func (r *Rollouts) Republish() {
 	r.outbox.mu.Lock()
 	r.outbox.all = true
 	r.outbox.mu.Unlock()
+	r.settled.Store(0)
 	r.outbox.signal()
 }
 

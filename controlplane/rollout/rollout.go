@@ -89,6 +89,8 @@ type Rollouts struct {
 	// idle is set once no staged rollout is under way and all devices of those that
 	// were are told.
 	idle atomic.Bool
+	// settled counts the seconds since the start, or the last connection.
+	settled atomic.Int64
 }
 
 // transactions is a store, as it is used here.
