@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -69,8 +70,10 @@ type Config struct {
 	// Listen is where the embedded broker listens; default
 	// broker.DefaultListen. Port 0 picks a free one.
 	Listen string
-	TLS    *tls.Config   // of the embedded broker; nil: none, loopback only
-	Limits broker.Limits // of the embedded broker
+	// Listener, if set, is where it listens instead.
+	Listener net.Listener
+	TLS      *tls.Config   // of the embedded broker; nil: none, loopback only
+	Limits   broker.Limits // of the embedded broker
 
 	// BrokerURL, tcp:// or tls://, is an external broker to use instead.
 	// BrokerUsername defaults to c.FLEET.
@@ -314,7 +317,7 @@ func (c *ControlPlane) Listen() error {
 		return nil
 	}
 	b, err := broker.New(broker.Config{
-		Listen: c.cfg.Listen, Fleet: c.Fleet.Name(), TLS: c.cfg.TLS, Limits: c.cfg.Limits, Auth: c.authenticate, Log: c.log,
+		Listen: c.cfg.Listen, Listener: c.cfg.Listener, Fleet: c.Fleet.Name(), TLS: c.cfg.TLS, Limits: c.cfg.Limits, Auth: c.authenticate, Log: c.log,
 	})
 	if err != nil {
 		return err

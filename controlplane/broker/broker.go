@@ -43,6 +43,8 @@ var (
 type Config struct {
 	// Listen is the TCP address; default DefaultListen. Port 0 picks a free one.
 	Listen string
+	// Listener, if set, is where it listens instead; the broker closes it.
+	Listener net.Listener
 	// Fleet is the one fleet this broker serves.
 	Fleet string
 	// TLS, if set, is required of every TCP client.
@@ -160,14 +162,16 @@ type Stats struct {
 
 type counters struct{ accepted, refused, denied, overflows atomic.Uint64 }
 
-// New checks cfg and binds the listener, so that Addr is known and an address
+// New checks cfg and binds the listener, unless there is one, so that Addr is known and an address
 // in use is reported here. Nothing is served before Run. The error wraps
 // protocol.ErrID, ErrPlaintext or what the operating system said.
 func New(cfg Config) (*Broker, error) {
 	if err := protocol.CheckFleet(cfg.Fleet); err != nil {
 		return nil, err
 	}
-	if cfg.Listen == "" {
+	if cfg.Listener != nil {
+		cfg.Listen = cfg.Listener.Addr().String()
+	} else if cfg.Listen == "" {
 		cfg.Listen = DefaultListen
 	}
 	if err := checkListen(cfg); err != nil {
@@ -190,9 +194,12 @@ func New(cfg Config) (*Broker, error) {
 	if err := b.server.AddHook(&hook{b: b}, nil); err != nil {
 		return nil, fmt.Errorf("broker hook: %w", err)
 	}
-	ln, err := net.Listen("tcp", cfg.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("broker: %w", err)
+	ln := cfg.Listener
+	if ln == nil {
+		var err error
+		if ln, err = net.Listen("tcp", cfg.Listen); err != nil {
+			return nil, fmt.Errorf("broker: %w", err)
+		}
 	}
 	if cfg.TLS != nil {
 		ln = tls.NewListener(ln, cfg.TLS)

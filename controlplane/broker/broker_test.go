@@ -649,13 +649,11 @@ func TestStormOfConnects(t *testing.T) {
 // bubble runs f with a broker whose listener is l, under a fake clock.
 func bubble(t *testing.T, limits Limits, f func(t *testing.T, b *Broker, l *pipeListener)) {
 	synctest.Test(t, func(t *testing.T) {
-		b, err := New(Config{Listen: "127.0.0.1:0", Fleet: fleet, Auth: testAuth, Limits: limits})
+		l := &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
+		b, err := New(Config{Listener: l, Fleet: fleet, Auth: testAuth, Limits: limits})
 		if err != nil {
 			t.Fatal(err)
 		}
-		b.ln.Close()
-		l := &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
-		b.ln = l
 		stop := run(t, b)
 		f(t, b, l)
 		stop()
@@ -764,7 +762,7 @@ func (l *pipeListener) Accept() (net.Conn, error) {
 }
 
 func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.done) }); return nil }
-func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
+func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
 
 // The control plane's first subscription brings what every device retains, far
 // more at once than mochi's queue holds.
