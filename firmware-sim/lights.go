@@ -136,7 +136,6 @@ const (
 	lightRetryMax  = 5 * time.Second
 	lightWatch     = time.Second     // how often a device looks what its script wants
 	lightCrash     = 2 * time.Second // between two starts of one that crashes
-	lightTook      = 300 * time.Microsecond
 )
 
 // A lightDevice is a Light, its script, and its connection. run owns all but
@@ -294,7 +293,7 @@ func (d *lightDevice) Compare(_ agent.Pair, now time.Time) protocol.Quality {
 }
 
 func (d *lightDevice) Ran(version string, now time.Time) (int, time.Duration) {
-	took := lightTook
+	took := scenario.Took
 	if version == d.sim.cfg.Candidate {
 		took = time.Duration(float64(took) * d.script.Latency(now))
 	}

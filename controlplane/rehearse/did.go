@@ -1,6 +1,8 @@
 package rehearse
 
 import (
+	"time"
+
 	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
 	"github.com/sandpiper-edge/sandpiper/controlplane/quality"
 	"github.com/sandpiper-edge/sandpiper/protocol"
@@ -26,15 +28,15 @@ func (r *rehearsal) mark(was plan.State) {
 	}
 	for i := range r.fleet {
 		d := &r.fleet[i]
-		if d.entered = d.Pairs; r.state.Mark == 1 {
-			d.began = d.Pairs
+		if d.entered = d.pairs; r.state.Mark == 1 {
+			d.began = d.pairs
 		}
 	}
 }
 
 // differences are what devices told before and after they got the version, and
 // untouched ones at the same times.
-func (r *rehearsal) differences(f *plan.Facts) {
+func (r *rehearsal) differences(fresh time.Time, f *plan.Facts) {
 	if !r.differs() {
 		return
 	}
@@ -45,17 +47,17 @@ func (r *rehearsal) differences(f *plan.Facts) {
 		q := quality.Device{ID: d.ID, Group: d.Group}
 		switch {
 		case r.state.Phase == plan.Measuring && i >= r.state.Sizes[0]:
-			so := before(d.Pairs).Less(before(d.began))
+			so := before(d.pairs).Less(before(d.began))
 			q.Sums = plan.Differing(so, so)
 		case r.state.Phase == plan.Measuring:
 			continue
 		case i >= r.state.Reach:
-			q.Sums = plan.Differing(before(d.entered).Less(before(d.began)), before(d.Pairs).Less(before(d.entered)))
+			q.Sums = plan.Differing(before(d.entered).Less(before(d.began)), before(d.pairs).Less(before(d.entered)))
 		default:
 			if d.role.Version == plan.Active {
-				q.Sums = plan.Differing(before(d.got).Less(before(d.began)), after(d.Pairs).Less(after(d.got)))
+				q.Sums = plan.Differing(before(d.got).Less(before(d.began)), after(d.pairs).Less(after(d.got)))
 			}
-			q.Lost, q.Known = r.loss(d), d.lost != ""
+			q.Lost, q.Known = d.loss(r.at, fresh, r.plan), d.lost != ""
 			f.Judged = append(f.Judged, q)
 			f.JudgedActive++
 			continue

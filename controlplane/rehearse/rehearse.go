@@ -14,6 +14,7 @@ import (
 	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
 	"github.com/sandpiper-edge/sandpiper/controlplane/quality"
 	"github.com/sandpiper-edge/sandpiper/firmware-sim/scenario"
+	"github.com/sandpiper-edge/sandpiper/protocol"
 )
 
 // A Moment is a change of a rollout's state.
@@ -38,18 +39,6 @@ type Outcome struct {
 
 // begin is when every rehearsal begins: a Monday.
 var begin = time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
-
-// maxSamples is how many comparisons a device makes between two looks at most.
-const maxSamples = 60
-
-// A seat is a device and its part in the rollout.
-type seat struct {
-	*scenario.Device
-	role  plan.Role
-	until time.Time    // when it is no longer judged, by its own clock
-	lost  quality.Loss // as the rollout knows it
-	marks              // of evidence did
-}
 
 // A rehearsal is one under way.
 type rehearsal struct {
@@ -80,6 +69,7 @@ func Run(p plan.Plan, s scenario.Scenario) (Outcome, error) {
 	r := &rehearsal{scenario: s, plan: p, at: begin}
 	r.draw()
 	r.state = plan.New(p, 1, s.Devices, "rehearsal", begin)
+	r.state.Elsewhere = r.share(0)
 	r.step(plan.Event{Kind: plan.Prepared, At: begin})
 	end := begin.Add(time.Duration(s.Until))
 	for r.state.Phase.Live() && r.at.Before(end) && !r.waiting() {
@@ -108,7 +98,7 @@ func (r *rehearsal) draw() {
 	for _, c := range plan.Draw(candidates, r.plan.Sizes(len(fleet)), cmp.Or(r.plan.Seed, r.scenario.Seed)) {
 		d := seat{Device: byID[c.ID]}
 		if r.differs() {
-			d.Take(scenario.Idle, alone, begin)
+			d.measure(begin, r.plan)
 		}
 		r.fleet = append(r.fleet, d)
 	}
@@ -116,15 +106,8 @@ func (r *rehearsal) draw() {
 
 // pass lets the devices do what they do until r.at, and tells the rollout.
 func (r *rehearsal) pass() {
-	n := min(max(1, int(r.plan.Interval()/time.Duration(r.scenario.Sample))), maxSamples)
-	if every := time.Duration(r.scenario.Sample); every > r.plan.Interval() && r.at.Sub(begin)%every >= r.plan.Interval() {
-		n = 0
-	}
 	for i := range r.fleet {
-		d := &r.fleet[i]
-		if (d.role.Judge != 0 || r.differs()) && !r.unheard(d) {
-			d.Compare(n, r.at)
-		}
+		r.fleet[i].live(r.at, r.plan, time.Duration(r.scenario.Sample))
 	}
 	for _, a := range r.scenario.People[r.acted:] {
 		if begin.Add(time.Duration(a.At)).After(r.at) {
@@ -149,8 +132,11 @@ func (r *rehearsal) step(e plan.Event) {
 	}
 	for i := range r.fleet {
 		d := &r.fleet[i]
-		if role := r.state.Role(i, d.lost != ""); role != d.role && !d.Unheard(e.At) {
-			r.tell(d, role, e.At)
+		if role := r.state.Role(i, d.lost != ""); role != d.wanted {
+			d.tell(role, e.At, r.plan)
+		}
+		if d.role != d.wanted && !d.Unheard(e.At) {
+			d.obey(e.At, r.plan)
 		}
 	}
 	have := r.have()
@@ -162,126 +148,114 @@ func (r *rehearsal) step(e plan.Event) {
 	}
 }
 
-// tell gives a device its role.
-func (r *rehearsal) tell(d *seat, role plan.Role, at time.Time) {
-	if role.Judge != d.role.Judge {
-		d.until = at.Add(r.plan.Longest())
-	}
-	d.role = role
-	has := scenario.Idle
-	switch role.Version {
-	case plan.InShadow:
-		has = scenario.Shadow
-	case plan.Active:
-		has = scenario.Active
-	}
-	judge := role.Judge
-	if r.differs() {
-		judge = alone
-		d.got = d.Pairs
-	}
-	d.Take(has, judge, at)
-}
-
-// unheard reports whether a device that is judged reports no pairs: nothing comes
-// from it, or by its clock the time to is over.
-func (r *rehearsal) unheard(d *seat) bool {
-	return d.Unheard(r.at) || !r.differs() && d.Clock(r.at).After(d.until)
-}
-
 // have counts the devices that run the version.
 func (r *rehearsal) have() int {
 	n := 0
 	for i := range r.fleet {
-		if r.fleet[i].role.Version == plan.Active {
+		if r.fleet[i].active() {
 			n++
 		}
 	}
 	return n
 }
 
+// share is that of silent devices among those from the n-th on.
+func (r *rehearsal) share(n int) float64 {
+	away := 0
+	for _, d := range r.fleet[n:] {
+		if d.Away {
+			away++
+		}
+	}
+	return float64(away) / float64(len(r.fleet)-n)
+}
+
+// enoughElsewhere is how many devices it takes to know what share is silent.
+const enoughElsewhere = 30
+
 // facts are what the devices told.
 func (r *rehearsal) facts() plan.Facts {
 	f := plan.Facts{Epsilon: r.state.Epsilon}
-	var latencies []float64
-	away, others := 0, 0
-	for i := range r.fleet {
-		d := &r.fleet[i]
-		wanted := r.state.Role(i, d.lost != "")
-		if i < r.state.Reach {
-			r.count(d, &f)
-			latencies = append(latencies, d.Latency(r.at))
-		} else if i >= max(r.state.Reach, r.state.Shadow) {
-			others++
-			if d.Away {
-				away++
-			}
-		}
-		if r.state.Judge == 0 || i >= r.state.Judged || wanted.Judge == 0 && d.lost == "" {
-			continue
-		}
-		q := quality.Device{ID: d.ID, Group: d.Group, Lost: r.loss(d), Known: d.lost != ""}
-		q.Add(d.Pairs)
-		if i < r.state.Reach {
-			f.JudgedActive++
-		}
-		f.Judged = append(f.Judged, q)
-	}
-	r.differences(&f)
-	if others >= 30 {
-		share := float64(away) / float64(others)
+	if n := max(r.state.Reach, r.state.Shadow); n+enoughElsewhere <= len(r.fleet) {
+		share := r.share(n)
 		f.Elsewhere = &share
 	}
-	if len(latencies) > 0 {
-		slices.Sort(latencies)
-		f.Health.Latency = &latencies[(len(latencies)*99-1)/100]
-		errors := 0.0
-		f.Health.ErrorRate = &errors
+	fresh := r.state.Heard(r.plan, r.at)
+	var slow latencies
+	for i := range r.fleet[:min(max(r.state.Reach, r.state.Judged), len(r.fleet))] {
+		d := &r.fleet[i]
+		judged := r.state.Judge != 0 && i < r.state.Judged
+		if judged {
+			q := quality.Device{ID: d.ID, Group: d.Group, Lost: d.loss(r.at, fresh, r.plan), Known: d.lost != ""}
+			q.Add(d.pairs)
+			f.Judged = append(f.Judged, q)
+			if q.Lost == "" && d.heard.Before(d.told) {
+				f.Early++
+			}
+			if q.Pairs > 0 {
+				slow.add(d.Latency(r.at))
+			}
+		}
+		if i < r.state.Reach {
+			r.count(d, judged, &f)
+			f.JudgedActive = len(f.Judged)
+		}
+	}
+	r.differences(fresh, &f)
+	f.Health.Latency = slow.p99()
+	if f.Active+len(f.Judged) > 0 { // as well as before, on inputs as in training
+		f.Health.ErrorRate = new(float64)
 		if r.state.Ran >= plan.Duration(time.Hour) { // by when all have told their inputs
-			drift := 0.0
-			f.Health.Drift = &drift
+			f.Health.Drift = new(float64)
 		}
 	}
 	return f
 }
 
 // count counts a device that is to run the version.
-func (r *rehearsal) count(d *seat, f *plan.Facts) {
+func (r *rehearsal) count(d *seat, judged bool, f *plan.Facts) {
+	fault := plan.Fault{Device: d.ID, Loss: quality.Refused, Check: plan.CheckUpdates}
 	switch {
 	case d.lost != "":
 		f.Failed++
-	case d.Does(scenario.Failing, r.at) != nil:
+		return
+	case d.refused:
 		f.Failed++
-		if r.state.Judge == 0 {
-			f.Unheard = append(f.Unheard, plan.Fault{Device: d.ID, Loss: quality.Refused, Check: plan.CheckUpdates})
-		}
-	case d.Does(scenario.Crashing, r.at) != nil:
-		f.Health.Restarted++
+	case d.runs:
 		f.Active++
-	case d.Unheard(r.at), d.role.Version != plan.Active:
-		f.Unsettled++
-		if r.state.Judge == 0 && r.state.Ran+plan.Duration(2*r.plan.Interval()) >= r.plan.Stages[r.state.Stage].Deadline {
-			f.Unheard = append(f.Unheard, plan.Fault{Device: d.ID, Loss: quality.Silent, Check: plan.CheckSilence})
+		if d.crashed(r.at) {
+			f.Health.Restarted++
 		}
+		return
 	default:
-		f.Active++
+		f.Unsettled++
+		if r.state.Ran+plan.Duration(2*r.plan.Interval()) < r.plan.Stages[r.state.Stage].Deadline {
+			return
+		}
+		fault.Loss, fault.Check = quality.Silent, plan.CheckSilence
+	}
+	if !judged {
+		f.Unheard = append(f.Unheard, fault)
 	}
 }
 
-// loss says why a judged device counts as lost.
-func (r *rehearsal) loss(d *seat) quality.Loss {
-	quiet := r.unheard(d)
-	switch {
-	case d.lost != "":
-		return d.lost
-	case d.Does(scenario.Failing, r.at) != nil:
-		return quality.Refused
-	case d.Does(scenario.Crashing, r.at) != nil:
-		return quality.Crashed
-	case quiet && r.at.Sub(begin) > r.plan.Patience():
-		return quality.Silent
+// latencies count how long predictions take of the devices that are judged.
+type latencies [protocol.LatencyBuckets]uint64
+
+func (l *latencies) add(ratio float64) {
+	l[protocol.LatencyBucket(uint64(ratio*float64(scenario.Took.Microseconds())))]++
+}
+
+// p99 is that of the version, as a multiple of that of the version in place; nil if
+// nobody told.
+func (l *latencies) p99() *float64 {
+	p99 := protocol.LatencyQuantile(l[:], 0.99)
+	if p99 == 0 {
+		return nil
 	}
-	return ""
+	before := protocol.LatencyBound(protocol.LatencyBucket(uint64(scenario.Took.Microseconds())))
+	ratio := float64(p99) / float64(before)
+	return &ratio
 }
 
 // WriteTimeline writes what happened, a line each.

@@ -57,8 +57,13 @@ func TestRun(t *testing.T) {
 		"judged by a clock of last year": {canaryFirst(), func(s *scenario.Scenario) {
 			s.Behaviours = []scenario.Behaviour{{Kind: scenario.Clock, Share: 0.5, By: plan.Duration(-8760 * time.Hour)}}
 		}, plan.Done, [2]int{1800, 2000}, "quality: guard"},
-		"crashing": {canaryFirst(), func(s *scenario.Scenario) { s.Behaviours = []scenario.Behaviour{{Kind: scenario.Crashing, Share: 0.5}} }, plan.Stopped, [2]int{35, 40}, "quality: silence"},
-		"failing":  {canaryFirst(), func(s *scenario.Scenario) { s.Behaviours = []scenario.Behaviour{{Kind: scenario.Failing, Share: 0.2}} }, plan.Stopped, [2]int{35, 40}, "failed updates"},
+		"crashing on trial": {canaryFirst(), func(s *scenario.Scenario) {
+			s.Behaviours = []scenario.Behaviour{{Kind: scenario.Crashing, Share: 0.5}}
+		}, plan.Stopped, [2]int{15, 25}, "failed updates"},
+		"crashing a while later": {canaryFirst(), func(s *scenario.Scenario) {
+			s.Behaviours = []scenario.Behaviour{{Kind: scenario.Crashing, Share: 0.5, After: plan.Duration(time.Minute)}}
+		}, plan.Stopped, [2]int{35, 40}, "quality: silence"},
+		"failing": {canaryFirst(), func(s *scenario.Scenario) { s.Behaviours = []scenario.Behaviour{{Kind: scenario.Failing, Share: 0.2}} }, plan.Stopped, [2]int{30, 36}, "failed updates"},
 		"slow": {latency, func(s *scenario.Scenario) {
 			s.Behaviours = []scenario.Behaviour{{Kind: scenario.Slow, Share: 0.1, Ratio: 2}}
 		}, plan.Stopped, [2]int{35, 40}, "latency p99: 2, limit 1.5"},

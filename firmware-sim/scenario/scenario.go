@@ -197,6 +197,8 @@ func (s Scenario) checkBehaviour(b Behaviour) error {
 		return fmt.Errorf("%s: after and for are times from 0 on", b.Kind)
 	case b.Kind == Clock && (b.By == 0 || b.After != 0 || b.For != 0):
 		return fmt.Errorf("%s: by how much it is wrong, such as 72h or -72h, and neither after nor for: it is so all the time", b.Kind)
+	case b.Kind == Failing && b.After != 0:
+		return fmt.Errorf("%s: it fails as it gets the version, never after that", b.Kind)
 	case b.Kind != Clock && b.By != 0:
 		return fmt.Errorf("%s: by is of kind %s alone", b.Kind, Clock)
 	}

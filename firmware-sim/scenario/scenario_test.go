@@ -30,6 +30,7 @@ func TestBadScenarios(t *testing.T) {
 		"tick of nobody": func(s *Scenario) { s.People = []Action{{Do: "tick"}} },
 		"clock":          func(s *Scenario) { s.Behaviours = []Behaviour{{Kind: Clock, Share: 1}} },
 		"clock later":    func(s *Scenario) { s.Behaviours = []Behaviour{{Kind: Clock, Share: 1, By: 1, After: 1}} },
+		"failing later":  func(s *Scenario) { s.Behaviours = []Behaviour{{Kind: Failing, Share: 1, After: 1}} },
 		"by of another":  func(s *Scenario) { s.Behaviours = []Behaviour{{Kind: Silent, Share: 1, By: 1}} },
 		"unread":         func(s *Scenario) { s.Errors = "errors.csv" },
 		"no errors":      func(s *Scenario) { s.Recorded = [][]Pair{} },
