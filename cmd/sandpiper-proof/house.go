@@ -61,6 +61,7 @@ var checks = map[string]check{
 	"rollout.audit":               tests("./controlplane/store", "TestOneChangedByteOfTheRecordIsFound"),
 	"rollout.queries":             yearQueries,
 	"rollout.restart":             yearRestart,
+	"rollout.withdrawal":          yearWithdrawal,
 	"broker.thousand":             thousandDevices,
 	"accuracy.skab":               skab,
 	"accuracy.japanese-vowels":    accuracyVowels.check,

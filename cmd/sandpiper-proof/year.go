@@ -13,10 +13,14 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/sandpiper-edge/sandpiper/controlplane/api"
 	"github.com/sandpiper-edge/sandpiper/controlplane/broker/brokertest"
 	"github.com/sandpiper-edge/sandpiper/controlplane/past"
+	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
 	"github.com/sandpiper-edge/sandpiper/protocol"
+	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
 )
 
 // agedSite returns a control plane of 10,000 devices with a year behind it, which
@@ -175,15 +179,9 @@ func yearRestart(ctx context.Context, h *house) (string, error) {
 // restart starts the server and returns after what time it answered a call, and a
 // device that connected to its broker had its want.
 func (s *site) restart(ctx context.Context, device, token string) (answered, wanted time.Duration, err error) {
-	conf, err := os.ReadFile(filepath.Join(s.dir, "sandpiper.toml"))
+	addr, err := s.brokerAddress()
 	if err != nil {
 		return 0, 0, err
-	}
-	_, rest, _ := bytes.Cut(conf, []byte("\n[broker]"))
-	_, rest, _ = bytes.Cut(rest, []byte("listen = \""))
-	addr, _, ok := bytes.Cut(rest, []byte("\""))
-	if !ok {
-		return 0, 0, errors.New("sandpiper.toml names no address of the broker")
 	}
 	begin := time.Now()
 	stop, logged, err := start(s.h.command(ctx, s.bin, "serve", "--dir", s.dir))
@@ -198,27 +196,139 @@ func (s *site) restart(ctx context.Context, device, token string) (answered, wan
 		return 0, 0, fmt.Errorf("sandpiper serve does not answer: %w: %s", err, logged())
 	}
 	answered = time.Since(begin)
-	err = until(ctx, limit, func() bool { err := wantOf(string(addr), device, token); return err == nil })
+	err = until(ctx, limit, func() bool { err := wantOf(addr, device, token); return err == nil })
 	return answered, time.Since(begin), err
 }
 
-// wantOf connects as a device and reads its want.
+// brokerAddress returns where the embedded broker listens.
+func (s *site) brokerAddress() (string, error) {
+	conf, err := os.ReadFile(filepath.Join(s.dir, "sandpiper.toml"))
+	_, rest, _ := bytes.Cut(conf, []byte("\n[broker]"))
+	_, rest, _ = bytes.Cut(rest, []byte("listen = \""))
+	addr, _, ok := bytes.Cut(rest, []byte("\""))
+	if err == nil && !ok {
+		err = errors.New("sandpiper.toml names no address of the broker")
+	}
+	return string(addr), err
+}
+
+// wantOf connects as a device and reads its want, if there is one.
 func wantOf(addr, device, token string) error {
-	conn, err := net.Dial("tcp", addr)
+	c, err := listen(addr, device, token)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
-		return err
-	}
-	c, err := brokertest.Connect(conn, brokertest.Options{ID: "d." + device, Password: token})
-	if err != nil {
-		return err
-	}
-	if _, err := c.Subscribe(1, protocol.WantTopic("default", device)); err != nil {
+	defer c.Conn.Close()
+	if err := c.Conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
 		return err
 	}
 	_, err = c.Until(brokertest.PUBLISH)
 	return err
+}
+
+// yearWithdrawal has all 10,000 devices told to run a version, and then told to go
+// back. It watches the wants of every hundredth.
+func yearWithdrawal(ctx context.Context, h *house) (string, error) {
+	const watched = 100
+	s, err := h.agedSite(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := s.serve(ctx); err != nil {
+		return "", err
+	}
+	defer s.close()
+	addr, err := s.brokerAddress()
+	if err != nil {
+		return "", err
+	}
+	c := api.NewSocketClient(s.dir)
+	defer c.Close()
+	var devices []*brokertest.Client
+	for i := range watched {
+		id := past.Device((i+1)*past.Year.Devices/watched - 1)
+		token, err := c.RenewToken(ctx, id)
+		if err != nil {
+			return "", err
+		}
+		d, err := listen(addr, id, token.Token)
+		if err != nil {
+			return "", err
+		}
+		defer d.Conn.Close()
+		devices = append(devices, d)
+	}
+	model, quiet := past.Model(1), plan.Plan{Stages: []plan.Stage{
+		{Devices: plan.Amount{Count: 100}, Quality: plan.Off, Minimum: plan.Duration(time.Hour)}, {Devices: plan.Amount{Percent: 100}, Quality: plan.Off},
+	}}
+	v, err := c.Version(ctx, fmt.Sprintf("%s:v%d", model, past.Year.Versions+1))
+	if err != nil {
+		return "", err
+	}
+	if _, err := c.StartRollout(ctx, api.NewRollout{Ref: v.Ref, To: "all", Plan: quiet}); err != nil {
+		return "", err
+	}
+	told := func(command plan.Kind, is bool) (time.Duration, error) {
+		begin := time.Now()
+		if _, err := c.CommandRollout(ctx, model, command); err != nil {
+			return 0, err
+		}
+		var g errgroup.Group
+		for _, d := range devices {
+			g.Go(func() error { return wants(d, model, v.Digest, is) })
+		}
+		err := g.Wait()
+		return time.Since(begin), err
+	}
+	there, err := told(plan.Promote, true)
+	if err != nil {
+		return "", err
+	}
+	back, err := told(plan.Abort, false)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%.2f s until the last of %d devices, of %d, had the want that takes it back; %.2f s for the one before", back.Seconds(), watched, past.Year.Devices, there.Seconds()),
+		atMost(back.Seconds(), 3)
+}
+
+// listen connects as a device that subscribes to its want.
+func listen(addr, device, token string) (*brokertest.Client, error) {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	c, err := brokertest.Connect(conn, brokertest.Options{ID: "d." + device, Password: token, NoKeepAlive: true})
+	if err == nil {
+		_, err = c.Subscribe(1, protocol.WantTopic("default", device))
+	}
+	if err != nil {
+		conn.Close()
+	}
+	return c, err
+}
+
+// wants reads the wants of a device until one names the version, or until one does
+// not.
+func wants(c *brokertest.Client, model string, version protocol.Digest, is bool) error {
+	if err := c.Conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		return err
+	}
+	for {
+		p, err := c.Until(brokertest.PUBLISH)
+		if err != nil {
+			return err
+		}
+		if err := c.Ack(p); err != nil {
+			return err
+		}
+		var env artifact.Envelope
+		var w protocol.Want
+		if err := errors.Join(env.UnmarshalBinary(p.Payload), w.UnmarshalBinary(env.Payload)); err != nil {
+			return err
+		}
+		if (w.Models[model].Active.Digest == version) == is {
+			return nil
+		}
+	}
 }
