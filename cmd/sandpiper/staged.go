@@ -56,10 +56,13 @@ func drawStarted(g *grid, r api.RolloutStarted) {
 	g.row("plan", orDash(d.Plan.Name))
 	g.row("bytes", d.Forecast.Bytes)
 	if len(d.Forecast.Stages) > 0 {
+		if d.Plan.Before > 0 {
+			g.row("measuring", d.Plan.Before.String()+" before the first stage")
+		}
 		g.row("time", fmt.Sprintf("about %s, at most %s", seconds(d.Forecast.Seconds), seconds(d.Forecast.Most)))
-		g.header("stage", "devices", "new", "bytes", "quality", "about", "at most")
-		for _, s := range d.Forecast.Stages {
-			g.row(s.Name, s.Devices, s.New, s.Bytes, s.Quality, seconds(s.Seconds), seconds(s.Most))
+		g.header("stage", "devices", "new", "bytes", "quality", "limits", "about", "at most")
+		for i, s := range d.Forecast.Stages {
+			g.row(s.Name, s.Devices, s.New, s.Bytes, s.Quality, d.Plan.Stages[i].Checks, seconds(s.Seconds), seconds(s.Most))
 		}
 	}
 	for _, w := range d.Warnings {

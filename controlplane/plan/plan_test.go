@@ -156,6 +156,14 @@ func TestSizes(t *testing.T) {
 	}
 }
 
+func TestLimitsInWords(t *testing.T) {
+	a, b, c := 0.05, 0.25, 1.5
+	all := Checks{MaxFailed: &a, MaxRestarted: &a, MaxLatency: &c, MaxErrorRate: &a, MaxDrift: &b}
+	if got, want := all.String(), "failed updates 5 %, restarts 5 %, latency p99 1.5, error rate 5 %, input drift 0.25"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 func TestForecast(t *testing.T) {
 	p := CanaryFirst(1000).WithDefaults()
 	p.BytesPerSecond = 100

@@ -74,13 +74,35 @@ func (o Outcome) Text(p Plan, s State, candidate, outcome string) string {
 // Seen is what a look saw, for the record.
 func (o Outcome) Seen(p Plan, s State, candidate string) string {
 	if o.Verdict != nil {
-		return o.Verdict.Text(s.words(p, s.Stage, candidate, ""))
+		return join(o.Verdict.Text(s.words(p, s.Stage, candidate, "")), o.faults())
 	}
 	texts := []string{string(o.Phase)}
 	for _, c := range o.Checks {
 		texts = append(texts, c.text())
 	}
-	return strings.Join(texts, "; ")
+	return join(strings.Join(texts, "; "), o.faults())
+}
+
+// String lists the limits: failed updates 5 %, input drift 0.25.
+func (c Checks) String() string {
+	var limits []string
+	for _, l := range []struct {
+		name  string
+		limit *float64
+		share bool
+	}{
+		{CheckUpdates, c.MaxFailed, true}, {CheckRestarts, c.MaxRestarted, true}, {CheckLatency, c.MaxLatency, false},
+		{CheckErrors, c.MaxErrorRate, true}, {CheckDrift, c.MaxDrift, false},
+	} {
+		switch {
+		case l.limit == nil:
+		case l.share:
+			limits = append(limits, fmt.Sprintf("%s %.3g %%", l.name, 100**l.limit))
+		default:
+			limits = append(limits, fmt.Sprintf("%s %.3g", l.name, *l.limit))
+		}
+	}
+	return strings.Join(limits, ", ")
 }
 
 // join puts a blank between two sentences, unless there is one alone.

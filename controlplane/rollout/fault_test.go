@@ -46,6 +46,10 @@ func TestSilentDevicesThatStopAStageAreNamed(t *testing.T) {
 	if want := fmt.Sprintf("At fault: %s (silent), %s (silent).", gone[0], gone[1]); !strings.Contains(s.Text, want) {
 		t.Errorf("text is %q, want one with %q", s.Text, want)
 	}
+	looks, err := a.Looks(t.Context(), s.Rollout.ID, 0, 1000)
+	if err != nil || !strings.HasSuffix(looks[len(looks)-1].Seen(s.Plan, s.State, "v2"), fmt.Sprintf(" At fault: %s (silent), %s (silent).", gone[0], gone[1])) {
+		t.Errorf("the record of the last look is %+v, %v", looks[len(looks)-1], err)
+	}
 	if n := len(a.faults(s.Rollout.ID, 1)); n != 2 {
 		t.Errorf("the store names %d, want 2", n)
 	}

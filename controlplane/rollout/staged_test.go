@@ -40,6 +40,7 @@ type fake struct {
 	refuses, falls bool // it fails on it, falls silent
 	offline        bool
 	willed         bool // the broker has told that it is
+	mute           bool // it is connected, and says nothing
 	pinned         bool // its owner holds what it runs
 
 	envelope []byte // of the last want it read
@@ -110,7 +111,10 @@ func (d *fake) live(a *acre) (reports []Report) {
 		}
 		reports = append(reports, Report{d.id, kind, b})
 	}
-	if d.offline {
+	switch {
+	case d.mute:
+		return nil
+	case d.offline:
 		if !d.willed {
 			say(protocol.TopicUp, []byte("offline"), nil)
 		}
