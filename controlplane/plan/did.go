@@ -94,12 +94,12 @@ func (p Plan) checkEvidence() *Error {
 	return nil
 }
 
-// Untouched returns the first stage that leaves too few of so many devices to
-// compare with, and how many; -1: none does.
-func (p Plan) Untouched(total int) (stage, left int) {
+// Untouched returns the first stage of so many devices that leaves too few of those
+// that run another version to compare with, and how many; -1: none does.
+func (p Plan) Untouched(total, others int) (stage, left int) {
 	for i, size := range p.Sizes(total) {
-		if p.measures(i) && total-size < quality.MinUntouched {
-			return i, total - size
+		if p.measures(i) && others-size < quality.MinUntouched {
+			return i, max(others-size, 0)
 		}
 	}
 	return -1, 0

@@ -35,12 +35,10 @@ func TestPlansWithoutPairs(t *testing.T) {
 	if f := p.Forecast(make([]int64, 10000)); f.Seconds != 3*24*3600+2*60+5*60 {
 		t.Errorf("it takes %v s", f.Seconds)
 	}
-	for total, want := range map[int]int{10000: -1, 1040: -1, 1039: 0} { // of 40, and of 10 %
-		p := p
-		p.Stages = append([]Stage{}, p.Stages...)
-		p.Stages[0].Devices, p.Stages[1].Devices = Amount{Count: 40}, Amount{Count: 40}
-		if i, left := p.Untouched(total); i != want || i >= 0 && left != 999 {
-			t.Errorf("of %d devices stage %d leaves %d, want %d", total, i, left, want)
+	// Stages of 100 and 1,000, whatever runs another version.
+	for others, want := range map[int][2]int{10000: {-1, 0}, 2000: {-1, 0}, 1999: {1, 999}, 1099: {0, 999}, 50: {0, 0}} {
+		if i, left := p.Untouched(10000, others); [2]int{i, left} != want {
+			t.Errorf("of %d others stage %d leaves %d, want %v", others, i, left, want)
 		}
 	}
 	for want, change := range map[string]func(*Plan){
@@ -102,6 +100,24 @@ func TestMeasuringWaitsForTheOthers(t *testing.T) {
 	}
 	if ticks(120*60, 999); s.Phase != Stopped || s.Reason != "inconclusive: 999 devices of a later stage tell their errors, and 1000 are needed" {
 		t.Errorf("five days later: %s, %s", s.Phase, s.Reason)
+	}
+}
+
+// TestNobodyUntouchedIsNoEvidence: differences alone are the time's as well.
+func TestNobodyUntouchedIsNoEvidence(t *testing.T) {
+	p := did().WithDefaults()
+	s := New(p, 7, 10000, "ann", epoch).measure(epoch).enter(p, 0)
+	for ratio, untouched := range map[float64]int{1: 0, 2: 999} {
+		f := fleet(50, ratio)
+		f.Untouched = fleet(untouched, 1).Judged
+		at, s := epoch, s
+		for range 30 {
+			at = at.Add(time.Minute)
+			s, _ = Step(p, s, Event{Kind: Tick, At: at, Facts: f})
+		}
+		if s.Phase != Running || s.Stage != 0 || s.Verdict.Reason != quality.ReasonUntouched {
+			t.Errorf("%g times the error, %d untouched: %s at stage %d, %+v", ratio, untouched, s.Phase, s.Stage, s.Verdict)
+		}
 	}
 }
 

@@ -200,11 +200,10 @@ func (s *State) look(p Plan, f Facts) {
 		params = params.Guarding(time.Duration(p.Watch))
 		params.Deadline = 0
 	}
-	stage := quality.Stage{Elapsed: elapsed, Look: s.Looks, Silent: s.Elsewhere, Devices: f.Judged}
-	if measures {
-		stage.Untouched = slices.Concat([]quality.Device{}, f.Untouched) // not nil
-	}
-	v := quality.Look(stage, params)
+	v := quality.Look(quality.Stage{
+		Elapsed: elapsed, Look: s.Looks, Silent: s.Elsewhere, Devices: f.Judged,
+		Differences: measures, Untouched: f.Untouched,
+	}, params)
 	// Those that run it can be silent where those in shadow are not.
 	if active := f.Judged[:f.JudgedActive]; len(active) > 0 && len(active) < len(f.Judged) {
 		a := quality.Look(quality.Stage{Elapsed: elapsed, Look: s.Looks, Silent: s.Elsewhere, Devices: active}, params)

@@ -59,11 +59,12 @@ type Stage struct {
 	Look    int           // counts looks
 	Silent  float64       // share of silent devices among those that the rollout has not touched
 	Devices []Device      // all that are assigned
-	// Untouched, unless nil, are devices that keep the version in place, for evidence
-	// by difference in differences: SumA of every device is then Pairs times its mean
-	// error before the stage, and SumB its sum since. What changed on these by itself
-	// is taken off the others.
-	Untouched []Device
+	// Differences says that the evidence is no pairs, but difference in differences:
+	// SumA of every device is Pairs times its mean error before the stage, and SumB
+	// its sum since. What changed by itself on the Untouched, that keep the version
+	// in place, is taken off the others.
+	Differences bool
+	Untouched   []Device
 }
 
 // A Verdict is the outcome of one look. Ratios are of the candidate's error to
@@ -265,7 +266,7 @@ func (v *Verdict) decide(s Stage, p Params, e estimate, values []value) (Decisio
 		return Wait, ReasonMinutes
 	case v.Pairs == 0:
 		return Wait, ReasonTruth
-	case s.Untouched != nil && v.Untouched < MinUntouched:
+	case s.Differences && v.Untouched < MinUntouched:
 		return Wait, ReasonUntouched
 	case v.N < p.MinDevices || float64(v.N) < p.MinShare*float64(v.Assigned):
 		return Wait, ReasonDevices

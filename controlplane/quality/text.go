@@ -78,7 +78,7 @@ func (v Verdict) stopText(b *strings.Builder, w Words) {
 			signed(v.Ratio), thousands(v.MinorityAbove), percent(apart), thousands(v.MinorityBelow), list(v.Minority, 5))
 	default:
 		on := "on the same inputs of " + thousands(v.N) + " devices"
-		if v.Untouched > 0 {
+		if v.Untouched > 0 { // there are no pairs
 			on = fmt.Sprintf("before it on %s devices, less what changed on %s others", thousands(v.N), thousands(v.Untouched))
 		}
 		fmt.Fprintf(b, "%s's error is %s above %s's %s (%s to %s, valid at every look); limit %s.",

@@ -27,7 +27,7 @@ func TestVectorsOfDifferenceInDifferences(t *testing.T) {
 		{"too few untouched", math.Log(3), 0.20, 999, 0, 0.2, math.Log(3), 0, 0, 0, 1, Wait, ReasonUntouched},
 	} {
 		devices := vector(95, 100, tt.mu, tt.s, nil)
-		v := Look(Stage{Elapsed: 30 * time.Minute, Silent: 0.05, Devices: devices, Untouched: vector(tt.untouched, tt.untouched+50, tt.mu0, tt.s0, nil)}, Canary())
+		v := Look(Stage{Elapsed: 30 * time.Minute, Silent: 0.05, Devices: devices, Differences: true, Untouched: vector(tt.untouched, tt.untouched+50, tt.mu0, tt.s0, nil)}, Canary())
 		if v.Decision != tt.decision || v.Reason != tt.reason || v.Untouched != tt.untouched {
 			t.Errorf("%s: %s (%s) with %d untouched, want %s (%s)", tt.name, v.Decision, v.Reason, v.Untouched, tt.decision, tt.reason)
 		}
@@ -49,7 +49,7 @@ func TestGroupsAndDevicesAreLessWhatChangedElsewhere(t *testing.T) {
 			*d += math.Log(1.3)
 		}
 	})
-	v := Look(Stage{Elapsed: time.Hour, Silent: 0.05, Devices: devices, Untouched: vector(1000, 1000, 0.5, 0.2, nil)}, Wide())
+	v := Look(Stage{Elapsed: time.Hour, Silent: 0.05, Devices: devices, Differences: true, Untouched: vector(1000, 1000, 0.5, 0.2, nil)}, Wide())
 	pairs := Look(Stage{Elapsed: time.Hour, Silent: 0.05, Devices: vector(950, 1000, 0, 0.20, func(i int, d *float64) {
 		if i%10 == 3 {
 			*d += math.Log(1.3)
@@ -73,11 +73,11 @@ func TestGroupsAndDevicesAreLessWhatChangedElsewhere(t *testing.T) {
 
 func TestTextWithoutPairs(t *testing.T) {
 	w := Words{InPlace: "v7", Candidate: "v8", Stage: "canary"}
-	v := Look(Stage{Elapsed: 30 * time.Hour, Devices: vector(95, 100, math.Log(1.2), 0.25, nil), Silent: 0.05, Untouched: vector(1000, 1000, 0, 0.3, nil)}, Canary())
+	v := Look(Stage{Elapsed: 30 * time.Hour, Devices: vector(95, 100, math.Log(1.2), 0.25, nil), Silent: 0.05, Differences: true, Untouched: vector(1000, 1000, 0, 0.3, nil)}, Canary())
 	if want := "v8's error is 20 % above v7's before it on 95 devices, less what changed on 1,000 others (7 % to 34 %, valid at every look); limit 3 %."; !strings.Contains(v.Text(w), want) {
 		t.Errorf("%q, want %q in it", v.Text(w), want)
 	}
-	v = Look(Stage{Elapsed: 30 * time.Hour, Devices: vector(95, 100, 0, 0.25, nil), Silent: 0.05, Untouched: []Device{}}, Canary())
+	v = Look(Stage{Elapsed: 30 * time.Hour, Devices: vector(95, 100, 0, 0.25, nil), Silent: 0.05, Differences: true}, Canary())
 	if want := "0 devices without the version tell their errors, and 1,000 are needed."; !strings.Contains(v.Text(w), want) {
 		t.Errorf("%q, want %q in it", v.Text(w), want)
 	}

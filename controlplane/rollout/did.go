@@ -95,11 +95,11 @@ func errorsOf(rows []store.Errors, err error) (map[string]differing, error) {
 }
 
 // checkUntouched refuses a plan that leaves too few devices to compare with.
-func (d *Draft) checkUntouched(comparable int) error {
-	i, left := d.Plan.Untouched(comparable)
+func (d *Draft) checkUntouched(devices, comparable int) error {
+	i, left := d.Plan.Untouched(devices, comparable)
 	if i < 0 {
 		return nil
 	}
 	return &plan.Error{Stage: i, Name: d.Plan.Stages[i].Name, Key: "devices", Text: fmt.Sprintf(
-		"with evidence did, %d devices that run another version must be left without this one, and there are %d: make the stage smaller, or use evidence paired", quality.MinUntouched, max(left, 0))}
+		"with evidence did, %d devices that run another version must be left without this one, and there are %d: make the stage smaller, or use evidence paired", quality.MinUntouched, left)}
 }

@@ -326,7 +326,7 @@ func (r *Rollouts) Draft(ctx context.Context, ref string, target Target, planner
 			return nil
 		}
 		d.Plan = p.WithDefaults()
-		if err := errors.Join(d.Plan.Check(), d.checkDrift(m), d.checkUntouched(len(comparable))); err != nil {
+		if err := errors.Join(d.Plan.Check(), d.checkDrift(m), d.checkUntouched(len(ids), len(comparable))); err != nil {
 			return err
 		}
 		d.warn(len(comparable), m.Pipeline != nil)
