@@ -110,7 +110,7 @@ func (r *reference) drift(counts [][]uint64) (psi float64, feature string, devic
 			training[k] = float64(part)
 		}
 		// The mean of shares of n₁ … n_m rows varies like that of m²/Σ 1/n rows.
-		rows := float64(told*told) / max(inverse, math.SmallestNonzeroFloat64)
+		rows := float64(told) * float64(told) / max(inverse, math.SmallestNonzeroFloat64)
 		index := drift.PSI(training, now)
 		if told == 0 || drift.Judge(index, drift.Noise(len(h.Parts), rows, rows)) == drift.Unknown {
 			return 0, "", 0
