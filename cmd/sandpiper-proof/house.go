@@ -56,6 +56,8 @@ var checks = map[string]check{
 	"agent.cuts":                  simulated("TestRandomCuts", "SANDPIPER_CUTS=1000"),
 	"rollout.bad-stopped":         rehearsed(1.2, 0.01, func(r rehearse.Rates) (int, float64) { return r.Through, r.ThroughUpper }),
 	"rollout.good-passes":         rehearsed(1, 0.02, func(r rehearse.Rates) (int, float64) { return r.Stopped, r.StoppedUpper }),
+	"rollout.real-bad":            badThrough.check,
+	"rollout.real-good":           goodStopped.check,
 	"rollout.silent":              silentRehearsed,
 	"rollout.kills":               rolloutKilled(rolloutKills),
 	"rollout.audit":               tests("./controlplane/store", "TestOneChangedByteOfTheRecordIsFound"),
@@ -108,6 +110,7 @@ type house struct {
 	raced     *race              // see race.go
 	aged      *site              // see year.go
 	benchmark map[string]float64 // see training.go
+	replays   []residuals        // see residuals.go
 }
 
 func newHouse(root string, log io.Writer) (*house, error) {

@@ -2,9 +2,9 @@ package rehearse
 
 import "gonum.org/v1/gonum/stat/distuv"
 
-// upper95 is the one-sided 95 % upper bound of a rate of which k of n were seen
+// Upper95 is the one-sided 95 % upper bound of a rate of which k of n were seen
 // (Clopper and Pearson, "The use of confidence or fiducial limits", Biometrika 1934).
-func upper95(k, n int) float64 {
+func Upper95(k, n int) float64 {
 	if k >= n {
 		return 1
 	}

@@ -95,6 +95,7 @@ func (r *rehearsal) draw() {
 		candidates[i] = plan.Candidate{ID: d.ID, Group: d.Group, Comparable: true}
 		byID[d.ID] = d
 	}
+	r.fleet = make([]seat, 0, len(fleet))
 	for _, c := range plan.Draw(candidates, r.plan.Sizes(len(fleet)), cmp.Or(r.plan.Seed, r.scenario.Seed)) {
 		d := seat{Device: byID[c.ID]}
 		if r.differs() {
@@ -319,7 +320,7 @@ func Repeat(p plan.Plan, s scenario.Scenario, n int, each func(done int)) (Rates
 	if n > 0 {
 		slices.SortFunc(times, cmp.Compare[plan.Duration])
 		out.Decided = times[n/2]
-		out.ThroughUpper, out.StoppedUpper = upper95(out.Through, n), upper95(out.Stopped, n)
+		out.ThroughUpper, out.StoppedUpper = Upper95(out.Through, n), Upper95(out.Stopped, n)
 	}
 	return out, nil
 }

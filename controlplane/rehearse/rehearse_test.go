@@ -140,8 +140,8 @@ func TestUpper95(t *testing.T) {
 		k, n int
 		want float64
 	}{{0, 1000, 1 - math.Pow(0.05, 1.0/1000)}, {0, 20, 1 - math.Pow(0.05, 1.0/20)}, {1, 10, 0.394163}, {10, 10, 1}} {
-		if got := upper95(tt.k, tt.n); math.Abs(got-tt.want) > 1e-5 {
-			t.Errorf("upper95(%d, %d) = %v, want %v", tt.k, tt.n, got, tt.want)
+		if got := Upper95(tt.k, tt.n); math.Abs(got-tt.want) > 1e-5 {
+			t.Errorf("Upper95(%d, %d) = %v, want %v", tt.k, tt.n, got, tt.want)
 		}
 	}
 }
