@@ -86,16 +86,25 @@ func (c *change) offer(ctx context.Context, tx store.Tx, d device, row store.Des
 	return refs, update, nil
 }
 
-// fetch returns the kind and size of the smallest transfer that a row's want
-// names.
-func fetch(ctx context.Context, tx store.Tx, row store.Desired) (kind string, bytes int64, err error) {
+// offered is the version that a row's want names, NAME:vN or "" if it is not here,
+// and the kind and size of the smallest transfer of it that the want names.
+type offered struct {
+	ref, kind string
+	bytes     int64
+}
+
+func offerOf(ctx context.Context, tx store.Tx, row store.Desired) (o offered, err error) {
+	v, err := tx.VersionByDigest(ctx, row.Digest)
+	switch {
+	case err == nil:
+		o = offered{registry.Ref(v.Name, v.Number), protocol.KindFull, v.Bytes}
+	case !errors.Is(err, ErrNotFound):
+		return o, err
+	}
 	if row.Offer != "" {
 		t, err := tx.Transfer(ctx, row.Offer)
-		return t.Kind, t.Size, err
+		o.kind, o.bytes = t.Kind, t.Size
+		return o, err
 	}
-	v, err := tx.VersionByDigest(ctx, row.Digest)
-	if errors.Is(err, ErrNotFound) {
-		return "", 0, nil
-	}
-	return protocol.KindFull, v.Bytes, err
+	return o, nil
 }

@@ -2,12 +2,10 @@ package rollout
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
-	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 )
@@ -137,31 +135,32 @@ func (s *Status) page(ctx context.Context, tx store.Tx, after string, limit int)
 		rows = rows[:limit]
 		s.Next = rows[limit-1].Device
 	}
-	refs := map[protocol.Digest]string{}
+	ids := make([]string, len(rows))
+	for i, row := range rows {
+		ids[i] = row.Device
+	}
+	online, err := tx.OnlineIn(ctx, ids)
+	if err != nil {
+		return err
+	}
+	type choice struct { // which few devices differ in
+		digest protocol.Digest
+		offer  string
+	}
+	known := map[choice]offered{}
 	for _, row := range rows {
-		ref, ok := refs[row.Digest]
+		key := choice{row.Digest, row.Offer}
+		o, ok := known[key]
 		if !ok {
-			v, err := tx.VersionByDigest(ctx, row.Digest)
-			if err != nil && !errors.Is(err, ErrNotFound) {
+			if o, err = offerOf(ctx, tx, row); err != nil {
 				return err
 			}
-			if err == nil {
-				ref = registry.Ref(v.Name, v.Number)
-			}
-			refs[row.Digest] = ref
-		}
-		online, err := tx.Online(ctx, row.Device)
-		if err != nil {
-			return err
-		}
-		kind, bytes, err := fetch(ctx, tx, row)
-		if err != nil {
-			return err
+			known[key] = o
 		}
 		s.Devices = append(s.Devices, DeviceStatus{
-			Device: row.Device, Ref: ref, Digest: row.Digest, Rollout: row.Rollout,
-			State: row.State, Code: row.Code, Message: row.Message, Online: online, Since: row.Changed,
-			Transfer: kind, Bytes: bytes,
+			Device: row.Device, Ref: o.ref, Digest: row.Digest, Rollout: row.Rollout,
+			State: row.State, Code: row.Code, Message: row.Message, Online: online[row.Device], Since: row.Changed,
+			Transfer: o.kind, Bytes: o.bytes,
 		})
 	}
 	return nil

@@ -271,10 +271,14 @@ func (t Tx) SetOnline(ctx context.Context, id string, online bool) error {
 	return oneRow(res, err)
 }
 
-// Online returns a device's presence.
-func (t Tx) Online(ctx context.Context, id string) (online bool, err error) {
-	err = t.tx.QueryRowContext(ctx, `SELECT online FROM devices WHERE id = ?`, id).Scan(&online)
-	return online, mapError(err)
+// OnlineIn returns which of the given devices are connected.
+func (t Tx) OnlineIn(ctx context.Context, ids []string) (map[string]bool, error) {
+	rows, err := collectOf(ctx, t.tx, scanString, `SELECT id FROM devices WHERE online <> 0 AND id IN `, ids)
+	online := make(map[string]bool, len(rows))
+	for _, id := range rows {
+		online[id] = true
+	}
+	return online, err
 }
 
 // SetAllOffline forgets every device's presence.
