@@ -30,9 +30,12 @@ import (
 func TestRehearsalIsWhatHappens(t *testing.T) {
 	const devices = 120
 	shadowFirst, canaryFirst := plan.ShadowFirst(devices), plan.CanaryFirst(devices)
-	shadowFirst.Stages[0].Devices.Count = 60
+	shadowFirst.Stages[0].Devices.Count, shadowFirst.Minimum = 60, -1
 	blind := plan.Plan{Deadline: plan.Duration(10 * time.Minute), Stages: []plan.Stage{
 		{Devices: plan.Amount{Percent: 30}, Quality: plan.Off}, {Devices: plan.Amount{Percent: 100}, Quality: plan.Off},
+	}}
+	quick := plan.Plan{Every: plan.Duration(time.Second), Minimum: plan.Duration(time.Second), Deadline: plan.Duration(time.Minute), Stages: []plan.Stage{
+		{Devices: plan.Amount{Percent: 80}, Quality: plan.Off}, {Devices: plan.Amount{Percent: 100}, Quality: plan.Off},
 	}}
 	does := func(b scenario.Behaviour) scenario.Scenario {
 		return scenario.Scenario{Ratio: 0.8, Behaviours: []scenario.Behaviour{b}}
@@ -47,6 +50,7 @@ func TestRehearsalIsWhatHappens(t *testing.T) {
 		"bad in a group":   {shadowFirst, scenario.Scenario{Groups: []scenario.Group{{Name: "a", Share: 0.7}, {Name: "b", Share: 0.3, Ratio: 1.5}}}, plan.Stopped},
 		"silent":           {canaryFirst, does(scenario.Behaviour{Kind: scenario.Silent, Share: 0.3}), plan.Stopped},
 		"silent, unjudged": {blind, does(scenario.Behaviour{Kind: scenario.Silent, Share: 0.05}), plan.Done},
+		"silent, quick":    {quick, does(scenario.Behaviour{Kind: scenario.Silent, Share: 0.3}), plan.Stopped},
 		"failing":          {canaryFirst, does(scenario.Behaviour{Kind: scenario.Failing, Share: 0.2}), plan.Stopped},
 		"crashing":         {canaryFirst, does(scenario.Behaviour{Kind: scenario.Crashing, Share: 0.3, After: plan.Duration(time.Minute)}), plan.Stopped},
 		"away for a while": {canaryFirst, does(scenario.Behaviour{Kind: scenario.Offline, Share: 0.2, For: plan.Duration(3 * time.Minute)}), plan.Done},
@@ -123,7 +127,16 @@ func carryOut(t *testing.T, p plan.Plan, s scenario.Scenario) (moments []rehears
 		must(t, err)
 		started, err := c.Rollout.StartPlan(ctx, draft)
 		must(t, err)
-		time.Sleep(30 * time.Second) // between two looks from here on
+		// Between two looks from here on.
+		for time.Sleep(500 * time.Millisecond); ; time.Sleep(time.Second) {
+			now, err := c.Rollout.Staged(ctx, "m")
+			must(t, err)
+			if now.State.Phase != plan.Preparing {
+				break
+			}
+		}
+		interval := p.WithDefaults().Interval()
+		time.Sleep((interval / 2).Truncate(time.Second))
 		var began time.Time
 		var was plan.State
 		for {
@@ -147,7 +160,7 @@ func carryOut(t *testing.T, p plan.Plan, s scenario.Scenario) (moments []rehears
 			if !m.Phase.Live() {
 				break
 			}
-			time.Sleep(p.WithDefaults().Interval())
+			time.Sleep(interval)
 		}
 		faults, err := c.Rollout.Faults(ctx, started.Rollout.ID, "", s.Devices)
 		must(t, err)

@@ -158,6 +158,18 @@ func TestDriftIsToldAfterAnHour(t *testing.T) {
 	}
 }
 
+// TestTrialTakesItsTime: a stage that only waits for its devices ends at the first
+// look after their trial of ten seconds.
+func TestTrialTakesItsTime(t *testing.T) {
+	p := plan.Plan{Every: plan.Duration(time.Second), Minimum: -1, Watch: -1, Stages: []plan.Stage{
+		{Devices: plan.Amount{Percent: 50}, Quality: plan.Off}, {Devices: plan.Amount{Percent: 100}, Quality: plan.Off},
+	}}
+	o, err := Run(p, scenario.Scenario{Devices: 100})
+	if err != nil || len(o.Moments) < 2 || o.Moments[1].At != plan.Duration(11*time.Second) {
+		t.Errorf("%+v, %v; want the second stage after 11s", o.Moments, err)
+	}
+}
+
 // TestSeedOfThePlan: it is that of the draw, where the plan has one.
 func TestSeedOfThePlan(t *testing.T) {
 	p := plan.Plan{Seed: 9, Watch: -1, Stages: []plan.Stage{{Devices: plan.Amount{Percent: 50}, Quality: plan.Off, Deadline: plan.Duration(time.Hour)}, {Devices: plan.Amount{Percent: 100}, Quality: plan.Off}}}

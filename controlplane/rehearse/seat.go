@@ -88,12 +88,8 @@ func (d *seat) obey(at time.Time, p plan.Plan) {
 			d.Take(scenario.Idle, judge, at)
 		}
 	}
-	if d.alone {
-		return
-	}
-	d.report = at.Add(time.Duration(p.Every))
 	if role.Judge != 0 && role.Judge != was.Judge {
-		d.sampled = at
+		d.sampled, d.report = at, at.Add(time.Duration(p.Every))
 	}
 }
 
