@@ -112,6 +112,7 @@ type LightStatus struct {
 	Connected      bool
 	Active, Beside string // of the candidate's model
 	Trying         bool
+	Had            bool // it has had the candidate, active or beside
 	Starts         int
 }
 
@@ -265,7 +266,8 @@ func (d *lightDevice) note(now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.status = LightStatus{
-		ID: d.script.ID, Connected: d.conn != nil, Active: active, Beside: beside, Trying: d.light.Trying(model), Starts: d.status.Starts,
+		ID: d.script.ID, Connected: d.conn != nil, Active: active, Beside: beside, Trying: d.light.Trying(model),
+		Had: d.status.Had || role != scenario.Idle, Starts: d.status.Starts,
 	}
 }
 

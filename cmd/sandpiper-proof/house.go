@@ -64,6 +64,10 @@ var checks = map[string]check{
 	"rollout.queries":             yearQueries,
 	"rollout.restart":             yearRestart,
 	"rollout.withdrawal":          yearWithdrawal,
+	"rollout.push":                fleetPush,
+	"rollout.load":                fleetLoad,
+	"rollout.worse":               fleetWorse,
+	"rollout.silent-fleet":        fleetSilent,
 	"broker.thousand":             thousandDevices,
 	"accuracy.skab":               skab,
 	"accuracy.japanese-vowels":    accuracyVowels.check,
@@ -109,6 +113,7 @@ type house struct {
 	turbofan  map[int]*trained   // by seed, see device.go
 	raced     *race              // see race.go
 	aged      *site              // see year.go
+	fleet     *lightFleet        // see fleet.go
 	benchmark map[string]float64 // see training.go
 	replays   []residuals        // see residuals.go
 }
@@ -121,7 +126,12 @@ func newHouse(root string, log io.Writer) (*house, error) {
 	return &house{root: root, dir: dir, log: log, built: map[string]string{}, turbofan: map[int]*trained{}}, nil
 }
 
-func (h *house) close() { os.RemoveAll(h.dir) }
+func (h *house) close() {
+	if h.fleet != nil {
+		h.fleet.close()
+	}
+	os.RemoveAll(h.dir)
+}
 
 func (h *house) logf(format string, args ...any) {
 	fmt.Fprintf(h.log, format+"\n", args...)
@@ -178,6 +188,7 @@ type site struct {
 	dir  string // --dir of the control plane
 	bin  string // the sandpiper binary
 	stop func() // kills the server and waits; nil while there is none
+	pid  int    // of the server
 }
 
 // newSite initializes a control plane; serve starts it.
@@ -234,7 +245,7 @@ func (s *site) serve(ctx context.Context, flags ...string) error {
 	if err != nil {
 		return err
 	}
-	s.stop = stop
+	s.stop, s.pid = stop, cmd.Process.Pid
 	socket := filepath.Join(s.dir, "api.sock")
 	err = until(ctx, 20*time.Second, func() bool {
 		c, err := net.Dial("unix", socket)

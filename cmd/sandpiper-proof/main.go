@@ -44,6 +44,13 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) == 3 && args[0] == brokerCommand {
+		if err := serveBroker(ctx, args[1], args[2]); err != nil {
+			fmt.Fprintln(stderr, err)
+			return 1
+		}
+		return 0
+	}
 	root, err := moduleRoot()
 	if err != nil {
 		fmt.Fprintln(stderr, err)
