@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/audit"
 	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
@@ -71,16 +70,18 @@ func (e *ending) readPlan(ctx context.Context, tx store.Tx, r store.Rollout) err
 	return err
 }
 
-// readMoves reads what the record has of rollouts; looks must be there once each.
+// readMoves reads what the record has of rollouts; a look is there once, or not.
 func (e *ending) readMoves(ctx context.Context, tx store.Tx, record []audit.Entry) error {
-	looks := map[int64]int{}
+	looks, last := map[int64]int{}, map[int64]int{}
 	for _, a := range record {
 		switch a.Action {
 		case audit.RolloutLook:
-			looks[a.Rollout]++
-			if want := fmt.Sprintf("look %d,", looks[a.Rollout]); !strings.HasPrefix(a.Detail, want) {
-				return fmt.Errorf("entry %d of rollout %d is %q, want %s", a.Seq, a.Rollout, a.Detail, want)
+			var look int
+			if _, err := fmt.Sscanf(a.Detail, "look %d,", &look); err != nil || look <= last[a.Rollout] {
+				return fmt.Errorf("entry %d of rollout %d is %q, after look %d", a.Seq, a.Rollout, a.Detail, last[a.Rollout])
 			}
+			looks[a.Rollout]++
+			last[a.Rollout] = look
 		case audit.RolloutStart, audit.RolloutMove, audit.RolloutRollback:
 			e.line("record: %s of %d by %s: %s", a.Action, a.Rollout, a.Who, a.Detail)
 		}

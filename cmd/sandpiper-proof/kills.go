@@ -29,10 +29,11 @@ import (
 )
 
 const (
-	rolloutKills = 200
-	killSites    = 6  // control planes that are killed side by side
-	killFleet    = 24 // devices of each
-	killModel    = "boiler"
+	rolloutKills   = 200
+	brokerRestarts = 100
+	killSites      = 6  // control planes that are killed side by side
+	killFleet      = 24 // devices of each
+	killModel      = "boiler"
 )
 
 // A tale is a rollout that is told twice: undisturbed, and with the control plane
@@ -90,11 +91,11 @@ func (t tale) start(ctx context.Context, c *api.Client, version int) error {
 
 // rolloutKilled kills a control plane with SIGKILL at random moments of rollouts,
 // until there were so many kills, and compares how each ended with how it ends
-// undisturbed.
-func rolloutKilled(kills int) check {
+// undisturbed. external: it restarts a broker apart from the control plane instead.
+func rolloutKilled(kills int, external bool) check {
 	return func(ctx context.Context, h *house) (string, error) {
 		seed := uint64(time.Now().UnixNano())
-		k, err := newKilling(ctx, h)
+		k, err := newKilling(ctx, h, external)
 		if err != nil {
 			return "", err
 		}
@@ -112,9 +113,9 @@ func rolloutKilled(kills int) check {
 					t := all[i%len(all)]
 					n, err := k.compare(ctx, t, random)
 					if err != nil {
-						return fmt.Errorf("%q, after %d kills (seed %d): %w", t.name, n, seed, err)
+						return fmt.Errorf("%q, after %d (seed %d): %w", t.name, n, seed, err)
 					}
-					h.logf("%q: ended the same after %d kills", t.name, n)
+					h.logf("%q: ended the same after %d", t.name, n)
 					told.Add(1)
 				}
 				return nil
@@ -123,15 +124,16 @@ func rolloutKilled(kills int) check {
 		if err := g.Wait(); err != nil {
 			return "", err
 		}
-		return fmt.Sprintf("%d kills in %d rollouts of %d devices, each ended as undisturbed", int64(kills)-k.left.Load(), told.Load(), killFleet), nil
+		return fmt.Sprintf("%d in %d rollouts of %d devices, each ended as undisturbed", int64(kills)-k.left.Load(), told.Load(), killFleet), nil
 	}
 }
 
 // A killing is what all its control planes and devices are copied from.
 type killing struct {
-	h    *house
-	base *stand       // with boiler:v1 active on every device
-	left atomic.Int64 // kills that are to come
+	h        *house
+	external bool         // it is the broker that is killed
+	base     *stand       // with boiler:v1 active on every device
+	left     atomic.Int64 // kills that are to come
 
 	mu     sync.Mutex          // guards what follows
 	ending map[string][]string // of the undisturbed, by tale
@@ -139,15 +141,16 @@ type killing struct {
 
 // A stand is a folder with a control plane and its devices, which may run.
 type stand struct {
-	site    *site
-	devices []firmwaresim.DeviceConfig
-	fleet   string
-	root    []byte
-	broker  string // address of the embedded broker
+	site     *site
+	devices  []firmwaresim.DeviceConfig
+	fleet    string
+	root     []byte
+	broker   string // address
+	external bool   // the broker is not the server's
 }
 
 // newKilling makes three versions and a fleet that runs the first.
-func newKilling(ctx context.Context, h *house) (*killing, error) {
+func newKilling(ctx context.Context, h *house, external bool) (*killing, error) {
 	s, err := h.newSite(ctx)
 	if err != nil {
 		return nil, err
@@ -159,7 +162,7 @@ func newKilling(ctx context.Context, h *house) (*killing, error) {
 			return nil, err
 		}
 	}
-	k := &killing{h: h, base: &stand{site: s}, ending: map[string][]string{}}
+	k := &killing{h: h, external: external, base: &stand{site: s}, ending: map[string][]string{}}
 	d := k.base
 	if err := d.listen(); err != nil {
 		return nil, err
@@ -225,7 +228,12 @@ func (d *stand) copy(ctx context.Context) (*stand, error) {
 }
 
 // flags are those of its server.
-func (d *stand) flags() []string { return []string{"--broker-listen", d.broker, "--http-listen", ""} }
+func (d *stand) flags() []string {
+	if d.external {
+		return nil // it is in its configuration
+	}
+	return []string{"--broker-listen", d.broker, "--http-listen", ""}
+}
 
 // with runs the devices while f runs.
 func (d *stand) with(ctx context.Context, crashes func(i int) bool, f func(context.Context, *firmwaresim.Sim) error) error {
@@ -291,6 +299,13 @@ func (k *killing) compare(ctx context.Context, t tale, random *rand.Rand) (kills
 // tell serves d until a tale has ended, and kills the control plane at moments that
 // random draws; nil: never.
 func (k *killing) tell(ctx context.Context, d *stand, t tale, random *rand.Rand) (e ending, kills int, err error) {
+	live := d.live
+	if k.external {
+		if err := d.useExternal(); err != nil {
+			return e, 0, err
+		}
+		live = d.liveBroker
+	}
 	err = d.with(ctx, t.crashes, func(ctx context.Context, sim *firmwaresim.Sim) error {
 		ended := make(chan struct{})
 		g, ctx := errgroup.WithContext(ctx)
@@ -301,7 +316,7 @@ func (k *killing) tell(ctx context.Context, d *stand, t tale, random *rand.Rand)
 					return nil
 				default:
 				}
-				killed, err := d.live(ctx, k.lifetime(random), ended)
+				killed, err := live(ctx, k.lifetime(random), ended)
 				if err != nil {
 					return err
 				}
@@ -311,6 +326,9 @@ func (k *killing) tell(ctx context.Context, d *stand, t tale, random *rand.Rand)
 				}
 			}
 		})
+		if k.external {
+			g.Go(func() error { _, err := d.live(ctx, forever, ended); return err })
+		}
 		g.Go(func() error {
 			defer close(ended)
 			return d.attend(ctx, t, sim)
