@@ -25,69 +25,16 @@ import (
 	"github.com/sandpiper-edge/sandpiper/controlplane/rollout"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/firmware-sim"
-	"github.com/sandpiper-edge/sandpiper/protocol"
 )
 
 const (
 	rolloutKills   = 200
 	brokerRestarts = 100
-	killSites      = 6  // control planes that are killed side by side
-	killFleet      = 24 // devices of each
+	killSites      = 6   // control planes that are killed side by side
+	killFleet      = 24  // devices of each
+	killLights     = 120 // light ones, of those whose versions are judged
 	killModel      = "boiler"
 )
-
-// A tale is a rollout that is told twice: undisturbed, and with the control plane
-// killed at random moments, from before the command that starts it. Both draw the
-// same devices for the same stages.
-type tale struct {
-	name    string
-	stages  []plan.Stage
-	crashes func(i int) bool // which devices crash on the version; nil: none
-	// held is what a person does when a stage of that name is held.
-	held map[string]func(context.Context, *api.Client) error
-}
-
-// tales end in every way in which a rollout does.
-func tales() []tale {
-	stage := func(name, devices string) plan.Stage {
-		s := plan.Stage{Name: name, Quality: plan.Off}
-		if err := s.Devices.UnmarshalText([]byte(devices)); err != nil {
-			panic(err)
-		}
-		return s
-	}
-	shadow := stage("shadow", "50%")
-	shadow.Shadow, shadow.Quality = true, plan.Paired // of too few devices: it is held, and a person promotes
-	hold := func(s plan.Stage) plan.Stage { s.Hold = true; return s }
-	half := 0.5
-	most := func(s plan.Stage) plan.Stage { s.Checks.MaxFailed = &half; return s }
-	command := func(kind plan.Kind) func(context.Context, *api.Client) error {
-		return func(ctx context.Context, c *api.Client) error {
-			_, err := c.CommandRollout(ctx, killModel, kind)
-			return err
-		}
-	}
-	newer := tale{stages: []plan.Stage{stage("canary", "4"), stage("all", "100%")}}
-	return []tale{
-		{name: "done", stages: []plan.Stage{stage("canary", "2"), stage("quarter", "25%"), stage("half", "50%"), stage("all", "100%")}},
-		{name: "some failed", stages: []plan.Stage{most(stage("canary", "8")), most(stage("half", "50%")), most(stage("all", "100%"))}, crashes: func(i int) bool { return i%6 == 0 }},
-		{name: "stopped", stages: []plan.Stage{stage("canary", "8"), stage("all", "100%")}, crashes: func(i int) bool { return i%2 == 0 }},
-		{name: "shadow", stages: []plan.Stage{shadow, hold(stage("canary", "4")), stage("all", "100%")},
-			held: map[string]func(context.Context, *api.Client) error{"shadow": command(plan.Promote), "canary": command(plan.Promote)}},
-		{name: "aborted", stages: []plan.Stage{stage("canary", "2"), hold(stage("half", "50%")), stage("all", "100%")},
-			held: map[string]func(context.Context, *api.Client) error{"half": command(plan.Abort)}},
-		{name: "superseded", stages: []plan.Stage{stage("canary", "2"), hold(stage("half", "50%")), stage("all", "100%")},
-			held: map[string]func(context.Context, *api.Client) error{"half": func(ctx context.Context, c *api.Client) error { return newer.start(ctx, c, 3) }}},
-	}
-}
-
-// start is the command that starts it.
-func (t tale) start(ctx context.Context, c *api.Client, version int) error {
-	_, err := c.StartRollout(ctx, api.NewRollout{Ref: fmt.Sprintf("%s:v%d", killModel, version), To: "all", Plan: plan.Plan{
-		Seed: 1, Every: plan.Duration(time.Second), Minimum: plan.Duration(time.Second), Deadline: plan.Duration(time.Hour), Stages: t.stages,
-	}})
-	return err
-}
 
 // rolloutKilled kills a control plane with SIGKILL at random moments of rollouts,
 // until there were so many kills, and compares how each ended with how it ends
@@ -124,7 +71,7 @@ func rolloutKilled(kills int, external bool) check {
 		if err := g.Wait(); err != nil {
 			return "", err
 		}
-		return fmt.Sprintf("%d in %d rollouts of %d devices, each ended as undisturbed", int64(kills)-k.left.Load(), told.Load(), killFleet), nil
+		return fmt.Sprintf("%d in %d rollouts of %d and %d devices, each ended as undisturbed", int64(kills)-k.left.Load(), told.Load(), killFleet, killLights), nil
 	}
 }
 
@@ -133,6 +80,7 @@ type killing struct {
 	h        *house
 	external bool         // it is the broker that is killed
 	base     *stand       // with boiler:v1 active on every device
+	lit      *stand       // with boiler:v1 wanted of light devices, which remember nothing
 	left     atomic.Int64 // kills that are to come
 
 	mu     sync.Mutex          // guards what follows
@@ -163,41 +111,52 @@ func newKilling(ctx context.Context, h *house, external bool) (*killing, error) 
 		}
 	}
 	k := &killing{h: h, external: external, base: &stand{site: s}, ending: map[string][]string{}}
-	d := k.base
-	if err := d.listen(); err != nil {
+	if k.lit, err = k.base.copy(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.serve(ctx, d.flags()...); err != nil {
+	if err := k.base.listen(); err != nil {
 		return nil, err
 	}
-	defer s.close()
-	c := api.NewSocketClient(s.dir)
-	defer c.Close()
+	for i := range killLights {
+		k.lit.devices = append(k.lit.devices, firmwaresim.DeviceConfig{ID: fmt.Sprintf("device-%05d", i+1)})
+	}
 	for i := range killFleet {
-		added, err := c.AddDevice(ctx, api.NewDevice{ID: fmt.Sprintf("d%02d", i)})
-		if err != nil {
-			return nil, err
-		}
-		d.fleet, d.root = added.Fleet, added.Root
-		d.devices = append(d.devices, firmwaresim.DeviceConfig{ID: added.Device.ID, Token: added.Token, Restart: 50 * time.Millisecond})
+		k.base.devices = append(k.base.devices, firmwaresim.DeviceConfig{ID: fmt.Sprintf("d%02d", i), Restart: 50 * time.Millisecond})
 	}
-	return k, d.with(ctx, nil, func(ctx context.Context, sim *firmwaresim.Sim) error {
-		if err := online(ctx, c); err != nil {
-			return err
-		}
-		if _, err := c.StartRollout(ctx, api.NewRollout{Ref: killModel + ":v1", To: "all", Plan: plan.Plan{Name: rollout.Direct}}); err != nil {
-			return err
-		}
-		return until(ctx, time.Minute, func() bool { e, err := d.ending(ctx); return err == nil && e.done(sim) })
+	if err := k.lit.settle(ctx, func() error { return nil }); err != nil {
+		return nil, err
+	}
+	d := k.base
+	return k, d.settle(ctx, func() error {
+		return d.with(ctx, tale{}, func(ctx context.Context, f devices) error {
+			return until(ctx, time.Minute, func() bool { return d.done(ctx, f) })
+		})
 	})
 }
 
-// online waits until every device is connected.
-func online(ctx context.Context, c *api.Client) error {
-	return until(ctx, time.Minute, func() bool {
-		devices, err := c.Devices(ctx, "up=online")
-		return err == nil && len(devices) == killFleet
-	})
+// settle adds the devices of d to its control plane, wants the first version of them
+// all, and calls f before the control plane ends.
+func (d *stand) settle(ctx context.Context, f func() error) error {
+	if err := d.site.serve(ctx, d.flags()...); err != nil {
+		return err
+	}
+	defer d.site.close()
+	c := api.NewSocketClient(d.site.dir)
+	defer c.Close()
+	for i := range d.devices {
+		added, err := c.AddDevice(ctx, api.NewDevice{ID: d.devices[i].ID})
+		if err != nil {
+			return err
+		}
+		d.fleet, d.root, d.devices[i].Token = added.Fleet, added.Root, added.Token
+	}
+	if err := until(ctx, time.Minute, func() bool { s, err := c.Server(ctx); return err == nil && s.Connected }); err != nil {
+		return err
+	}
+	if _, err := c.StartRollout(ctx, api.NewRollout{Ref: killModel + ":v1", To: "all", Plan: plan.Plan{Name: rollout.Direct}}); err != nil {
+		return err
+	}
+	return f()
 }
 
 // listen chooses the broker's port: not one that an outgoing connection may take
@@ -235,26 +194,12 @@ func (d *stand) flags() []string {
 	return []string{"--broker-listen", d.broker, "--http-listen", ""}
 }
 
-// with runs the devices while f runs.
-func (d *stand) with(ctx context.Context, crashes func(i int) bool, f func(context.Context, *firmwaresim.Sim) error) error {
-	cfg := firmwaresim.Config{
-		Fleet: d.fleet, Dial: firmwaresim.DialTCP(d.broker), Root: d.root, DataDir: filepath.Join(filepath.Dir(d.site.dir), "devices"),
-		Devices: slices.Clone(d.devices), Interval: -1, Trial: 300 * time.Millisecond, Reconnect: time.Second,
+// of returns where a tale begins.
+func (k *killing) of(t tale) *stand {
+	if t.ratio != 0 {
+		return k.lit
 	}
-	for i := range cfg.Devices {
-		if crashes != nil && crashes(i) {
-			cfg.Devices[i].Faults.CrashOn = []string{killModel + ":v2"}
-		}
-	}
-	sim, err := firmwaresim.New(cfg)
-	if err != nil {
-		return err
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	ctx, stop := context.WithCancel(ctx)
-	g.Go(func() error { return sim.Run(ctx) })
-	g.Go(func() error { defer stop(); return f(ctx, sim) })
-	return g.Wait()
+	return k.base
 }
 
 // tellAll has every tale told undisturbed.
@@ -262,7 +207,7 @@ func (k *killing) tellAll(ctx context.Context, all []tale) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, t := range all {
 		g.Go(func() error {
-			d, err := k.base.copy(ctx)
+			d, err := k.of(t).copy(ctx)
 			var e ending
 			if err == nil {
 				e, _, err = k.tell(ctx, d, t, nil)
@@ -282,7 +227,7 @@ func (k *killing) tellAll(ctx context.Context, all []tale) error {
 // compare tells a tale with kills, and returns after how many it had ended. That it
 // ended otherwise than undisturbed is an error.
 func (k *killing) compare(ctx context.Context, t tale, random *rand.Rand) (kills int, err error) {
-	d, err := k.base.copy(ctx)
+	d, err := k.of(t).copy(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -306,7 +251,7 @@ func (k *killing) tell(ctx context.Context, d *stand, t tale, random *rand.Rand)
 		}
 		live = d.liveBroker
 	}
-	err = d.with(ctx, t.crashes, func(ctx context.Context, sim *firmwaresim.Sim) error {
+	err = d.with(ctx, t, func(ctx context.Context, f devices) error {
 		ended := make(chan struct{})
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error {
@@ -331,7 +276,7 @@ func (k *killing) tell(ctx context.Context, d *stand, t tale, random *rand.Rand)
 		}
 		g.Go(func() error {
 			defer close(ended)
-			return d.attend(ctx, t, sim)
+			return d.attend(ctx, t, f)
 		})
 		return g.Wait()
 	})
@@ -389,14 +334,16 @@ func (d *stand) live(ctx context.Context, lifetime time.Duration, ended <-chan s
 }
 
 // attend is the person of a tale, until that has ended.
-func (d *stand) attend(ctx context.Context, t tale, sim *firmwaresim.Sim) error {
+func (d *stand) attend(ctx context.Context, t tale, f devices) error {
 	c := api.NewSocketClient(d.site.dir)
 	defer c.Close()
 	started, last := false, ending{}
 	return until(ctx, 10*time.Minute, func() bool {
 		time.Sleep(100 * time.Millisecond)
-		if !started { // an error: it is killed, or was before it could say so
+		if !started && d.done(ctx, f) { // an error: it is killed, or was before it could say so
 			started = t.start(ctx, c, 2) == nil
+		}
+		if !started {
 			return false
 		}
 		s, err := c.StagedRollout(ctx, killModel)
@@ -413,7 +360,7 @@ func (d *stand) attend(ctx context.Context, t tale, sim *firmwaresim.Sim) error 
 		}
 		before := last
 		last, err = d.ending(ctx)
-		return err == nil && last.done(sim) && slices.Equal(last.lines, before.lines) // nothing was on its way any more
+		return err == nil && last.done(f) && slices.Equal(last.lines, before.lines) // nothing was on its way any more
 	})
 }
 
@@ -425,12 +372,19 @@ type ending struct {
 }
 
 // done reports whether every device has done what it was told last, and said so.
-func (e ending) done(sim *firmwaresim.Sim) bool {
-	return e.settled && !slices.ContainsFunc(sim.Devices(), func(d *firmwaresim.Device) bool {
-		s, ok := d.Status()
-		m := s.Models[killModel]
-		return !ok || m.Phase != protocol.PhaseIdle || m.Version != e.versions[d.ID()]
-	})
+func (e ending) done(f devices) bool {
+	runs := f.runs()
+	for id, version := range e.versions {
+		if runs[id] != version {
+			return false
+		}
+	}
+	return e.settled
+}
+
+func (d *stand) done(ctx context.Context, f devices) bool {
+	e, err := d.ending(ctx)
+	return err == nil && e.done(f)
 }
 
 // ending reads it from the control plane's store.
