@@ -215,32 +215,46 @@ func memberState(m store.Member, p planned, row store.Desired) string {
 	return Waiting
 }
 
-// follow moves the state of the device of a plan that chose row with it.
+// follow moves the state of the device of a plan that chose row with it, and of one
+// that the device was on its way back from when row was chosen.
 func (c *change) follow(ctx context.Context, tx store.Tx, row store.Desired) error {
-	m, err := tx.Member(ctx, row.Rollout, row.Device)
-	if errors.Is(err, ErrNotFound) {
-		return nil
-	}
+	members, err := tx.MembersOf(ctx, row.Device, Returning)
 	if err != nil {
 		return err
 	}
-	by, err := tx.Rollout(ctx, row.Rollout)
-	if err != nil {
-		return err
+	if !slices.ContainsFunc(members, func(m store.Member) bool { return m.Rollout == row.Rollout }) {
+		m, err := tx.Member(ctx, row.Rollout, row.Device)
+		if err == nil {
+			members = append(members, m)
+		} else if !errors.Is(err, ErrNotFound) {
+			return err
+		}
 	}
-	p, err := loadPlan(ctx, tx, by)
-	if err != nil {
-		return err
+	for _, m := range members {
+		by, err := tx.Rollout(ctx, m.Rollout)
+		if err != nil {
+			return err
+		}
+		if by.Model != row.Model {
+			continue
+		}
+		p, err := loadPlan(ctx, tx, by)
+		if err != nil {
+			return err
+		}
+		state := memberState(m, p, row)
+		if state == m.State {
+			continue
+		}
+		if m.State == Kept {
+			m.Told = c.at // its silence counts from here
+		}
+		m.State = state
+		if err := tx.SetMemberState(ctx, m); err != nil {
+			return err
+		}
 	}
-	state := memberState(m, p, row)
-	if state == m.State {
-		return nil
-	}
-	if m.State == Kept {
-		m.Told = c.at // its silence counts from here
-	}
-	m.State = state
-	return tx.SetMemberState(ctx, m)
+	return nil
 }
 
 // heldBack reports whether the owner of a device keeps it from the version of row.

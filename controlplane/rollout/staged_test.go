@@ -663,6 +663,9 @@ func TestNewerRolloutIsNeverBlocked(t *testing.T) {
 		t.Errorf("rollout %d is %s: %s", s.Rollout.ID, s.State.Phase, s.State.Reason)
 	}
 	a.minutes(1)
+	if s := a.staged(); !s.Settled() || s.Stages[0].Counts[Returned] != 5 {
+		t.Errorf("all devices run what the newer one wants, and of the older one are %v", s.Stages[0].Counts)
+	}
 	for _, d := range a.devices {
 		if d.have.Active != a.v[0] {
 			t.Errorf("%s runs %s", d.id, d.have.Active.Short())

@@ -89,6 +89,11 @@ func (t Tx) Member(ctx context.Context, rollout int64, device string) (Member, e
 	return scanMember(t.tx.QueryRowContext(ctx, `SELECT `+memberColumns+` FROM members m WHERE m.device = ? AND m.rollout = ?`, device, rollout))
 }
 
+// MembersOf returns a device of all plans in which it is in a state, oldest first.
+func (t Tx) MembersOf(ctx context.Context, device, state string) ([]Member, error) {
+	return collect(ctx, t.tx, scanMember, `SELECT `+memberColumns+` FROM members m WHERE m.device = ? AND m.state = ? ORDER BY m.rollout`, device, state)
+}
+
 // SetMember stores what a device of a plan was told and how far it is, and that
 // there is nothing to do about it.
 func (t Tx) SetMember(ctx context.Context, m Member) error {
