@@ -41,7 +41,7 @@ func BenchmarkTenThousand(b *testing.B) {
 		close(done)
 		<-stopped
 	}
-	for range b.N {
+	for b.Loop() {
 		a = newAcre(b, 10_000)
 		p := plan.Plan{Stages: []plan.Stage{
 			{Devices: plan.Amount{Percent: 1}, Quality: plan.Off}, {Devices: plan.Amount{Percent: 100}, Quality: plan.Off},
