@@ -44,7 +44,8 @@ var begin = time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
 type rehearsal struct {
 	scenario scenario.Scenario
 	plan     plan.Plan
-	fleet    []seat // in the order of the draw
+	fleet    []seat         // in the order of the draw
+	place    map[string]int // in fleet, of each device
 	state    plan.State
 	at       time.Time
 	out      Outcome
@@ -90,18 +91,19 @@ func (r *rehearsal) waiting() bool {
 func (r *rehearsal) draw() {
 	fleet := r.scenario.Fleet()
 	candidates := make([]plan.Candidate, len(fleet))
-	byID := make(map[string]*scenario.Device, len(fleet))
+	r.place = make(map[string]int, len(fleet))
 	for i, d := range fleet {
 		candidates[i] = plan.Candidate{ID: d.ID, Group: d.Group, Comparable: true}
-		byID[d.ID] = d
+		r.place[d.ID] = i
 	}
-	r.fleet = make([]seat, 0, len(fleet))
-	for _, c := range plan.Draw(candidates, r.plan.Sizes(len(fleet)), cmp.Or(r.plan.Seed, r.scenario.Seed)) {
-		d := seat{Device: byID[c.ID]}
+	r.fleet = make([]seat, len(fleet))
+	for n, c := range plan.Draw(candidates, r.plan.Sizes(len(fleet)), cmp.Or(r.plan.Seed, r.scenario.Seed)) {
+		d := &r.fleet[n]
+		d.Device = fleet[r.place[c.ID]]
+		r.place[c.ID] = n
 		if r.differs() {
 			d.measure(begin, r.plan)
 		}
-		r.fleet = append(r.fleet, d)
 	}
 }
 
@@ -127,8 +129,7 @@ func (r *rehearsal) step(e plan.Event) {
 	r.state = next
 	r.mark(was)
 	for _, l := range change.Lost {
-		i := slices.IndexFunc(r.fleet, func(d seat) bool { return d.ID == l.Device })
-		r.fleet[i].lost = l.Loss
+		r.fleet[r.place[l.Device]].lost = l.Loss
 		r.out.Lost = append(r.out.Lost, l)
 	}
 	for i := range r.fleet {
@@ -163,8 +164,8 @@ func (r *rehearsal) have() int {
 // share is that of silent devices among those from the n-th on.
 func (r *rehearsal) share(n int) float64 {
 	away := 0
-	for _, d := range r.fleet[n:] {
-		if d.Away {
+	for i := range r.fleet[n:] {
+		if r.fleet[n+i].Away {
 			away++
 		}
 	}

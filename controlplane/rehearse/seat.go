@@ -38,13 +38,12 @@ type seat struct {
 	sampled time.Time // up to when errors are compared
 	refused bool      // it could not run the version
 
-	alone bool // it tells the errors of the version in use, all the time
-	marks      // of evidence did
+	*marks // of evidence did: it tells the errors of the version in use, all the time
 }
 
 // measure has the device tell the errors of the version in use from at on.
 func (d *seat) measure(at time.Time, p plan.Plan) {
-	d.alone, d.sampled, d.report = true, at, at.Add(time.Duration(p.Every))
+	d.marks, d.sampled, d.report = new(marks), at, at.Add(time.Duration(p.Every))
 	d.Take(scenario.Idle, alone, at)
 }
 
@@ -69,7 +68,7 @@ func (d *seat) obey(at time.Time, p plan.Plan) {
 	}
 	d.refused = false
 	judge := role.Judge
-	if d.alone {
+	if d.marks != nil {
 		judge, d.got = alone, d.pairs
 	}
 	has := scenario.Idle
@@ -100,7 +99,7 @@ func (d *seat) live(at time.Time, p plan.Plan, sample time.Duration) {
 		tried := d.since.Add(trial)
 		d.runs = tried.Before(at) && (!d.Unheard(tried) || !d.Unheard(at.Add(-1)))
 	}
-	if d.role.Judge == 0 && !d.alone {
+	if d.role.Judge == 0 && d.marks == nil {
 		return
 	}
 	for ; d.report.Before(at); d.report = d.report.Add(time.Duration(p.Every)) {
@@ -119,7 +118,7 @@ func (d *seat) live(at time.Time, p plan.Plan, sample time.Duration) {
 // reports reports whether a report that is due is made. One that crashes starts anew
 // before it would be.
 func (d *seat) reports() bool {
-	if d.alone {
+	if d.marks != nil {
 		return true
 	}
 	return !d.refused && d.Does(scenario.Crashing, d.report) == nil && !d.Clock(d.report).After(d.until)
