@@ -262,7 +262,7 @@ func goodCells(r residuals) []residualCell {
 
 func badCells(r residuals) []residualCell {
 	return []residualCell{
-		{"another seed, 1.2 times", r.seeds, 1.2}, {"really worse", r.worse, 0},
+		{"another seed, 1.2 times", r.seeds, 1.2}, {"really worse, 1.2 times", r.worse, 1.2},
 	}
 }
 
