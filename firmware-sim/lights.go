@@ -56,18 +56,24 @@ type Lights struct {
 	received, sent atomic.Int64 // bytes, of all connections
 }
 
+// CheckCandidate reports a Candidate that is no NAME:vN.
+func (c LightsConfig) CheckCandidate() error {
+	name, _, ok := strings.Cut(c.Candidate, ":v")
+	if c.Candidate != "" && (!ok || protocol.CheckID(name) != nil) {
+		return fmt.Errorf("candidate %q, want a version such as pump:v2", c.Candidate)
+	}
+	return nil
+}
+
 // NewLights checks cfg; nothing starts. The error wraps scenario.ErrScenario for
 // a scenario that cannot be played.
 func NewLights(cfg LightsConfig) (*Lights, error) {
 	cfg.Scenario = cfg.Scenario.WithDefaults()
-	if err := errors.Join(protocol.CheckFleet(cfg.Fleet), cfg.Scenario.Check()); err != nil {
+	if err := errors.Join(protocol.CheckFleet(cfg.Fleet), cfg.Scenario.Check(), cfg.CheckCandidate()); err != nil {
 		return nil, fmt.Errorf("simulation: %w", err)
 	}
 	if cfg.Dial == nil || cfg.Token == nil {
 		return nil, errors.New("simulation: no broker or no passwords")
-	}
-	if name, _, ok := strings.Cut(cfg.Candidate, ":v"); cfg.Candidate != "" && (!ok || protocol.CheckID(name) != nil) {
-		return nil, fmt.Errorf("simulation: candidate %q, want a version such as pump:v2", cfg.Candidate)
 	}
 	if cfg.Dials <= 0 {
 		cfg.Dials = 64

@@ -19,7 +19,7 @@ import (
 
 func newFleetCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{Use: "fleet", Short: "Add, look at and remove devices"}
-	cmd.AddCommand(newFleetAddCommand(a), newFleetListCommand(a), newFleetShowCommand(a), newFleetTokenCommand(a), newFleetRemoveCommand(a))
+	cmd.AddCommand(newFleetAddCommand(a), newFleetListCommand(a), newFleetShowCommand(a), newFleetTokenCommand(a), newFleetRemoveCommand(a), newFleetSimulateCommand(a))
 	return cmd
 }
 

@@ -52,6 +52,7 @@ func TestScripts(t *testing.T) {
 			"jsonhas":  jsonHas,
 			"waitsock": waitSocket,
 			"waitrun":  waitRun,
+			"retry":    retry,
 			"digest":   writeDigest,
 
 			"countusage": countUsage,
@@ -163,6 +164,22 @@ func waitSocket(ts *testscript.TestScript, neg bool, args []string) {
 		case <-ctx.Done():
 			ts.Fatalf("no server on %s: %v", args[0], err)
 		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// retry runs a command until it succeeds: retry COMMAND ARG…
+func retry(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: retry COMMAND [ARG...]")
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		err := ts.Exec(args[0], args[1:]...)
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("%s: %v", strings.Join(args, " "), err)
 		}
 	}
 }
