@@ -336,8 +336,8 @@ func (v *Verdict) groupsPass(p Params) bool {
 }
 
 // minority counts the devices that are far above and far below the others:
-// without harm the noise is symmetric, so each is as likely as the other. A small
-// probability is only ever one of too many above.
+// without harm there are at most skew of them above, since the errors of real
+// versions are not symmetric. A small probability is only ever one of too many above.
 func (v *Verdict) minority(values []value, theta float64) {
 	limit := math.Log(apart)
 	for _, d := range values {
@@ -349,7 +349,7 @@ func (v *Verdict) minority(values []value, theta float64) {
 			v.MinorityBelow++
 		}
 	}
-	v.MinorityPvalue = atLeast(v.MinorityAbove+v.MinorityBelow, 0.5, v.MinorityAbove)
+	v.MinorityPvalue = atLeast(v.MinorityAbove+v.MinorityBelow, skew, v.MinorityAbove)
 	slices.Sort(v.Minority)
 }
 

@@ -36,6 +36,25 @@ func unlabelled(devices []Device) []Device {
 	return devices
 }
 
+// TestSkewIsNoMinority: as many above and below as of two equally good versions
+// trained on Beijing PM2.5, of 950 devices after half an hour.
+func TestSkewIsNoMinority(t *testing.T) {
+	for above, want := range map[int]string{35: ReasonQuality, 80: ReasonMinority} {
+		devices := unlabelled(vector(950, 1000, 0, 0.06, func(i int, d *float64) {
+			switch {
+			case i < above:
+				*d = 0.3
+			case i < above+9:
+				*d = -0.3
+			}
+		}))
+		v := Look(Stage{Elapsed: 30 * time.Minute, Silent: 0.05, Devices: devices}, Wide())
+		if v.Reason != want || v.MinorityAbove != above || v.MinorityBelow != 9 {
+			t.Errorf("%d above, %d below: %s %s, want %s", v.MinorityAbove, v.MinorityBelow, v.Decision, v.Reason, want)
+		}
+	}
+}
+
 func TestHarmedDevicesOfAVerdict(t *testing.T) {
 	shift := func(every int, by float64) func(int, *float64) {
 		return func(i int, d *float64) {

@@ -75,6 +75,8 @@ const (
 	minGroup, largeGroup = 8, 50
 	// apart is how far from the others a device is for the check of a minority.
 	apart = 1.25
+	// skew is the share of those that may be above without harm: two for each below.
+	skew = 2.0 / 3
 	// silentMargin is what the silent share may be above that of other devices.
 	silentMargin, maxSilent = 0.02, 0.999
 )
