@@ -399,3 +399,26 @@ func TestScheduledUntilItsTime(t *testing.T) {
 		}
 	}
 }
+
+// TestLostDevicesCountOnce: those that were lost in an earlier stage are no failed
+// updates of a later one.
+func TestLostDevicesCountOnce(t *testing.T) {
+	p := canary50()
+	s := running(p)
+	s.LostN = 3
+	for _, tt := range []struct {
+		failed int
+		want   float64
+	}{{3, 0}, {6, 3.0 / 50}} {
+		f := fleet(47, 1)
+		f.Active, f.Failed = 50-(tt.failed-3), tt.failed
+		next, _ := Step(p, s, Event{Kind: Tick, At: epoch.Add(time.Minute), Facts: f})
+		got := next.Checks
+		if len(got) == 0 {
+			got = next.History[len(next.History)-1].Checks
+		}
+		if got[0].Name != CheckUpdates || got[0].Figure != tt.want {
+			t.Errorf("%d failed: %+v, want %v", tt.failed, got, tt.want)
+		}
+	}
+}

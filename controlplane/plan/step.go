@@ -233,8 +233,10 @@ const (
 
 // check measures what the stage limits.
 func (s State) check(p Plan, f Facts) []CheckResult {
-	c, n := p.Stages[s.Stage].Checks, f.Active+f.Failed+f.Unsettled
-	failed, mayFail := f.Failed, c.MaxFailed
+	// Those that were lost in an earlier stage counted there, and have gone back.
+	gone := min(s.LostN, f.Failed)
+	c, n := p.Stages[s.Stage].Checks, f.Active+f.Failed+f.Unsettled-gone
+	failed, mayFail := f.Failed-gone, c.MaxFailed
 	if s.Phase == Running && s.overdue(p) && mayFail != nil {
 		// Silence is a failure, beyond what is silent elsewhere.
 		failed += f.Unsettled
