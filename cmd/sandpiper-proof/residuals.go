@@ -16,7 +16,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/sandpiper-edge/sandpiper/controlplane/quality"
 	"github.com/sandpiper-edge/sandpiper/controlplane/rehearse"
 	"github.com/sandpiper-edge/sandpiper/firmware-sim/scenario"
 )
@@ -271,16 +270,11 @@ type residualRate struct {
 	cells func(residuals) []residualCell
 	bar   float64 // of its upper bound
 	of    func(rehearse.Rates) int
-	// beside is counted and told, and has no bar: real errors mislead that check.
-	beside string
 }
 
 var (
 	badThrough  = residualRate{cells: badCells, bar: 0.01, of: func(r rehearse.Rates) int { return r.Through }}
-	goodStopped = residualRate{
-		cells: goodCells, bar: 0.02, of: func(r rehearse.Rates) int { return r.Stopped - r.Reasons[quality.ReasonMinority] },
-		beside: quality.ReasonMinority,
-	}
+	goodStopped = residualRate{cells: goodCells, bar: 0.02, of: func(r rehearse.Rates) int { return r.Stopped }}
 )
 
 // check rehearses both plans on recorded errors of each set.
@@ -311,16 +305,13 @@ func (q residualRate) check(ctx context.Context, h *house) (string, error) {
 // judge words the worse of the plans' rates, and reports whether its bound is below
 // the bar.
 func (q residualRate) judge(rates []rehearse.Rates) (figure string, ok bool) {
-	upper, beside := 0.0, 0
+	upper := 0.0
+	var counts []string
 	for _, r := range rates {
 		upper = max(upper, rehearse.Upper95(q.of(r), r.Rehearsals))
-		beside = max(beside, r.Reasons[q.beside])
+		counts = append(counts, fmt.Sprint(q.of(r)))
 	}
-	figure = fmt.Sprintf("below %.2f %%", 100*upper)
-	if beside > 0 {
-		figure += fmt.Sprintf(" (%s: %d of %d)", q.beside, beside, rates[0].Rehearsals)
-	}
-	return figure, upper <= q.bar
+	return fmt.Sprintf("%s of %d, below %.2f %%", strings.Join(counts, " and "), rates[0].Rehearsals, 100*upper), upper <= q.bar
 }
 
 // replay rehearses a candidate by both plans.
