@@ -169,8 +169,11 @@ func (r *pageReader) start(line string) {
 		}
 	})
 	probe := "sandpiper-agent status --config agent.toml"
-	if strings.HasPrefix(line, "sandpiper serve") {
+	switch {
+	case strings.HasPrefix(line, "sandpiper serve"):
 		probe = "test -S sandpiper-data/api.sock"
+	case strings.HasPrefix(line, "sandpiper fleet simulate"):
+		probe = "sandpiper fleet show device-00001"
 	}
 	if err := await(r.t.Context(), 20*time.Second, line, func() (bool, error) {
 		_, err := r.shell(probe)

@@ -50,6 +50,7 @@ func TestRehearsalIsWhatHappens(t *testing.T) {
 		"bad in a group":   {shadowFirst, scenario.Scenario{Groups: []scenario.Group{{Name: "a", Share: 0.7}, {Name: "b", Share: 0.3, Ratio: 1.5}}}, plan.Stopped},
 		"silent":           {canaryFirst, does(scenario.Behaviour{Kind: scenario.Silent, Share: 0.3}), plan.Stopped},
 		"silent, unjudged": {blind, does(scenario.Behaviour{Kind: scenario.Silent, Share: 0.05}), plan.Done},
+		"silent later":     {blind, does(scenario.Behaviour{Kind: scenario.Silent, Share: 0.3, After: plan.Duration(time.Minute)}), plan.Stopped},
 		"silent, quick":    {quick, does(scenario.Behaviour{Kind: scenario.Silent, Share: 0.3}), plan.Stopped},
 		"failing":          {canaryFirst, does(scenario.Behaviour{Kind: scenario.Failing, Share: 0.2}), plan.Stopped},
 		"crashing":         {canaryFirst, does(scenario.Behaviour{Kind: scenario.Crashing, Share: 0.3, After: plan.Duration(time.Minute)}), plan.Stopped},

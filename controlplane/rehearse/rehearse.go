@@ -223,7 +223,7 @@ func (r *rehearsal) count(d *seat, judged bool, f *plan.Facts) {
 		return
 	case d.refused:
 		f.Failed++
-	case d.runs:
+	case d.runs && !(r.plan.Stages[r.state.Stage].Quality == plan.Off && d.Unheard(r.at)):
 		f.Active++
 		if d.crashed(r.at) {
 			f.Health.Restarted++

@@ -191,7 +191,18 @@ func (c *change) countActive(ctx context.Context, tx store.Tx, p planned, f *pla
 			f.Unsettled += n.N
 		}
 	}
-	return nil
+	vanished, err := vanished(ctx, tx, p)
+	f.Active, f.Unsettled = f.Active-len(vanished), f.Unsettled+len(vanished)
+	return err
+}
+
+// vanished are the devices that run the version and are not heard of, in a stage
+// whose devices report nothing by which they could be missed.
+func vanished(ctx context.Context, tx store.Tx, p planned) ([]store.Member, error) {
+	if p.state.Phase != plan.Running || p.plan.Stages[p.state.Stage].Quality != plan.Off {
+		return nil, nil
+	}
+	return tx.Vanished(ctx, p.row.ID, p.state.Reach)
 }
 
 // judged gathers the devices that report pairs.

@@ -75,11 +75,12 @@ func (c *change) refusal(ctx context.Context, tx store.Tx, p planned, device str
 // the deadline of a stage.
 func (c *change) unheard(ctx context.Context, tx store.Tx, p planned, f *plan.Facts) error {
 	deadline := p.plan.Stages[p.state.Stage].Deadline
+	late := f.Unsettled > 0 && p.state.Ran+plan.Duration(2*p.plan.Interval()) >= deadline
 	states, most := []string{}, 0
 	if f.Failed > 0 {
 		states, most = append(states, Failed), most+f.Failed
 	}
-	if f.Unsettled > 0 && p.state.Ran+plan.Duration(2*p.plan.Interval()) >= deadline {
+	if late {
 		states, most = append(states, Pending, Fetching, Trying, Waiting), most+f.Unsettled
 	}
 	if most == 0 {
@@ -88,6 +89,13 @@ func (c *change) unheard(ctx context.Context, tx store.Tx, p planned, f *plan.Fa
 	members, err := tx.MembersIn(ctx, p.row.ID, p.state.Reach, most, states...)
 	if err != nil {
 		return err
+	}
+	if late {
+		gone, err := vanished(ctx, tx, p)
+		if err != nil {
+			return err
+		}
+		members = append(members, gone...)
 	}
 	judged := make(map[string]bool, len(f.Judged))
 	for _, d := range f.Judged {

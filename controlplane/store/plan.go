@@ -167,6 +167,13 @@ func (t Tx) MembersIn(ctx context.Context, rollout int64, below int, limit int, 
 	return collect(ctx, t.tx, scanMember, query+`) ORDER BY m.n LIMIT ?`, append(args, limit)...)
 }
 
+// Vanished returns the devices of a plan below the given place that run its version
+// and are not connected.
+func (t Tx) Vanished(ctx context.Context, rollout int64, below int) ([]Member, error) {
+	return collect(ctx, t.tx, scanMember, `SELECT `+memberColumns+` FROM members m JOIN devices d ON d.id = m.device
+		WHERE m.rollout = ? AND m.n < ? AND m.state = 'active' AND m.lost = '' AND d.online = 0 ORDER BY m.n`, rollout, below)
+}
+
 // Presence returns how many devices of a plan there are from the given place,
 // and how many of them are not connected.
 func (t Tx) Presence(ctx context.Context, rollout int64, from int) (all, offline int, err error) {
