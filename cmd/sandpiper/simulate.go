@@ -65,13 +65,13 @@ simulation left of them is replaced.`,
 			if err := cfg.CheckCandidate(); err != nil {
 				return usagef("%v", err)
 			}
-			err := a.with(cmd.Context(), func(ctx context.Context, c *api.Client) error {
-				return a.simulate(ctx, c, cfg, group)
+			return a.with(cmd.Context(), func(ctx context.Context, c *api.Client) error {
+				err := a.simulate(ctx, c, cfg, group)
+				if ctx.Err() != nil { // Ctrl-C, which ends it well whatever it met
+					err = nil
+				}
+				return err
 			})
-			if cmd.Context().Err() != nil { // Ctrl-C, which ends it well whatever it met
-				return nil
-			}
-			return err
 		},
 	}
 	f := cmd.Flags()
