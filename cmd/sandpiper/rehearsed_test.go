@@ -57,6 +57,9 @@ func TestRehearsalIsWhatHappens(t *testing.T) {
 		"away for a while": {canaryFirst, does(scenario.Behaviour{Kind: scenario.Offline, Share: 0.2, For: plan.Duration(3 * time.Minute)}), plan.Done},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if raceDetector && name != "20 % worse" && name != "silent, quick" {
+				t.Skip("the same code as the others, and minutes of it under the race detector")
+			}
 			t.Parallel()
 			p, s := tt.plan, tt.scenario
 			p.Seed, p.Watch = 5, plan.Duration(5*time.Minute)
