@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -300,7 +301,9 @@ func fleetLoad(ctx context.Context, h *house) (string, error) {
 		}
 		return f.until(ctx, 2*time.Minute, fleetSize, func(d firmwaresim.LightStatus) bool { return d.Active == "boiler:v1" && !d.Trying })
 	}
-	outside := bytes.Replace(embedded, []byte("\n[broker]\n"), []byte("\n[broker]\nurl = \"tcp://"+address+"\"\n"), 1)
+	h.logf("%.0f MB, %.0f %% of a core with its own broker", rss, 100*cpu)
+	url := regexp.MustCompile(`(?m)^url = .*$`) // of the broker, the first there is
+	outside := []byte(url.ReplaceAllString(string(embedded), fmt.Sprintf("url = %q", "tcp://"+address)))
 	if err := serve(outside, address); err != nil {
 		return "", fmt.Errorf("with a broker outside: %w", err)
 	}
