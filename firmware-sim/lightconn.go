@@ -9,14 +9,13 @@ import (
 
 	"github.com/sandpiper-edge/sandpiper/agent"
 	"github.com/sandpiper-edge/sandpiper/agent/link"
+	"github.com/sandpiper-edge/sandpiper/protocol"
 	"github.com/sandpiper-edge/sandpiper/protocol/packet"
 )
 
 const (
-	// subscribeFilters is how many filters a SUBSCRIBE has at most (docs/protocol.md).
-	subscribeFilters = 8
-	readBuffer       = 1 << 10 // of a connection; larger packets go past it
-	readAhead        = 32      // packets: a broker that waits for its answers to be read still reads
+	readBuffer = 1 << 10 // of a connection; larger packets go past it
+	readAhead  = 32      // packets: a broker that waits for its answers to be read still reads
 )
 
 // A lightConn is the MQTT 3.1.1 session of a light device: a goroutine reads it,
@@ -117,12 +116,12 @@ func (c *lightConn) message(p packetRead) (m link.Message, ack []byte, ok bool) 
 // encode returns the packets of what a device wants sent.
 func (c *lightConn) encode(o agent.Out) (b []byte) {
 	for topics := o.Unsubscribe; len(topics) > 0; {
-		n := min(len(topics), subscribeFilters)
+		n := min(len(topics), protocol.MaxFilters)
 		b = packet.AppendUnsubscribe(b, packet.V311, c.id(), topics[:n])
 		topics = topics[n:]
 	}
 	for topics := o.Subscribe; len(topics) > 0; {
-		n := min(len(topics), subscribeFilters)
+		n := min(len(topics), protocol.MaxFilters)
 		filters := make([]packet.Filter, n)
 		for i, t := range topics[:n] {
 			filters[i] = packet.Filter{Topic: t, QoS: 1}

@@ -44,8 +44,8 @@ type LightsConfig struct {
 }
 
 // Lights is a fleet of light devices in one process: each is an [agent.Light]
-// with an MQTT session of its own, and does what the scenario says. Ten
-// thousand of them take two goroutines and some 30 KB each.
+// with an MQTT session of its own, two goroutines, and does what the scenario
+// says.
 type Lights struct {
 	cfg     LightsConfig
 	root    *artifact.Root
