@@ -143,6 +143,9 @@ const (
 	lightRetryMax  = 5 * time.Second
 	lightWatch     = time.Second     // how often a device looks what its script wants
 	lightCrash     = 2 * time.Second // between two starts of one that crashes
+	// lightSoon is as soon as a timer of theirs runs: one that is due as it is made
+	// has crashed Go's runtime under the fake clock and the race detector.
+	lightSoon = time.Microsecond
 )
 
 // A lightDevice is a Light, its script, and its connection. run owns all but
@@ -170,7 +173,7 @@ func (d *lightDevice) run(ctx context.Context) {
 	d.start(time.Now())
 	d.dial, d.retry = time.Now(), lightRetryMin
 	defer d.hangUp()
-	wake := time.NewTimer(0)
+	wake := time.NewTimer(lightSoon)
 	defer wake.Stop()
 	for {
 		var packets <-chan packetRead
@@ -193,7 +196,7 @@ func (d *lightDevice) run(ctx context.Context) {
 			d.connect(ctx)
 		}
 		d.note(now)
-		wake.Reset(time.Until(d.next(now)))
+		wake.Reset(max(lightSoon, time.Until(d.next(now))))
 	}
 }
 

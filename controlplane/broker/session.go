@@ -357,7 +357,10 @@ func (s *Session) add(ctx context.Context, sub subscription) error {
 	if client == nil {
 		return nil
 	}
-	return subscribe(ctx, client, []subscription{sub})
+	if err := subscribe(ctx, client, []subscription{sub}); !errors.Is(err, ErrNotConnected) {
+		return err
+	}
+	return nil // the next connection subscribes
 }
 
 // Watch is Subscribe until ctx ends, which is no error, or the session does:
@@ -404,6 +407,9 @@ func subscribe(ctx context.Context, client *client, subs []subscription) error {
 		t, err := client.begin(func(c paho.Client) paho.Token { return c.SubscribeMultiple(filters, nil) })
 		if err == nil {
 			err = wait(ctx, t)
+		}
+		if err != nil && ctx.Err() == nil && !client.paho.IsConnectionOpen() {
+			err = ErrNotConnected // paho has words of its own for a connection that ended meanwhile
 		}
 		if err != nil {
 			return fmt.Errorf("subscribe: %w", err)

@@ -296,8 +296,10 @@ func TestWatchEndsWithItsContext(t *testing.T) {
 	}
 	seen := len(watched)
 	publishOK(t, dev, "sp1/f/d/a/have", "last", true)
-	if m := <-kept; string(m.Payload) != "last" {
-		t.Errorf("the other subscription received %+v", m)
+	for m := range kept { // what is retained may come once more with the subscription of Watch
+		if string(m.Payload) == "last" {
+			break
+		}
 	}
 	if len(watched) != seen {
 		t.Error("a handler was called after its Watch had ended")
