@@ -245,7 +245,6 @@ func (b *Broker) options() *mqtt.Options {
 		},
 		ClientNetReadBufferSize:  2 << 10,
 		ClientNetWriteBufferSize: 2 << 10,
-		SysTopicResendInterval:   1 << 30, // seconds: $SYS is nobody's to read
 		Logger:                   slog.New(slog.DiscardHandler),
 	}
 }
@@ -276,9 +275,8 @@ func (b *Broker) Run(ctx context.Context) error {
 	}
 	b.running = true
 	b.mu.Unlock()
-	if err := b.server.Serve(); err != nil {
-		return fmt.Errorf("broker: %w", err)
-	}
+	// mochi's Serve is not called: its listeners, store and $SYS are not ours, and its
+	// loop copies all that is retained once a second to look for what has expired.
 	accepted := make(chan struct{})
 	go func() {
 		defer close(accepted)

@@ -47,6 +47,8 @@ type conn struct {
 	since time.Time
 	place *list.Element // in b.pending; guarded by b.mu
 
+	replaced      atomic.Bool   // the same client connects again
+	ended         chan struct{} // closed when mochi is done with it
 	authenticated atomic.Bool
 	identity      Identity // set before authenticated
 	rights        rights   // the same
@@ -69,7 +71,7 @@ type conn struct {
 }
 
 func newConn(b *Broker, nc net.Conn) *conn {
-	c := &conn{Conn: nc, b: b, since: time.Now(), limit: fairQueue}
+	c := &conn{Conn: nc, b: b, since: time.Now(), ended: make(chan struct{}), limit: fairQueue}
 	c.sent.L = &c.mu
 	_ = nc.SetDeadline(c.since.Add(b.limits.ConnectTimeout))
 	return c

@@ -31,7 +31,7 @@ func (h *hook) ID() string { return "sp1" }
 // Provides lists the methods below.
 func (h *hook) Provides(b byte) bool {
 	switch b {
-	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablished, mqtt.OnACLCheck,
+	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished, mqtt.OnACLCheck,
 		mqtt.OnPacketRead, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnPublish, mqtt.OnPublishDropped,
 		mqtt.OnPacketEncode, mqtt.OnQosPublish, mqtt.OnWill, mqtt.OnDisconnect:
 		return true
@@ -43,10 +43,11 @@ func (h *hook) Provides(b byte) bool {
 func connOf(cl *mqtt.Client) *conn { return cl.Net.Conn.(*conn) }
 
 // OnConnect holds keep alive limits and makes every session end with its
-// connection. mochi computes 1.5 × keep alive in 16 bits, so beyond 43,690 s
-// it would wrap.
+// connection, and so a will's delay (MQTT 5 §3.1.3.2.2). mochi computes 1.5 × keep
+// alive in 16 bits, so beyond 43,690 s it would wrap.
 func (h *hook) OnConnect(cl *mqtt.Client, _ packets.Packet) error {
 	cl.Properties.Clean = true
+	cl.Properties.Will.WillDelayInterval = 0
 	most := uint16(min(h.b.limits.KeepAlive.Seconds(), 40_000))
 	if cl.Properties.ProtocolVersion == 5 {
 		if k := cl.State.Keepalive; k == 0 || k > most {
@@ -94,6 +95,22 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 
 // clip shortens what a peer chose, for the log.
 func clip(s string) string { return s[:min(len(s), protocol.MaxTopic)] }
+
+// OnSessionEstablish lets a client's former connection end before the new one says
+// anything: its messages may still wait their turn, and its will, delivered after
+// the new one's `online`, would leave the device offline for all who listen. mochi
+// itself takes over at once, and a former connection that ends at that moment takes
+// the new one's subscriptions with it.
+func (h *hook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) {
+	former, ok := h.b.server.Clients.Get(cl.ID)
+	if !ok {
+		return
+	}
+	c := connOf(former)
+	c.replaced.Store(true)
+	_ = h.b.server.DisconnectClient(former, packets.ErrSessionTakenOver)
+	<-c.ended
+}
 
 func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	h.b.log.Debug("client connected", "client", cl.ID, "remote", cl.Net.Remote,
@@ -222,10 +239,16 @@ func (h *hook) reject(cl *mqtt.Client, pk packets.Packet, code packets.Code) err
 }
 
 // OnPacketEncode counts for the pace in OnACLCheck, and undoes what
-// OnPacketRead did.
+// OnPacketRead did. What is retained goes out as it is by now: a new subscription
+// gets thousands of them one after the other, and a change in the meantime may have
+// gone ahead.
 func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
+		if pk.FixedHeader.Retain {
+			latest, _ := h.b.server.Topics.Retained.Get(pk.TopicName)
+			pk.Payload = latest.Payload
+		}
 		connOf(cl).published()
 	case packets.Suback, packets.Unsuback:
 		pk.PacketID = connOf(cl).request
@@ -251,11 +274,11 @@ func (h *hook) OnQosPublish(cl *mqtt.Client, _ packets.Packet, _ int64, _ int) {
 }
 
 // OnWill withholds a will when the broker stops, and when the same client has
-// connected again: the old connection's will would come after the new one's
-// `online`.
+// connected again.
 func (h *hook) OnWill(cl *mqtt.Client, will mqtt.Will) (mqtt.Will, error) {
 	now, ok := h.b.server.Clients.Get(cl.ID)
-	if h.b.closing.Load() || ok && now != cl || len(will.Payload) > maxReport {
+	again := connOf(cl).replaced.Load() || ok && now != cl
+	if h.b.closing.Load() || again || len(will.Payload) > maxReport {
 		will.TopicName, will.Retain = nowhere, false
 	}
 	return will, nil

@@ -82,6 +82,7 @@ func (b *Broker) serve(nc net.Conn) bool {
 	b.stats.accepted.Add(1)
 	go func() {
 		defer b.group.Done()
+		defer close(c.ended)
 		err := b.server.EstablishConnection("sp1", c)
 		if !c.authenticated.Load() {
 			b.stats.refused.Add(1)

@@ -36,6 +36,7 @@ type Options struct {
 	WillTopic   string
 	WillPayload []byte
 	WillRetain  bool
+	WillDelay   time.Duration // whole seconds; of MQTT 5 alone
 }
 
 // A Client is an MQTT client without goroutines: it does exactly what it is
@@ -112,7 +113,12 @@ func (c *Client) connect(o Options) []byte {
 	b = binary.BigEndian.AppendUint16(b, uint16(o.KeepAlive/time.Second))
 	b = text(c.properties(b), o.ID)
 	if o.WillTopic != "" {
-		b = text(c.properties(b), o.WillTopic)
+		if delay := uint32(o.WillDelay / time.Second); delay > 0 {
+			b = binary.BigEndian.AppendUint32(append(b, 5, 0x18), delay) // MQTT 5 §3.1.3.2.2
+		} else {
+			b = c.properties(b)
+		}
+		b = text(b, o.WillTopic)
 		b = text(b, string(o.WillPayload))
 	}
 	return text(text(b, o.Username), o.Password)
