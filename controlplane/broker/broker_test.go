@@ -899,6 +899,32 @@ func TestSubscribingDoesNotPace(t *testing.T) {
 	})
 }
 
+// Who waits for a place goes on when a subscription gives its place back.
+func TestSubscribingLetsOthersGoOn(t *testing.T) {
+	bubble(t, Limits{}, func(t *testing.T, b *Broker, l *pipeListener) {
+		watch := connectOver(t, l.dial(), brokertest.Options{ID: "c.f"})
+		subscribeOK(t, watch, 0, "sp1/f/d/+/have")
+		dev := connectOver(t, l.dial(), brokertest.Options{ID: "d.a"})
+		cl, _ := b.server.Clients.Get("c.f")
+		queue := connOf(cl)
+		queue.mu.Lock()
+		queue.pushedN = queue.sentN + writesPending/2
+		queue.mu.Unlock()
+		start := time.Now()
+		if _, err := dev.Publish("sp1/f/d/a/have", []byte("{}"), 0, false); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		queue.unpace(1)
+		if got := receive(t, watch); got != "sp1/f/d/a/have {}" {
+			t.Errorf("received %q", got)
+		}
+		if waited := time.Since(start); waited != 0 {
+			t.Errorf("waited %v for a place that was free", waited)
+		}
+	})
+}
+
 func TestStopClosesEverything(t *testing.T) {
 	b, err := New(Config{Listen: "127.0.0.1:0", Fleet: fleet, Auth: testAuth})
 	if err != nil {

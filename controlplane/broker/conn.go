@@ -309,6 +309,9 @@ func (c *conn) unpace(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.pushedN = max(c.pushedN, c.sentN+uint64(n)) - uint64(n)
+	for range n {
+		c.sent.Signal()
+	}
 }
 
 // pace is called by a publisher about to deliver to c. It waits while half of
