@@ -117,10 +117,17 @@ func (c *change) birth(ctx context.Context, tx store.Tx, rep Report) error {
 	return c.join(ctx, tx, rep.Device)
 }
 
+// maxNumber is the largest epoch and rev that a device is believed: half of what the
+// wire holds, so that the next want has a number above it, and those after that.
+const maxNumber = protocol.MaxInteger / 2
+
 func (c *change) have(ctx context.Context, tx store.Tx, rep Report) error {
 	var h protocol.Have
 	if err := h.UnmarshalBinary(rep.Payload); err != nil {
 		return &badReport{err}
+	}
+	if h.Epoch > maxNumber || h.Rev > maxNumber {
+		return &badReport{fmt.Errorf("want (%d, %d) leaves too few numbers above it", h.Epoch, h.Rev)}
 	}
 	old, err := tx.DeviceHave(ctx, rep.Device)
 	if err != nil || bytes.Equal(old, rep.Payload) { // retained, told again at every connect
@@ -182,10 +189,6 @@ func slots(h protocol.Have) []store.Slot {
 // raise answers a device that has verified a newer want than any we know of:
 // this store was restored from a backup. What it says now must still win.
 func (c *change) raise(ctx context.Context, tx store.Tx, d device) error {
-	const most = 1 << 53 // of a number on the wire
-	if d.have.Epoch+1 >= most || d.have.Rev+1 >= most {
-		return &badReport{fmt.Errorf("want (%d, %d) leaves no room above it", d.have.Epoch, d.have.Rev)}
-	}
 	c.r.log.Warn("device has a newer want than this control plane; raising epoch",
 		"device", d.id, "epoch", d.have.Epoch, "rev", d.have.Rev, "our_epoch", d.want.Epoch, "our_rev", d.want.Rev)
 	d.want.Epoch, d.want.Rev = nextRev(d.want, d.have)

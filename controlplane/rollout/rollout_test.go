@@ -651,14 +651,19 @@ func TestHigherRevThanOursRaisesEpoch(t *testing.T) {
 	}
 	// A device with no rollout here: its number is remembered for the first.
 	r.add("d3", nil) // joins, so its own model first
-	r.report("d2", protocol.Have{Epoch: 3, Rev: 1 << 52}, protocol.ModelHave{Active: v[0]})
+	r.report("d2", protocol.Have{Epoch: 3, Rev: 1 << 51}, protocol.ModelHave{Active: v[0]})
 	if w, _ := r.stored("d2"); w.Epoch != 4 {
 		t.Errorf("d2's want has epoch %d, want 4", w.Epoch)
 	}
-	// No number is left above this one: reported, not followed.
-	r.report("d3", protocol.Have{Epoch: 1<<53 - 1, Rev: 1}, protocol.ModelHave{Active: v[0]})
-	if w, _ := r.stored("d3"); w.Epoch != 0 {
-		t.Errorf("d3's want has epoch %d, want 0", w.Epoch)
+	// Numbers that leave none above them are reported, not followed, and no obstacle
+	// to what comes.
+	for _, h := range []protocol.Have{{Epoch: 1<<53 - 1, Rev: 1}, {Epoch: 9, Rev: 1<<53 - 2}} {
+		r.report("d3", h, protocol.ModelHave{Active: v[1]})
+	}
+	r.start("m:v1", "all")
+	r.start("m:v2", "all")
+	if w, _ := r.stored("d3"); w.Epoch != 0 || w.Models["m"].Active.Digest != v[1] {
+		t.Errorf("d3's want is (%d, %d) for %s, want epoch 0 and v2", w.Epoch, w.Rev, w.Models["m"].Active.Digest.Short())
 	}
 }
 
