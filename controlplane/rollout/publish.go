@@ -124,10 +124,10 @@ func (r *Rollouts) take(ctx context.Context) ([]string, error) {
 		return devices, nil
 	}
 	r.outbox.announced = nil
-	var out []string
-	err := r.store.View(ctx, func(tx store.Tx) (err error) {
+	err := r.store.View(ctx, func(tx store.Tx) error {
 		const most = 10_000_000
-		out, err = tx.WantedDevices(ctx, "", most)
+		wanted, err := tx.WantedDevices(ctx, "", most)
+		devices = append(devices, wanted...) // those that were removed are no longer among them
 		return err
 	})
 	if err != nil {

@@ -25,14 +25,15 @@ func TestRemoveForgetsADevice(t *testing.T) {
 	if err := r.Remove(t.Context(), "d1"); err != nil {
 		t.Fatal(err)
 	}
+	r.Republish() // it was removed while the broker was away
 	r.broker.topics()
 	if err := r.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	f := r.Rollouts.fleet
 	want := []string{protocol.WantTopic(f, "d1"), protocol.HaveTopic(f, "d1"), protocol.BirthTopic(f, "d1"), protocol.UpTopic(f, "d1")}
-	if got := r.broker.topics(); !slices.Equal(got, want) {
-		t.Errorf("published %q, want %q cleared", got, want)
+	if got := r.broker.topics(); !slices.Equal(got[:min(len(got), len(want))], want) {
+		t.Errorf("published %q, want %q cleared first", got, want)
 	}
 	if _, kept := r.broker.retained[protocol.WantTopic(f, "d1")]; kept {
 		t.Error("the want of a removed device is retained")

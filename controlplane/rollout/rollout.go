@@ -374,8 +374,8 @@ func (r *Rollouts) now() time.Time { return r.clock().UTC().Truncate(time.Millis
 
 func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 
-// outbox is what remains to be published. All of it is in the store too: it
-// only says where to look.
+// outbox is what remains to be published. All of it is in the store too, but for
+// devices that were removed: it only says where to look.
 type outbox struct {
 	wake     chan struct{} // capacity 1
 	flushing chan struct{} // capacity 1: held by the one Flush under way
