@@ -52,7 +52,10 @@ func (r *Rollouts) Run(ctx context.Context) error {
 		case <-retry:
 			err = r.Flush(ctx)
 		case <-sweep.C:
-			err = r.sweep(ctx)
+			if err := r.sweep(ctx); err != nil && ctx.Err() == nil {
+				r.log.Debug("clear topics later", "err", err)
+			}
+			continue // a retry is still to come
 		case <-advance.C:
 			if r.settled.Add(1) < settling || r.key == nil || r.idle.Load() || !r.connected() {
 				continue
@@ -136,7 +139,8 @@ func (r *Rollouts) take(ctx context.Context) ([]string, error) {
 		r.outbox.all = true
 		r.outbox.mu.Unlock()
 	}
-	return out, err
+	slices.Sort(devices)
+	return slices.Compact(devices), err
 }
 
 // publishWants publishes what is wanted of devices, and clears the topics of those

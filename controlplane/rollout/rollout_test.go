@@ -1066,29 +1066,35 @@ func TestUnwantedTransferIsClearedAfterItsGrace(t *testing.T) {
 	})
 }
 
+// TestRunRetriesUntilTheBrokerTakesIt: also where other things fall due before the
+// retry.
 func TestRunRetriesUntilTheBrokerTakesIt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, "d1")
-		r.versions(1)
-		r.broker.fail = errors.New("gone")
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- r.Run(ctx) }()
-		r.start("m:v1", "all")
-		time.Sleep(10 * time.Second)
-		r.broker.mu.Lock()
-		r.broker.fail = nil
-		r.broker.mu.Unlock()
-		time.Sleep(2 * time.Second)
-		synctest.Wait()
-		if got := r.broker.topics(); len(got) == 0 || got[len(got)-1] != protocol.WantTopic(registrytest.Fleet, "d1") {
-			t.Errorf("published %v, want the want in the end", got)
-		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run = %v", err)
-		}
-	})
+	for _, tt := range []struct{ begin, away time.Duration }{{0, 10 * time.Second}, {sweepEvery - retryAfter/2, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, "d1")
+			r.versions(1)
+			r.broker.fail = errors.New("gone")
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- r.Run(ctx) }()
+			time.Sleep(tt.begin)
+			r.start("m:v1", "all")
+			time.Sleep(tt.away)
+			synctest.Wait() // it was tried once at least
+			r.broker.mu.Lock()
+			r.broker.fail = nil
+			r.broker.mu.Unlock()
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			if got := r.broker.topics(); len(got) == 0 || got[len(got)-1] != protocol.WantTopic(registrytest.Fleet, "d1") {
+				t.Errorf("begun after %s, away for %s: published %v, want the want in the end", tt.begin, tt.away, got)
+			}
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("Run = %v", err)
+			}
+		})
+	}
 }
 
 // After each acknowledged step, a control plane on a copy of the files, as a
