@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
@@ -182,17 +183,24 @@ func (r *Rollouts) publishWants(ctx context.Context, devices []string) error {
 }
 
 // announceAll publishes the transfers that a want names, unless the broker has them.
+// One that is lost stops no want: a device that has the version needs no transfer of
+// it, and the others are told of theirs.
 func (r *Rollouts) announceAll(ctx context.Context, w store.Want) error {
 	hashes, err := named(w.Envelope)
 	if err != nil {
 		return fmt.Errorf("stored want of %s: %w", w.Device, err)
 	}
 	for _, hash := range hashes {
-		if err := r.announce(ctx, hash); err != nil {
+		if err := r.announce(ctx, hash); err != nil && !lost(err) {
 			return fmt.Errorf("publish transfer %s: %w", hash, err)
 		}
 	}
 	return nil
+}
+
+// lost reports whether a transfer is no longer there to be read.
+func lost(err error) bool {
+	return errors.Is(err, ErrNotFound) || errors.Is(err, store.ErrCorrupt) || errors.Is(err, registry.ErrPruned)
 }
 
 // named returns the transfers that a stored want names.
@@ -223,10 +231,17 @@ func named(envelope []byte) ([]string, error) {
 // announce publishes a transfer once per connection: chunks first, so that
 // whoever reads the descriptor finds them.
 func (r *Rollouts) announce(ctx context.Context, hash string) error {
-	if r.outbox.announced[hash] {
-		return nil
+	if err, tried := r.outbox.announced[hash]; tried {
+		return err
+	}
+	if r.outbox.announced == nil {
+		r.outbox.announced = map[string]error{}
 	}
 	a, t, err := r.registry.Announcement(ctx, hash)
+	if lost(err) {
+		r.log.Error("transfer cannot be published", "hash", hash, "err", err)
+		r.outbox.announced[hash] = err
+	}
 	if err != nil {
 		return err
 	}
@@ -248,10 +263,7 @@ func (r *Rollouts) announce(ctx context.Context, hash string) error {
 	if err := r.pub.Publish(ctx, protocol.DescriptorTopic(r.fleet, hash), payload, true); err != nil {
 		return err
 	}
-	if r.outbox.announced == nil {
-		r.outbox.announced = map[string]bool{}
-	}
-	r.outbox.announced[hash] = true
+	r.outbox.announced[hash] = nil
 	return nil
 }
 
@@ -263,6 +275,7 @@ func (r *Rollouts) sweep(ctx context.Context) error {
 		return err
 	}
 	defer release()
+	maps.DeleteFunc(r.outbox.announced, func(_ string, err error) bool { return err != nil }) // an import brings them back
 	var gone []store.Announced
 	err = r.store.Update(ctx, func(tx store.Tx) (err error) {
 		at := r.now()

@@ -385,7 +385,7 @@ type outbox struct {
 	all   bool                // every want, and forget what the broker has
 
 	// Owned by the Flush under way.
-	announced map[string]bool // transfers the broker has since the last connect
+	announced map[string]error // transfers the broker has since the last connect, or why it cannot
 }
 
 // publish queues the wants of devices for Run.

@@ -848,6 +848,43 @@ func TestTransferIsPublishedBeforeTheWantThatNamesIt(t *testing.T) {
 	}
 }
 
+// TestDamagedTransferStopsNoWant: who has the version, and who wants another, is told
+// all the same.
+func TestDamagedTransferStopsNoWant(t *testing.T) {
+	r := newRig(t, "d1", "d2")
+	r.versions(2)
+	r.start("m:v1", "d1")
+	r.start("m:v2", "d2")
+	w, _ := r.stored("d1")
+	hash := w.Models["m"].Active.Transfers[0].Hash
+	err := r.store.View(t.Context(), func(tx store.Tx) error {
+		row, err := tx.Transfer(t.Context(), hash)
+		if err != nil {
+			return err
+		}
+		files, err := filepath.Glob(filepath.Join(r.dir, "*", "*", row.Payload))
+		if err != nil || len(files) != 1 {
+			return fmt.Errorf("files %v, %w", files, err)
+		}
+		return os.WriteFile(files[0], []byte("damaged"), 0o600)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.flush()
+	for device, want := range map[string]bool{"d1": false, "d2": true} {
+		b := r.broker.retained[protocol.WantTopic(registrytest.Fleet, device)]
+		if b == nil {
+			t.Errorf("the want of %s is not published", device)
+			continue
+		}
+		hash := r.open(b).Models["m"].Active.Transfers[0].Hash
+		if _, got := r.broker.retained[protocol.DescriptorTopic(registrytest.Fleet, hash)]; got != want {
+			t.Errorf("the transfer of %s is published: %t, want %t", device, got, want)
+		}
+	}
+}
+
 // retrained adds three versions of m, each from the one before: the last layer
 // alone is new in v3.
 func (r *rig) retrained() []protocol.Digest {
