@@ -275,7 +275,7 @@ func (r *Rollouts) sweep(ctx context.Context) error {
 		return err
 	}
 	defer release()
-	maps.DeleteFunc(r.outbox.announced, func(_ string, err error) bool { return err != nil }) // an import brings them back
+	errs := []error{r.restore(ctx)}
 	var gone []store.Announced
 	err = r.store.Update(ctx, func(tx store.Tx) (err error) {
 		at := r.now()
@@ -285,13 +285,30 @@ func (r *Rollouts) sweep(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find unwanted transfers: %w", err)
 	}
-	var errs []error
 	for _, a := range gone {
 		if err := r.clear(ctx, a); err != nil {
 			errs = append(errs, fmt.Errorf("clear transfer %s: %w", a.Hash, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// restore publishes the transfers that were lost and are there again: an import
+// brings them back.
+func (r *Rollouts) restore(ctx context.Context) error {
+	for hash, err := range maps.Clone(r.outbox.announced) {
+		if err == nil {
+			continue
+		}
+		if _, _, err := r.registry.Announcement(ctx, hash); lost(err) {
+			continue // as was said
+		}
+		delete(r.outbox.announced, hash)
+		if err := r.announce(ctx, hash); err != nil && !lost(err) {
+			return fmt.Errorf("publish transfer %s: %w", hash, err)
+		}
+	}
+	return nil
 }
 
 func (r *Rollouts) clear(ctx context.Context, a store.Announced) error {

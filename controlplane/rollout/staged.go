@@ -778,7 +778,8 @@ func (r *Rollouts) advance(ctx context.Context, p planned, at time.Time) error {
 	})
 }
 
-// prepare publishes the transfers of a version.
+// prepare publishes the transfers of a version: the full one, and those updates that
+// can be read.
 func (r *Rollouts) prepare(ctx context.Context, d protocol.Digest) error {
 	release, err := r.flushing(ctx)
 	if err != nil {
@@ -794,7 +795,7 @@ func (r *Rollouts) prepare(ctx context.Context, d protocol.Digest) error {
 		return err
 	}
 	for _, row := range rows {
-		if err := r.announce(ctx, row.Hash); err != nil {
+		if err := r.announce(ctx, row.Hash); err != nil && (row.Base.IsZero() || !lost(err)) {
 			return fmt.Errorf("transfer %s: %w", row.Hash, err)
 		}
 	}
