@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
 	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
 	"github.com/sandpiper-edge/sandpiper/controlplane/registry/registrytest"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
@@ -75,6 +76,57 @@ func TestPruneKeepsWhatIsNeeded(t *testing.T) {
 	for keep, model := range map[int]string{0: "m", 1: "n"} {
 		if _, err := r.Prune(t.Context(), model, keep, false); err == nil {
 			t.Errorf("Prune(%s, %d) = nil", model, keep)
+		}
+	}
+}
+
+// TestPruneKeepsWhatARolloutSpreads, in each of its phases, and what runs in shadow.
+func TestPruneKeepsWhatARolloutSpreads(t *testing.T) {
+	keys := registrytest.NewKeys(t, 1)
+	s := registrytest.OpenStore(t, t.TempDir())
+	r := registrytest.Open(t, s, keys, keys.Release)
+	phases := []plan.Phase{plan.Scheduled, plan.Preparing, plan.Measuring, plan.Running, plan.Held, plan.Watching,
+		plan.Done, plan.Stopped, plan.Aborted, plan.Superseded}
+	ctx := t.Context()
+	if err := s.Update(ctx, func(tx store.Tx) error {
+		return tx.PutDevice(ctx, store.Device{ID: "d", Token: []byte{1}, Created: time.Now()})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for i, phase := range phases {
+		v := registrytest.Add(t, r, "m", uint64(i))
+		err := s.Update(ctx, func(tx store.Tx) error {
+			id, err := tx.PutRollout(ctx, store.Rollout{Kind: store.KindStart, Model: "m", Number: v.Number, Digest: v.Digest, Target: "all", Created: time.Now(), Phase: string(phase)})
+			if err == nil && phase == plan.Done {
+				err = tx.PutTrial(ctx, store.Trial{Device: "d", Model: "m", Rollout: id, Shadow: v.Digest})
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	registrytest.Add(t, r, "m", 100)
+	p, err := r.Prune(ctx, "m", 1, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, phase := range phases {
+		why := "removed"
+		for _, k := range p.Kept {
+			if k.Version == registry.Ref("m", uint64(i+1)) {
+				why = k.Why
+			}
+		}
+		want := "removed"
+		switch {
+		case phase.Live():
+			want = "a rollout spreads it"
+		case phase == plan.Done:
+			want = "a device is to run it in shadow"
+		}
+		if why != want {
+			t.Errorf("the version of a rollout that is %s: %s, want %s", phase, why, want)
 		}
 	}
 }

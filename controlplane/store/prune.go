@@ -30,7 +30,7 @@ func (t Tx) Holders(ctx context.Context, name string) ([]Held, error) {
 		WHEN EXISTS (SELECT 1 FROM desired d WHERE d.digest = v.digest) THEN 'a device is to run it'
 		WHEN EXISTS (SELECT 1 FROM desired d WHERE d.previous = v.digest) THEN 'a device could return to it'
 		WHEN EXISTS (SELECT 1 FROM trials t WHERE t.shadow = v.digest) THEN 'a device is to run it in shadow'
-		WHEN EXISTS (SELECT 1 FROM rollouts r WHERE r.digest = v.digest AND r.phase IN ('scheduled', 'preparing', 'running', 'held', 'watching'))
+		WHEN EXISTS (SELECT 1 FROM rollouts r WHERE r.digest = v.digest AND r.phase NOT IN ('', 'done', 'stopped', 'aborted', 'superseded'))
 			THEN 'a rollout spreads it'
 		WHEN EXISTS (SELECT 1 FROM transfers t JOIN announced a ON a.hash = t.hash WHERE t.digest = v.digest) THEN 'the broker still has it'
 		ELSE '' END
