@@ -20,7 +20,7 @@ const (
 	Done       Phase = "done"       // all have it
 	Stopped    Phase = "stopped"    // a check failed; all back
 	Aborted    Phase = "aborted"    // by a person; all back
-	Superseded Phase = "superseded" // by a newer rollout over the same devices; all back, unless all had it
+	Superseded Phase = "superseded" // by a newer rollout over the same devices; all back
 )
 
 // Live reports whether time goes on for a rollout in that phase.

@@ -127,8 +127,8 @@ func Step(p Plan, s State, e Event) (State, Change) {
 	case Abort:
 		return s.withdraw(Aborted, "aborted by "+e.By), Change{}
 	case Supersede:
-		if s.Phase == Watching {
-			return s.end(Superseded, e.By), Change{}
+		if s.Phase == Watching { // all have it, and whoever joins is to
+			return s.end(Done, "all had it; "+e.By), Change{}
 		}
 		return s.withdraw(Superseded, e.By), Change{}
 	case Prepared:

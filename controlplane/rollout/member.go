@@ -89,14 +89,13 @@ func (c *change) ofMembers(ctx context.Context, tx store.Tx, members []store.Mem
 func (c *change) tell(ctx context.Context, tx store.Tx, p planned, m store.Member, d device) error {
 	role := p.state.Role(m.N, m.Lost != "")
 	row, has := d.rows[p.row.Model]
+	newer := has && row.Rollout > p.row.ID // another rollout has chosen since
 	next, changed := row, false
-	switch role.Version {
-	case plan.Active:
+	switch {
+	case role.Version == plan.Active && !newer:
 		next, changed = d.start(p.row)
-	case plan.Back:
-		if has && row.Rollout == p.row.ID && row.Digest == p.row.Digest && !row.Previous.IsZero() {
-			next.Digest, next.Previous, changed = row.Previous, protocol.Digest{}, true
-		}
+	case role.Version == plan.Back && has && row.Rollout == p.row.ID && row.Digest == p.row.Digest && !row.Previous.IsZero():
+		next.Digest, next.Previous, changed = row.Previous, protocol.Digest{}, true
 	}
 	if !d.compares(p, role) {
 		role.Judge = 0
@@ -124,7 +123,9 @@ func (c *change) tell(ctx context.Context, tx store.Tx, p planned, m store.Membe
 		}
 	}
 	m.Role, m.Judge = string(role.Version), role.Judge
-	m.State = memberState(m, p, d.rows[p.row.Model])
+	if !newer || role.Version != plan.Active {
+		m.State = memberState(m, p, d.rows[p.row.Model])
+	}
 	return tx.SetMember(ctx, m)
 }
 

@@ -729,6 +729,28 @@ func TestLateJoinersEnterTheLastStage(t *testing.T) {
 	}
 }
 
+// TestWatchedRolloutThatIsSupersededIsDone: what all have stays, and is what a device
+// gets that joins, unless the newer rollout is over it.
+func TestWatchedRolloutThatIsSupersededIsDone(t *testing.T) {
+	a := newAcre(t, 40)
+	p := healthOnly(5)
+	p.Stages[1].Quality = plan.Paired
+	a.plan(p)
+	a.until(plan.Watching, 1, 60)
+	a.start("m:v3", "hw=rev1")
+	a.minutes(1)
+	s := a.staged()
+	if s.State.Phase != plan.Done || !strings.HasPrefix(s.Text, "DONE: all had it; superseded by rollout ") {
+		t.Errorf("%s: %q", s.State.Phase, s.Text)
+	}
+	a.wantRunning(32, 0, 40)
+	a.add("late", map[string]string{"hw": "rev2"})
+	a.add("later", map[string]string{"hw": "rev1"})
+	if x, y := a.wants("late"), a.wants("later"); x != a.v[1] || y != a.v[2] {
+		t.Errorf("devices that join want %s and %s, want v2 and v3", x.Short(), y.Short())
+	}
+}
+
 // A cutter is a store whose process is killed after so many transactions.
 type cutter struct {
 	*store.Store
