@@ -43,7 +43,7 @@ const (
 // How a stage judges the quality.
 const (
 	Paired = "paired" // by the errors of both versions on the same inputs; enough devices decide, few leave it to a person
-	Guard  = "guard"  // likewise, but only to stop: an earlier stage judged it
+	Guard  = "guard"  // likewise, but only to stop: the stage before judged or guarded it
 	Off    = "off"    // not at all: the other checks decide
 )
 
@@ -204,7 +204,7 @@ func (p Plan) WithDefaults() Plan {
 				s.Quality = Guard
 			}
 		}
-		judged = judged || s.Quality == Paired && (s.Shadow || i > 0)
+		judged = s.Quality != Off && (judged || s.Quality == Paired && (s.Shadow || i > 0))
 		if s.Name == "" {
 			s.Name = s.Devices.Label()
 		}
@@ -269,8 +269,8 @@ func (s Stage) check(p Plan, i int) (key, text string) {
 		return "devices", "want a number from 1, or a percentage above 0 to 100"
 	case !slices.Contains([]string{Paired, Guard, Off}, s.Quality):
 		return "quality", fmt.Sprintf("%q is none of %s, %s and %s", s.Quality, Paired, Guard, Off)
-	case s.Quality == Guard && !slices.ContainsFunc(p.Stages[:i], func(s Stage) bool { return s.Quality == Paired }):
-		return "quality", fmt.Sprintf("nothing before judges it, so there is nothing to guard; use %s or %s", Paired, Off)
+	case s.Quality == Guard && (i == 0 || p.Stages[i-1].Quality == Off):
+		return "quality", fmt.Sprintf("the stage before judges nothing that could be guarded; use %s or %s", Paired, Off)
 	case s.Deadline <= 0 || time.Duration(s.Deadline) > longest:
 		return "deadline", fmt.Sprintf("%s is outside 1s to a year", s.Deadline)
 	case s.Minimum > s.Deadline:

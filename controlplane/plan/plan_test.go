@@ -100,12 +100,13 @@ func TestTexts(t *testing.T) {
 func TestBadPlans(t *testing.T) {
 	limit := func(v float64) *float64 { return &v }
 	for name, change := range map[string]func(*Plan){
-		"no stage":                     func(p *Plan) { p.Stages = nil },
-		"the last stage":               func(p *Plan) { p.Stages = p.Stages[:2] },
-		"only the first stage":         func(p *Plan) { p.Stages[1].Shadow = true },
-		"it cannot be off":             func(p *Plan) { p.Stages[0].Quality = Off },
-		"none of paired":               func(p *Plan) { p.Stages[1].Quality = "good" },
-		"nothing before judges":        func(p *Plan) { p.Stages[0].Quality = Guard },
+		"no stage":             func(p *Plan) { p.Stages = nil },
+		"the last stage":       func(p *Plan) { p.Stages = p.Stages[:2] },
+		"only the first stage": func(p *Plan) { p.Stages[1].Shadow = true },
+		"it cannot be off":     func(p *Plan) { p.Stages[0].Quality = Off },
+		"none of paired":       func(p *Plan) { p.Stages[1].Quality = "good" },
+		`stage 1, "shadow": quality: the stage before judges nothing`: func(p *Plan) { p.Stages[0].Quality = Guard },
+		`stage 3, "10 %": quality: the stage before judges nothing`:   func(p *Plan) { p.Stages[1].Quality = Off },
 		"want a number":                func(p *Plan) { p.Stages[1].Devices = Amount{} },
 		"deadline":                     func(p *Plan) { p.Stages[1].Deadline = -1 },
 		"minimum":                      func(p *Plan) { p.Stages[1].Minimum = Duration(9 * time.Hour) },
@@ -134,6 +135,14 @@ func TestBadPlans(t *testing.T) {
 		if err != nil || json.Unmarshal(b, &back) != nil || !reflect.DeepEqual(p, back) {
 			t.Errorf("%s does not survive JSON: %s, %v", p.Name, b, err)
 		}
+	}
+}
+
+// TestStageAfterOneThatIsOffIsJudgedAnew: no pairs are left that it could guard.
+func TestStageAfterOneThatIsOffIsJudgedAnew(t *testing.T) {
+	p := Plan{Stages: []Stage{{Shadow: true, Devices: Amount{Count: 100}}, {Devices: Amount{Count: 100}, Quality: Off}, {Devices: Amount{Percent: 10}}, {Devices: Amount{Percent: 100}}}}.WithDefaults()
+	if a, b := p.Stages[2].Quality, p.Stages[3].Quality; a != Paired || b != Guard || p.Check() != nil {
+		t.Errorf("stages after one that is off are %s and %s, %v; want %s and %s", a, b, p.Check(), Paired, Guard)
 	}
 }
 
