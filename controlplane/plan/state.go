@@ -32,9 +32,6 @@ func (p Phase) Live() bool {
 	return true
 }
 
-// Withdrawn reports whether every device it touched goes back.
-func (s State) Withdrawn() bool { return s.Back }
-
 // A State is all that is remembered of a rollout, beside its plan, its devices
 // and what they reported. Devices are counted in the order of their draw: the
 // first Reach run the version, those below Shadow that do not run it have it in

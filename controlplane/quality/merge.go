@@ -27,14 +27,6 @@ func Newer(a, b protocol.Quality) bool {
 	) > 0
 }
 
-// Merge returns the report that says more.
-func Merge(a, b protocol.Quality) protocol.Quality {
-	if Newer(b, a) {
-		return b
-	}
-	return a
-}
-
 // Sums are what one device said of a pair of versions, over all its starts.
 type Sums struct {
 	Pairs, Skipped   uint64
@@ -45,7 +37,7 @@ type Sums struct {
 	Disagreement     float64 // Σ|y_A − y_B|
 }
 
-// Add adds the merged report of one start.
+// Add adds the newest report of one start.
 func (s *Sums) Add(q protocol.Quality) {
 	s.Pairs += uint64(q.Pairs)
 	s.Skipped += uint64(q.Skipped)

@@ -6,7 +6,7 @@
 // rates hold over all looks together. Everything here is a pure function of its
 // arguments. From reports to a verdict:
 //
-//	Merge         of the reports of one start of a device the one that says most
+//	Newer         of the reports of one start of a device the one that says most
 //	Sums.Add      a device is the sum over its starts
 //	Look          what all devices of a stage say at one time
 //	Verdict.Text  the same in a sentence
