@@ -556,6 +556,31 @@ func TestDevicesWithoutAVersionToCompareAreNotJudged(t *testing.T) {
 	a.until(plan.Running, 1, 30)
 }
 
+// TestDevicesOutsideOfRolloutsAreNotShadowed: what they run was installed from a file,
+// so there is no want of theirs that a shadow could be added to.
+func TestDevicesOutsideOfRolloutsAreNotShadowed(t *testing.T) {
+	a := newAcre(t, 40)
+	for i := range 30 {
+		id := fmt.Sprintf("file%02d", i)
+		err := a.store.Update(t.Context(), func(tx store.Tx) error {
+			return errors.Join(tx.PutDevice(t.Context(), store.Device{ID: id, Token: []byte{1}, Created: a.at}), tx.SetJoined(t.Context(), id))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.report(id, protocol.Have{}, protocol.ModelHave{Active: a.v[0]})
+		a.handle(id, protocol.TopicUp, []byte(protocol.Online))
+	}
+	a.plan(plan.Plan{Stages: []plan.Stage{{Shadow: true, Devices: plan.Amount{Percent: 100}}, {Devices: plan.Amount{Percent: 100}}}})
+	a.minutes(10)
+	if s := a.staged(); s.State.Phase != plan.Running || s.State.Verdict.Assigned != 40 {
+		t.Errorf("%s, %+v; want 40 devices judged", s.Text, s.State.Verdict)
+	}
+	if w, wanted := a.stored("file00"); wanted {
+		t.Errorf("want %+v of a device of no rollout", w)
+	}
+}
+
 // TestRunLetsTimeGoOn: Run looks after a staged rollout by itself, but not while
 // nobody can be heard.
 func TestRunLetsTimeGoOn(t *testing.T) {

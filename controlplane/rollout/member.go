@@ -96,6 +96,8 @@ func (c *change) tell(ctx context.Context, tx store.Tx, p planned, m store.Membe
 		next, changed = d.start(p.row)
 	case role.Version == plan.Back && has && row.Rollout == p.row.ID && row.Digest == p.row.Digest && !row.Previous.IsZero():
 		next.Digest, next.Previous, changed = row.Previous, protocol.Digest{}, true
+	case role.Version == plan.InShadow && !has:
+		role = plan.Role{} // its want names no version that this could run beside
 	}
 	if !d.compares(p, role) {
 		role.Judge = 0
