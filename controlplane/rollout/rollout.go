@@ -65,8 +65,7 @@ type Config struct {
 	// Connected reports whether devices can be heard; nil: always. Staged rollouts
 	// wait while they cannot.
 	Connected func() bool
-	Now       func() time.Time // nil: time.Now
-	Log       *slog.Logger     // nil: none
+	Log       *slog.Logger // nil: none
 }
 
 const defaultGrace = time.Hour
@@ -82,7 +81,7 @@ type Rollouts struct {
 	log      *slog.Logger
 
 	connected func() bool
-	clock     func() time.Time
+	clock     func() time.Time // time.Now, but for tests
 
 	outbox outbox
 	asks   asks
@@ -116,12 +115,9 @@ func New(cfg Config) (*Rollouts, error) {
 	if cfg.Connected == nil {
 		cfg.Connected = func() bool { return true }
 	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
 	r := &Rollouts{
 		store: cfg.Store, registry: cfg.Registry, fleet: cfg.Fleet, key: cfg.Key,
-		pub: cfg.Publisher, grace: cfg.Grace, log: cfg.Log, connected: cfg.Connected, clock: cfg.Now,
+		pub: cfg.Publisher, grace: cfg.Grace, log: cfg.Log, connected: cfg.Connected, clock: time.Now,
 		outbox: outbox{wake: make(chan struct{}, 1), flushing: make(chan struct{}, 1)},
 	}
 	r.asks.init()
@@ -371,8 +367,6 @@ func (r *Rollouts) joinAll(ctx context.Context) error {
 }
 
 func (r *Rollouts) now() time.Time { return r.clock().UTC().Truncate(time.Millisecond) }
-
-func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 
 // outbox is what remains to be published. All of it is in the store too, but for
 // devices that were removed: it only says where to look.

@@ -831,10 +831,11 @@ func TestKilledAtEveryTransaction(t *testing.T) {
 // reborn is another process on the same store.
 func (a *acre) reborn() {
 	a.t.Helper()
-	r, err := New(Config{Store: a.store, Registry: a.reg, Fleet: "default", Key: a.keys.Rollout, Publisher: a.broker, Now: func() time.Time { return a.at }})
+	r, err := New(Config{Store: a.store, Registry: a.reg, Fleet: "default", Key: a.keys.Rollout, Publisher: a.broker})
 	if err != nil {
 		a.t.Fatal(err)
 	}
+	r.clock = a.clock
 	a.Rollouts = r
 }
 

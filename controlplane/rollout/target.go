@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/filter"
 	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
@@ -99,7 +100,7 @@ func (t Target) where() (store.Where, error) {
 		return store.Where{}, nil
 	}
 	e, err := filter.Parse(t.Filter)
-	return store.Where{Expr: e, Now: now()}, err
+	return store.Where{Expr: e, Now: time.Now()}, err
 }
 
 // devices returns the ids that t selects now, in order: ErrNotFound if a named
