@@ -2,13 +2,10 @@ package rollout
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
-	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
-	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 	"github.com/sandpiper-edge/sandpiper/protocol/artifact"
@@ -202,107 +199,3 @@ func (c *change) transfers(ctx context.Context, tx store.Tx, d protocol.Digest) 
 	c.refs[d] = refs
 	return refs, nil
 }
-
-// back decides a device's rollback, which needs a signed version that is here.
-func (c *change) back(ctx context.Context, tx store.Tx, d device, model string) (next store.Desired, reason string, err error) {
-	var kind string
-	if row, has := d.rows[model]; has {
-		by, ok := c.by[row.Rollout]
-		if !ok {
-			if by, err = tx.Rollout(ctx, row.Rollout); err != nil {
-				return next, "", err
-			}
-			c.by[row.Rollout] = by
-		}
-		kind = by.Kind
-		if slices.Contains(ended, by.Phase) && by.Digest != row.Digest {
-			kind = store.KindRollback // its plan withdrew it
-		}
-	}
-	next, reason = d.back(model, kind)
-	if reason != "" {
-		return next, reason, nil
-	}
-	reason, ok := c.barred[next.Digest]
-	if !ok {
-		v, err := tx.VersionByDigest(ctx, next.Digest)
-		switch {
-		case errors.Is(err, ErrNotFound):
-			reason = fmt.Sprintf("its previous version %s is not in the registry", next.Digest.Short())
-		case err != nil:
-			return next, "", err
-		case v.Envelope == nil:
-			reason = fmt.Sprintf("its previous version %s is not signed", registry.Ref(v.Name, v.Number))
-		}
-		c.barred[next.Digest] = reason
-	}
-	return next, reason, nil
-}
-
-// selecting returns those of the rollouts whose target selects a device and that
-// have chosen for all that theirs does.
-func (c *change) selecting(ctx context.Context, tx store.Tx, id string, rollouts []store.Rollout) ([]store.Rollout, error) {
-	var out []store.Rollout
-	for _, r := range rollouts {
-		if !forAll(r) {
-			continue
-		}
-		selected, err := c.selects(ctx, tx, r, id)
-		if err != nil {
-			return nil, err
-		}
-		if selected {
-			out = append(out, r)
-		}
-	}
-	return out, nil
-}
-
-// selects reports whether the target of a rollout selects a device.
-func (c *change) selects(ctx context.Context, tx store.Tx, r store.Rollout, id string) (bool, error) {
-	t, err := ParseTarget(r.Target)
-	if err != nil { // a release of this program read it that another wrote
-		c.r.log.Warn("no device joins a rollout whose target cannot be read", "rollout", r.ID, "err", err)
-		return false, nil
-	}
-	return t.selects(ctx, tx, id)
-}
-
-// join gives a device what it would want, had it been there all along.
-func (c *change) join(ctx context.Context, tx store.Tx, id string) error {
-	models, err := tx.RolloutModels(ctx)
-	if err != nil {
-		return err
-	}
-	for _, model := range models {
-		rollouts, err := tx.Rollouts(ctx, model)
-		if err != nil {
-			return err
-		}
-		if rollouts, err = c.selecting(ctx, tx, id, rollouts); err != nil {
-			return err
-		}
-		if len(rollouts) == 0 {
-			continue
-		}
-		d, err := c.load(ctx, tx, id)
-		if err != nil {
-			return err
-		}
-		next, changed, selected := d.replay(model, rollouts)
-		if !selected {
-			continue
-		}
-		if err := c.save(ctx, tx, d, next, changed); err != nil {
-			return err
-		}
-	}
-	if err := c.enlist(ctx, tx, id); err != nil {
-		return err
-	}
-	return tx.SetJoined(ctx, id)
-}
-
-// forAll reports whether a rollout has chosen for every device that it selects:
-// one by a plan only once that has come to its end.
-func forAll(r store.Rollout) bool { return r.Phase == "" || r.Phase == string(plan.Done) }

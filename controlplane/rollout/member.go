@@ -269,46 +269,6 @@ func heldBack(row store.Desired) bool {
 // is unpinned; what was rolled back goes on with a newer want.
 func (d device) pinned(model string) bool { return d.have.Models[model].Hold == protocol.HoldPinned }
 
-// enlist adds a device that is new to the fleet, or to a label, to the staged
-// rollouts under way that select it: in their last stage.
-func (c *change) enlist(ctx context.Context, tx store.Tx, id string) error {
-	live, err := livePlans(ctx, tx, "")
-	if err != nil || len(live) == 0 {
-		return err
-	}
-	row, err := tx.Device(ctx, id)
-	if err != nil {
-		return err
-	}
-	for _, p := range live {
-		selecting, err := c.selects(ctx, tx, p.row, id)
-		if err != nil {
-			return err
-		}
-		if !selecting {
-			continue
-		}
-		if _, err := tx.Member(ctx, p.row.ID, id); err == nil || !errors.Is(err, ErrNotFound) {
-			if err != nil {
-				return err
-			}
-			continue
-		}
-		n, err := tx.NextMember(ctx, p.row.ID)
-		if err != nil {
-			return err
-		}
-		m := store.Member{Rollout: p.row.ID, N: n, Device: id, Group: row.Labels[p.plan.Group], Stage: len(p.plan.Stages) - 1, State: Waiting}
-		if err := tx.AddMember(ctx, m); err != nil {
-			return err
-		}
-		if err := tx.MarkMembers(ctx, p.row.ID, n, n+1); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // shadow adds the version in shadow to what a device shall do about a model.
 func (c *change) shadow(ctx context.Context, tx store.Tx, d device, row store.Desired, m *protocol.ModelWant) error {
 	t := d.trials[row.Model]

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -31,6 +32,47 @@ const (
 	flushPage = 500
 	inFlight  = 64
 )
+
+// outbox is what remains to be published. All of it is in the store too, but for
+// devices that were removed: it only says where to look.
+type outbox struct {
+	wake     chan struct{} // capacity 1
+	flushing chan struct{} // capacity 1: held by the one Flush under way
+
+	mu    sync.Mutex          // guards what follows
+	wants map[string]struct{} // devices
+	all   bool                // every want, and forget what the broker has
+
+	// Owned by the Flush under way.
+	announced map[string]error // transfers the broker has since the last connect, or why it cannot
+}
+
+// publish queues the wants of devices for Run.
+func (r *Rollouts) publish(devices []string) {
+	if len(devices) > 0 {
+		r.outbox.add(devices)
+		r.outbox.signal()
+	}
+}
+
+// add queues without waking Run, which comes back by itself after a failure.
+func (o *outbox) add(devices []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.wants == nil {
+		o.wants = make(map[string]struct{}, len(devices))
+	}
+	for _, d := range devices {
+		o.wants[d] = struct{}{}
+	}
+}
+
+func (o *outbox) signal() {
+	select {
+	case o.wake <- struct{}{}:
+	default:
+	}
+}
 
 // Run publishes, until ctx ends, what Start, Rollback, JoinNew, Handle and
 // Republish leave to be published, lets time go on for staged rollouts, and clears

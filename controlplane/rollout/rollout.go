@@ -10,9 +10,9 @@
 // version when, and on what condition. Its state is stored before any device is
 // told, and a device is told what follows from that state, page by page.
 //
-// Deciding (decide.go, and package plan) is pure. Start, Rollback, Join and Handle load rows,
-// decide, and store in one transaction: when they return, the outcome is on
-// disk. Run publishes what was stored.
+// Deciding (decide.go, and package plan) is pure. Start, Rollback, JoinNew and Handle
+// load rows, decide, and store in one transaction: when they return, the outcome is
+// on disk. Run publishes what was stored.
 package rollout
 
 import (
@@ -21,7 +21,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -205,6 +204,21 @@ func (r *Rollouts) Start(ctx context.Context, ref string, target Target) (Starte
 	return out, nil
 }
 
+// releasable resolves a version that can be rolled out to a target.
+func (r *Rollouts) releasable(ctx context.Context, ref string, target Target) (registry.Version, error) {
+	v, err := r.registry.Resolve(ctx, ref)
+	if err != nil {
+		return v, err
+	}
+	if !v.Signed {
+		return v, fmt.Errorf("%s cannot be rolled out: %w with a release key; sign it where that key is kept", v.Ref(), ErrUnsigned)
+	}
+	if r.key == nil {
+		return v, fmt.Errorf("roll out %s: %w", v.Ref(), ErrNoKey)
+	}
+	return v, target.check()
+}
+
 // sameOrNew returns the model's newest rollout if it is the same start, so that
 // a repeated one adds nothing, and adds row otherwise.
 func sameOrNew(ctx context.Context, tx store.Tx, row store.Rollout) (store.Rollout, error) {
@@ -231,180 +245,4 @@ func putRollout(ctx context.Context, tx store.Tx, row store.Rollout) (store.Roll
 	return row, tx.Audit(ctx, audit.Entry{Action: action, Model: row.Model, Number: row.Number, Digest: row.Digest, Rollout: row.ID, Detail: row.Target})
 }
 
-// A Refusal is a device that a rollback left as it is, and why.
-type Refusal struct {
-	Device string `json:"device"`
-	Reason string `json:"reason"`
-}
-
-// A Result is what a rollback did.
-type Result struct {
-	Rollout *Rollout  `json:"rollout,omitempty"` // nil if no device moved
-	Moved   []string  `json:"moved"`
-	Refused []Refusal `json:"refused"`
-}
-
-// Err is ErrNoPrevious if a device was refused.
-func (r Result) Err() error {
-	if len(r.Refused) == 0 {
-		return nil
-	}
-	return fmt.Errorf("%w: %d of %d devices stay as they are: %s: %s", ErrNoPrevious,
-		len(r.Refused), len(r.Refused)+len(r.Moved), r.Refused[0].Device, r.Refused[0].Reason)
-}
-
-// Rollback makes the version before the desired one of every device that
-// target selects and that has a rollout of model. A device keeps that version,
-// so nothing is transferred. A device without one is left as it is and reported
-// in Result.Refused; that is not an error here. A staged rollout under way is
-// aborted if target is all, or its own, and goes on without the devices of target
-// otherwise; those that it has not reached stay as they are. Errors: ErrNotFound,
-// ErrNoDevices, ErrNoKey.
-func (r *Rollouts) Rollback(ctx context.Context, model string, target Target) (Result, error) {
-	if err := target.check(); err != nil {
-		return Result{}, err
-	}
-	if r.key == nil {
-		return Result{}, fmt.Errorf("roll back %s: %w", model, ErrNoKey)
-	}
-	at := r.now()
-	c := r.change(at)
-	res := Result{Moved: []string{}, Refused: []Refusal{}}
-	err := r.store.Update(ctx, func(tx store.Tx) error {
-		if _, err := tx.NewestRollout(ctx, model); err != nil {
-			return fmt.Errorf("rollout of %q: %w", model, err)
-		}
-		ids, err := target.devices(ctx, tx)
-		if err != nil {
-			return err
-		}
-		row := store.Rollout{Kind: store.KindRollback, Model: model, Target: target.String(), Created: at}
-		if ids, err = c.withdraw(ctx, tx, model, target, ids, &res); err != nil {
-			return err
-		}
-		err = c.each(ctx, tx, ids, func(d device) error {
-			if _, has := d.rows[model]; !has && len(target.Devices) == 0 {
-				return nil // never part of it
-			}
-			next, reason, err := c.back(ctx, tx, d, model)
-			if err != nil {
-				return err
-			}
-			if reason != "" {
-				res.Refused = append(res.Refused, Refusal{d.id, reason})
-				return nil
-			}
-			if row.ID == 0 {
-				if row, err = putRollout(ctx, tx, row); err != nil {
-					return err
-				}
-				moved := fromRow(row)
-				res.Rollout = &moved
-			}
-			next.Rollout = row.ID
-			res.Moved = append(res.Moved, d.id)
-			return c.save(ctx, tx, d, next, true)
-		})
-		if err != nil {
-			return err
-		}
-		if len(res.Moved)+len(res.Refused) == 0 && res.Rollout == nil {
-			return fmt.Errorf("%s selects none that has a rollout of %s: %w", target, model, ErrNoDevices)
-		}
-		return nil
-	})
-	if err != nil {
-		return Result{}, fmt.Errorf("roll back %s on %s: %w", model, target.short(), err)
-	}
-	r.publish(c.wants)
-	if err := r.drain(ctx, at); err != nil {
-		return Result{}, err
-	}
-	r.log.Info("rollback started", "model", model, "target", target.short(), "devices", len(res.Moved), "refused", len(res.Refused))
-	return res, nil
-}
-
-// JoinNew gives a device that was added or relabelled what it would want, had
-// it been there all along. Handle does it too when a device is first heard of,
-// and Run at its start, so that a crash between adding and joining leaves
-// nothing behind. ErrNotFound if there is no such device.
-func (r *Rollouts) JoinNew(ctx context.Context, device string) error {
-	c := r.change(r.now())
-	err := r.store.Update(ctx, func(tx store.Tx) error { return c.join(ctx, tx, device) })
-	if err != nil {
-		return fmt.Errorf("join device %s to rollouts: %w", device, err)
-	}
-	r.publish(c.wants)
-	return r.drain(ctx, c.at)
-}
-
-// joinAll joins every device that JoinNew was not called for. Without a rollout
-// key that waits for a start that has one.
-func (r *Rollouts) joinAll(ctx context.Context) error {
-	if r.key == nil {
-		r.log.Warn("no rollout key: what is wanted already is published, and nothing new can be wanted")
-		return nil
-	}
-	const page = 500
-	for {
-		c, n := r.change(r.now()), 0
-		err := r.store.Update(ctx, func(tx store.Tx) error {
-			ids, err := tx.UnjoinedDevices(ctx, page)
-			n = len(ids)
-			for _, id := range ids {
-				err = errors.Join(err, c.join(ctx, tx, id))
-			}
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("join new devices to rollouts: %w", err)
-		}
-		r.publish(c.wants)
-		if n < page {
-			return nil
-		}
-	}
-}
-
 func (r *Rollouts) now() time.Time { return r.clock().UTC().Truncate(time.Millisecond) }
-
-// outbox is what remains to be published. All of it is in the store too, but for
-// devices that were removed: it only says where to look.
-type outbox struct {
-	wake     chan struct{} // capacity 1
-	flushing chan struct{} // capacity 1: held by the one Flush under way
-
-	mu    sync.Mutex          // guards what follows
-	wants map[string]struct{} // devices
-	all   bool                // every want, and forget what the broker has
-
-	// Owned by the Flush under way.
-	announced map[string]error // transfers the broker has since the last connect, or why it cannot
-}
-
-// publish queues the wants of devices for Run.
-func (r *Rollouts) publish(devices []string) {
-	if len(devices) > 0 {
-		r.outbox.add(devices)
-		r.outbox.signal()
-	}
-}
-
-// add queues without waking Run, which comes back by itself after a failure.
-func (o *outbox) add(devices []string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.wants == nil {
-		o.wants = make(map[string]struct{}, len(devices))
-	}
-	for _, d := range devices {
-		o.wants[d] = struct{}{}
-	}
-}
-
-func (o *outbox) signal() {
-	select {
-	case o.wake <- struct{}{}:
-	default:
-	}
-}
