@@ -10,7 +10,7 @@
 //	not     = "not" not | "(" or ")" | compare .
 //	compare = field op value | field [ "not" ] "in" "(" value { "," value } ")" .
 //	op      = "=" | "!=" | "<" | "<=" | ">" | ">=" | "~" | "!~" .
-//	value   = word | '"' { any character but '"' } '"' .
+//	value   = word | '"' { any character but '"' } '"' | "'" { any but "'" } "'" .
 //
 // A field is one of Fields, such as kernel or seen, model.NAME (the version that
 // answers), previous.NAME, shadow.NAME, cached.NAME (any version in the device's store),
@@ -149,12 +149,18 @@ func walk(e Expr, f func(Compare)) {
 }
 
 // Check refuses a label that no device has, with the nearest field: what was meant
-// as a field of Fields is read as a label. known are the keys of labels in the fleet.
-func Check(s string, e Expr, known []string) error {
+// as a field of Fields is read as a label. It refuses a model that does not exist,
+// which no device runs: that would be true of none with "=", and of all with "!=".
+// labels are the keys of labels in the fleet, models the names in the registry.
+func Check(s string, e Expr, labels, models []string) error {
 	var err error
 	walk(e, func(c Compare) {
-		if c.Field.Name == Label && err == nil && !slices.Contains(known, c.Field.Key) {
-			err = at(s, c.Field.pos, "no device has a label %q, and it is no other field%s", c.Field.Key, suggestField(c.Field.Key, known))
+		switch f := c.Field; {
+		case err != nil:
+		case f.Name == Label && !slices.Contains(labels, f.Key):
+			err = at(s, f.pos, "no device has a label %q, and it is no other field%s", f.Key, suggestField(f.Key, labels))
+		case f.kind == version && !slices.Contains(models, f.Key):
+			err = at(s, f.pos, "there is no model %q%s", f.Key, suggestModel(f, models))
 		}
 	})
 	return err

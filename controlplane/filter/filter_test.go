@@ -46,6 +46,8 @@ func TestParse(t *testing.T) {
 		{"up=online", "up=online00s"},
 		{`site=""`, "label.site=00s"},
 		{`site="and"`, "label.site=and00s"},
+		{`site='new york'`, "label.site=new york00s"},
+		{`site='6"' and hw="it's"`, `(label.site=6"00s and label.hw=it's00s)`},
 	} {
 		e, err := Parse(tt.in)
 		if err != nil || show(e) != tt.want {
@@ -85,11 +87,13 @@ func TestParseSaysWhatIsWrongAndWhere(t *testing.T) {
 		{"free~9", 5, "a pattern is for text"},
 		{"model.pump=seven", 12, "such as v7, or none"},
 		{"model.pump=v0", 12, "such as v7"},
-		{"modle.pump=v7", 1, `did you mean "model"`},
+		{"modle.pump=v7", 1, `did you mean "model.pump"`},
+		{"colour.pump=v7", 1, `there are cached.NAME, failed.NAME`},
 		{"model.=v7", 1, "empty"},
 		{"model.Pump=v7", 1, "a-z"},
 		{"Site=oslo", 1, "a-z"},
 		{`site="oslo`, 6, "closing quote"},
+		{`site='oslo"`, 6, "closing quote"},
 		{"site in oslo", 9, `want "("`},
 		{"site in (oslo", 14, `want "," or ")"`},
 		{"site not oslo", 10, `want "in" after "not"`},
@@ -129,12 +133,15 @@ func TestCheck(t *testing.T) {
 		{"site=oslo and wh=rev2", `character 15: no device has a label "wh"`},
 		{"label.kernel=generic", `no device has a label "kernel"`},
 		{"zzzzzzzz=1", "there are added, agent, arch, boot"},
+		{"model.pump=v7 and cached.fan!=v1", ""},
+		{"site=oslo and model.pmup!=v7", `character 15: there is no model "pmup"; did you mean "model.pump"?`},
+		{"failed.boiler=v7", `there is no model "boiler"`},
 	} {
 		e, err := Parse(tt.in)
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = Check(tt.in, e, []string{"hw", "site"})
+		err = Check(tt.in, e, []string{"hw", "site"}, []string{"fan", "pump"})
 		if (err == nil) != (tt.want == "") || err != nil && (!strings.Contains(err.Error(), tt.want) || !errors.Is(err, ErrFilter)) {
 			t.Errorf("Check(%q) = %v, want %s", tt.in, err, tt.want)
 		}
@@ -156,6 +163,6 @@ func FuzzParse(f *testing.F) {
 		if show(e) == "?" {
 			t.Errorf("%q has no meaning", s)
 		}
-		_ = Check(s, e, nil)
+		_ = Check(s, e, nil, nil)
 	})
 }

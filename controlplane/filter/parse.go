@@ -69,7 +69,7 @@ type parser struct {
 
 func (p *parser) errorf(format string, args ...any) error { return at(p.s, p.tok.pos, format, args...) }
 
-const symbols = `()=!<>~,"`
+const symbols = `()=!<>~,"'`
 
 // next reads the next token into p.tok.
 func (p *parser) next() {
@@ -80,8 +80,8 @@ func (p *parser) next() {
 	switch rest := p.s[start:]; {
 	case rest == "":
 		p.tok = token{end, "", start}
-	case rest[0] == '"':
-		in, _, closed := strings.Cut(rest[1:], `"`)
+	case rest[0] == '"' || rest[0] == '\'':
+		in, _, closed := strings.Cut(rest[1:], rest[:1])
 		p.tok, p.open = token{quoted, in, start}, !closed
 		p.at = min(len(p.s), start+len(in)+2)
 	case strings.IndexByte(symbols, rest[0]) >= 0:
@@ -213,7 +213,7 @@ func (p *parser) field() (Field, error) {
 		f.kind = k
 	case in:
 		if f.kind, ok = families[family]; !ok {
-			return f, p.errorf("unknown field %q%s", name, suggest(family, slices.Sorted(maps.Keys(families))))
+			return f, p.errorf("unknown field %q%s", name, suggestFamily(family, key))
 		}
 		f.Name, f.Key = family, key
 	default:
@@ -353,6 +353,21 @@ func suggest(s string, names []string) string {
 		return fmt.Sprintf("; did you mean %q?", m)
 	}
 	return fmt.Sprintf("; there are %s", strings.Join(names, ", "))
+}
+
+func suggestFamily(s, key string) string {
+	names := slices.Sorted(maps.Keys(families))
+	if m := near.Match(s, names); m != "" {
+		return fmt.Sprintf("; did you mean %q?", m+"."+key)
+	}
+	return fmt.Sprintf("; there are %s.NAME", strings.Join(names, ".NAME, "))
+}
+
+func suggestModel(f Field, models []string) string {
+	if m := near.Match(f.Key, models); m != "" {
+		return fmt.Sprintf("; did you mean %q?", f.Name+"."+m)
+	}
+	return ""
 }
 
 func suggestField(s string, labels []string) string {

@@ -134,11 +134,15 @@ func (f *Fleet) List(ctx context.Context, q Query) (Page, error) {
 	limit := pageSize(q.Limit)
 	var rows []store.Device
 	err := f.store.View(ctx, func(tx store.Tx) (err error) {
-		keys, err := tx.LabelKeys(ctx)
+		labels, err := tx.LabelKeys(ctx)
 		if err != nil {
 			return err
 		}
-		if err := filter.Check(q.Filter, w.Expr, keys); err != nil {
+		models, err := tx.ModelNames(ctx)
+		if err != nil {
+			return err
+		}
+		if err := filter.Check(q.Filter, w.Expr, labels, models); err != nil {
 			return err
 		}
 		rows, err = tx.Devices(ctx, w, q.After, limit+1)

@@ -172,7 +172,7 @@ func TestListInPagesByFilter(t *testing.T) {
 	if d := cmp.Diff([]string{"pump-0", "pump-2", "pump-4", "pump-6"}, got); d != "" {
 		t.Errorf("site=oslo (-want +got)\n%s", d)
 	}
-	for _, bad := range []string{"site", "=oslo", "site=", "site=a,b", "sight=oslo"} {
+	for _, bad := range []string{"site", "=oslo", "site=", "site=a,b", "sight=oslo", "model.pump!=v1"} {
 		if _, err := f.List(t.Context(), Query{Filter: bad}); !errors.Is(err, filter.ErrFilter) {
 			t.Errorf("List(%q) = %v, want ErrFilter", bad, err)
 		}

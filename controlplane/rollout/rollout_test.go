@@ -495,6 +495,7 @@ func TestStartRefuses(t *testing.T) {
 		{"m:v1", Target{Devices: []string{"Pump"}}, ErrTarget, ""},
 		{"m:v1", Target{Filter: "site"}, ErrTarget, ""},
 		{"m:v1", Target{Filter: "kernal=generic"}, ErrTarget, `did you mean "kernel"?`},
+		{"m:v1", Target{Filter: "model.n!=v1"}, ErrTarget, `there is no model "n"; did you mean "model.m"?`},
 		{"m:v1", Target{}, ErrTarget, ""},
 		{"m:v1", Target{All: true, Devices: []string{"pump-1"}}, ErrTarget, ""},
 	} {

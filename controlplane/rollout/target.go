@@ -124,11 +124,15 @@ func (t Target) lookup(ctx context.Context, tx store.Tx) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		keys, err := tx.LabelKeys(ctx)
+		labels, err := tx.LabelKeys(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if err := filter.Check(t.Filter, w.Expr, keys); err != nil {
+		models, err := tx.ModelNames(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := filter.Check(t.Filter, w.Expr, labels, models); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrTarget, err)
 		}
 		return tx.DeviceIDs(ctx, w, "", most)
