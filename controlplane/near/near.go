@@ -1,9 +1,15 @@
 // Package near finds the name that somebody probably meant.
 package near
 
-// Match returns the name with the fewest edits from s, the first of equals, or
-// "" if none is within a third of its length.
+import "strings"
+
+// Match returns the name of which s is the beginning, if there is one alone and s
+// has three letters or more, else the one with the fewest edits from s, the first of
+// equals, or "" if none is within a third of its length.
 func Match(s string, names []string) string {
+	if whole := beginning(s, names); len(s) >= 3 && whole != "" {
+		return whole
+	}
 	best, most := "", max(1, len(s)/3)+1
 	for _, n := range names {
 		if diff := len(n) - len(s); diff >= most || -diff >= most {
@@ -14,6 +20,21 @@ func Match(s string, names []string) string {
 		}
 	}
 	return best
+}
+
+// beginning returns the name that alone begins with s, or "".
+func beginning(s string, names []string) string {
+	found := ""
+	for _, n := range names {
+		if !strings.HasPrefix(n, s) || n == found {
+			continue
+		}
+		if found != "" {
+			return ""
+		}
+		found = n
+	}
+	return found
 }
 
 // Distance is the number of edits between a and b: a byte inserted, removed or

@@ -13,11 +13,20 @@ func TestMatch(t *testing.T) {
 		{"power", "power"},
 		{"pxwxr", ""}, // three edits in five
 		{"boiler", ""},
+		{"turbo", "turbofan"},
+		{"tu", ""},
+		{"pump", ""}, // the beginning of two, and two edits from either
 		{"", ""},
 	} {
 		if got := Match(tt.in, names); got != tt.want {
 			t.Errorf("Match(%q) = %q, want %q", tt.in, got, tt.want)
 		}
+	}
+}
+
+func TestMatchPrefersABeginning(t *testing.T) {
+	if got := Match("stat", []string{"start", "status"}); got != "status" {
+		t.Errorf("Match(stat) = %q: one letter from start, and the beginning of status", got)
 	}
 }
 
