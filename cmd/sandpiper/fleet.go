@@ -122,10 +122,11 @@ func newFleetListCommand(a *app) *cobra.Command {
 		Long: `List devices: all, or those for which FILTER is true.
 
 Fields of a filter are the keys of labels (or label.KEY), id, kernel, os, arch and
-agent; up (online, offline or new); seen and added (30s, 5m, 36h, 7d ago); free
-(10MB); boot; and model.NAME, previous.NAME, shadow.NAME, cached.NAME and
-failed.NAME (v7 or none). Comparisons are = != < <= > >=, ~ and !~ with * and ?, and in (...), joined
-by and, or, not and parentheses.`,
+agent; up (online, offline or new); seen and added (30s, 5m, 36h, 7d ago; a device
+that is online is seen now); free (10MB); boot; and model.NAME, previous.NAME,
+shadow.NAME, cached.NAME and failed.NAME (v7 or none). Comparisons are
+= != < <= > >=, ~ and !~ with * and ?, and in (...), joined by and, or, not and
+parentheses. A value with blanks is in quotes.`,
 		Example: `  sandpiper fleet ls 'site=oslo and kernel!=generic and seen<5m and model.pump!=v7'
   sandpiper fleet ls 'not hw in (rev2, rev3) or free<10MB' -o name`,
 		Args: cobra.ArbitraryArgs,
@@ -152,9 +153,17 @@ func (a *app) printDevices(devices []fleet.Device) error {
 	return a.print(devices, names, func(g *grid) {
 		g.header("device", "up", "seen", "labels", "models")
 		for _, d := range devices {
-			g.row(d.ID, upWord(d), ago(d.Seen), joinLabels(d.Labels), joinVersions(d.Have))
+			g.row(d.ID, upWord(d), seen(d), joinLabels(d.Labels), joinVersions(d.Have))
 		}
 	})
+}
+
+// seen says when d was there last: connected devices with nothing to say are there.
+func seen(d fleet.Device) string {
+	if d.Online {
+		return "now"
+	}
+	return ago(d.Seen)
 }
 
 func newFleetShowCommand(a *app) *cobra.Command {
@@ -190,7 +199,10 @@ func newFleetShowCommand(a *app) *cobra.Command {
 func drawDevice(g *grid, d fleet.Device) {
 	g.row("device", d.ID)
 	g.row("up", upWord(d))
-	g.row("seen", ago(d.Seen))
+	g.row("seen", seen(d))
+	if d.Online {
+		g.row("last message", ago(d.Seen))
+	}
 	g.row("added", ago(d.Created))
 	g.row("labels", joinLabels(d.Labels))
 	if b := d.Birth; b != nil {

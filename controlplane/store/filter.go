@@ -78,9 +78,10 @@ func (c *condition) value(f filter.Field, op filter.Op, v filter.Value) {
 	switch f.Name {
 	case "up":
 		c.WriteString(map[string]string{"online": "d.online", "offline": "(d.seen > 0 AND NOT d.online)", "new": "d.seen = 0"}[v.Text])
-	case "seen", "added":
-		column := map[string]string{"seen": "d.seen", "added": "d.created"}[f.Name]
-		c.add([]any{millis(c.now.Add(-v.Age))}, "(%[1]s > 0 AND %[1]s %[2]s ?)", column, later(op))
+	case "seen": // a device that is connected is seen, also while it has nothing to say
+		c.add([]any{millis(c.now), millis(c.now.Add(-v.Age))}, "(d.seen > 0 AND iif(d.online, ?, d.seen) %s ?)", later(op))
+	case "added":
+		c.add([]any{millis(c.now.Add(-v.Age))}, "(d.created > 0 AND d.created %s ?)", later(op))
 	case "free", "boot":
 		c.add([]any{v.Number}, "coalesce(d.%s %s ?, 0)", f.Name, op)
 	case filter.Label:

@@ -22,7 +22,7 @@ func where(s string) Where {
 }
 
 // TestFilters: a and b reported, c is new; a runs v2 and has v1 to go back to, b
-// runs v1 and v2 failed on it.
+// runs v1 and v2 failed on it. a is connected, and said nothing for an hour.
 func TestFilters(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	v1, v2 := version("m", 1, 1), version("m", 2, 2)
@@ -80,9 +80,11 @@ func TestFilters(t *testing.T) {
 		{"up=offline", "b"},
 		{"up=new", "c"},
 		{"up!=new", "a b"},
-		{"seen<11m", "b"},
-		{"seen>11m", "a"},
-		{"seen>=1h", "a"},
+		{"seen<5m", "a"},
+		{"seen<11m", "a b"},
+		{"seen>5m", "b"},
+		{"seen>=10m", "b"},
+		{"seen>11m", ""},
 		{"seen<=1h", "a b"},
 		{"not seen<7d", "c"}, // never seen: neither less nor more
 		{"added<=1h", "a b c"},
