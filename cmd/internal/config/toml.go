@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pelletier/go-toml/v2/unstable"
 )
@@ -203,6 +204,9 @@ func (r *reader) value(name string, v reflect.Value, n *unstable.Node) error {
 	if !v.IsValid() {
 		return nil
 	}
+	if t, ok := v.Addr().Interface().(*time.Time); ok {
+		return r.time(t, n)
+	}
 	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
 		if n.Kind != unstable.String {
 			return r.mistake(n, v)
@@ -286,6 +290,19 @@ func scalar(v reflect.Value, n *unstable.Node) bool {
 		return true
 	}
 	return false
+}
+
+// time reads n, a time with its zone, in quotes or without.
+func (r *reader) time(t *time.Time, n *unstable.Node) error {
+	if n.Kind != unstable.String && n.Kind != unstable.DateTime {
+		return r.errorf(r.at(n), "%s where a time is expected; write it as 2026-12-01T01:00:00Z", n.Kind)
+	}
+	at, err := time.Parse(time.RFC3339, string(n.Data))
+	if err != nil {
+		return r.errorf(r.at(n), "%q is no time; write it as 2026-12-01T01:00:00Z", n.Data)
+	}
+	*t = at
+	return nil
 }
 
 // mistake says that n is not what v takes. It does not repeat n, which may be a

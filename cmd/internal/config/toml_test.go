@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -60,4 +61,27 @@ func FuzzReadAsTheLibrary(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestTimes(t *testing.T) {
+	at := time.Date(2026, 12, 1, 1, 0, 0, 0, time.UTC)
+	for _, tt := range []struct{ in, want string }{
+		{`start = "2026-12-01T01:00:00Z"`, ""},
+		{`start = 2026-12-01T01:00:00Z`, ""},
+		{`start = 2026-12-01T02:00:00+01:00`, ""},
+		{`start = "tomorrow"`, `x:1:9: "tomorrow" is no time; write it as 2026-12-01T01:00:00Z`},
+		{`start = 2026-12-01`, `x:1:9: LocalDate where a time is expected; write it as 2026-12-01T01:00:00Z`},
+		{`start = 7`, `x:1:9: Integer where a time is expected; write it as 2026-12-01T01:00:00Z`},
+	} {
+		var v struct {
+			Start time.Time `toml:"start"`
+		}
+		r := &reader{file: "x", root: reflect.ValueOf(&v).Elem(), keys: map[string]definition{}}
+		switch err := r.read([]byte(tt.in)); {
+		case tt.want == "" && (err != nil || !v.Start.Equal(at)):
+			t.Errorf("%s is %s, %v", tt.in, v.Start, err)
+		case tt.want != "" && (err == nil || err.Error() != tt.want):
+			t.Errorf("%s: %v, want %s", tt.in, err, tt.want)
+		}
+	}
 }
