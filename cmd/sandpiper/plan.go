@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,7 +25,7 @@ type planFlags struct {
 
 	options plan.Plan
 	window  plan.Window
-	failed  float64
+	failed  share
 	start   string
 }
 
@@ -32,9 +34,9 @@ func (f *planFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.name, "plan", "", "`NAME` of a plan, "+strings.Join(rollout.PlanNames, ", ")+", or a TOML file")
 	flags.BoolVar(&f.shadow, "shadow", false, "run it beside the version in place, heard by nobody, until promoted; --plan shadow")
 	flags.BoolVar(&f.direct, "direct", false, "give it to all at once; --plan direct")
-	flags.StringArrayVar(&f.stages, "stage", nil, "devices that have it after a stage, `50` or 10%; repeated, all is the last")
+	flags.StringArrayVar(&f.stages, "stage", nil, "`AMOUNT` of devices that have it after a stage, 50 or 10%; repeated, all is the last")
 	flags.BoolVar(&f.noQuality, "no-quality", false, "with --stage: do not judge the errors; failed updates alone stop it")
-	flags.StringVar(&f.options.Evidence, "evidence", "", "what the quality is judged by: `paired` (default), or did, for devices that cannot hold two versions or whose forecasts steer")
+	flags.StringVar(&f.options.Evidence, "evidence", "", "what the quality is judged by: paired (default), or did, for devices that cannot hold two versions or whose forecasts steer")
 	flags.Var(textFlag{&f.options.Before}, "before", "with --evidence did: how long errors are measured before the first stage (default 24h)")
 	flags.Var(textFlag{&f.options.Every}, "every", "between two reports of a judged device (default 1m)")
 	flags.Var(textFlag{&f.options.Deadline}, "deadline", "when waiting for a verdict ends, of each stage (default 8h)")
@@ -45,7 +47,8 @@ func (f *planFlags) add(cmd *cobra.Command) {
 	flags.Int64Var(&f.options.BytesPerSecond, "bytes-per-second", 0, "spread the downloads of a stage to stay below; 0: no limit")
 	flags.Var(textFlag{&f.window}, "window", "part of the device's local day in which it may change versions, 01:00-05:00")
 	flags.StringVar(&f.start, "start", "", "not before, as 2026-12-01T01:00:00Z")
-	flags.Float64Var(&f.failed, "max-failed", 0.05, "share of devices that may fail")
+	f.failed = 0.05
+	flags.Var(&f.failed, "max-failed", "of devices that may fail, 0.05 or 5%")
 }
 
 // plan reads the flags.
@@ -97,22 +100,27 @@ func (f *planFlags) plan(cmd *cobra.Command) (plan.Plan, error) {
 			p.Stages[i].Quality = plan.Off
 		}
 		if set("max-failed") {
-			p.Stages[i].Checks.MaxFailed = &f.failed
+			most := float64(f.failed)
+			p.Stages[i].Checks.MaxFailed = &most
 		}
 	}
 	return p, nil
 }
 
-// loadPlan reads a plan from a TOML file. Mistakes name file, line and column.
+// loadPlan reads a plan from a TOML file. Mistakes name file, line and column. A file
+// that says nothing, as a copy on a full disk does, is one: it would mean all at once.
 func loadPlan(path string) (plan.Plan, error) {
 	var p plan.Plan
 	mistake, err := config.Read(path, &p)
 	if err != nil {
 		return p, err
 	}
-	if len(p.Stages) == 0 {
+	switch {
+	case reflect.ValueOf(p).IsZero():
+		return p, &config.Error{File: path, Message: "says nothing; name its stages, [[stage]], or a plan, name = \"canary-first\"; for all at once, name = \"direct\""}
+	case len(p.Stages) == 0:
 		_, err = rollout.PlannerOf(p)
-	} else {
+	default:
 		err = p.WithDefaults().Check()
 	}
 	var wrong *plan.Error
@@ -134,7 +142,12 @@ type textFlag struct {
 	}
 }
 
-func (t textFlag) Type() string { return "value" }
+func (t textFlag) Type() string {
+	if _, ok := t.v.(*plan.Duration); ok {
+		return "duration"
+	}
+	return "string"
+}
 
 func (t textFlag) String() string { return "" }
 
@@ -143,5 +156,25 @@ func (t textFlag) Set(s string) error {
 	if err != nil {
 		return errors.New(strings.TrimPrefix(err.Error(), plan.ErrPlan.Error()+": "))
 	}
+	return nil
+}
+
+// A share is a flag from 0 to 1, or a percentage.
+type share float64
+
+func (s *share) Type() string { return "share" }
+
+func (s *share) String() string { return strconv.FormatFloat(float64(*s), 'g', -1, 64) }
+
+func (s *share) Set(text string) error {
+	number, percent := strings.CutSuffix(text, "%")
+	v, err := strconv.ParseFloat(number, 64)
+	if percent {
+		v /= 100
+	}
+	if err != nil || !(v >= 0 && v <= 1) {
+		return errors.New("no share; write 0.05 or 5%")
+	}
+	*s = share(v)
 	return nil
 }

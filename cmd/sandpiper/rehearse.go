@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -112,9 +113,12 @@ func rehearsedPlan(name string, devices int) (plan.Plan, error) {
 	case "canary-first":
 		return plan.CanaryFirst(devices), nil
 	}
+	if !strings.ContainsAny(name, "./") {
+		return plan.Plan{}, usagef("%q is no plan to rehearse; name shadow-first, canary-first or a TOML file", name)
+	}
 	p, err := loadPlan(name)
 	if err == nil && len(p.Stages) == 0 {
-		err = errors.New(name + " has no stage; add [[stage]] tables")
+		err = usagef("%s has no stage; add [[stage]] tables", name)
 	}
 	return p, err
 }

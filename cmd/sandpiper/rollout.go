@@ -63,7 +63,7 @@ goes to all at once, unless flags or a file name the stages.`,
 	cmd.Flags().StringVar(&to, "to", "", targetHelp)
 	_ = cmd.MarkFlagRequired("to")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what it would do, with exact numbers of devices and bytes, and do nothing")
-	cmd.Flags().BoolVar(&watch, "watch", false, "then show how it goes, as `status --watch`")
+	cmd.Flags().BoolVar(&watch, "watch", false, "then show how it goes, as rollout status --watch does")
 	flags.add(cmd)
 	a.addOutput(cmd)
 	return cmd

@@ -65,8 +65,10 @@ func drawStarted(g *grid, r api.RolloutStarted) {
 			g.row(s.Name, s.Devices, s.New, s.Bytes, s.Quality, d.Plan.Stages[i].Checks, seconds(s.Seconds), seconds(s.Most))
 		}
 	}
-	for _, w := range d.Warnings {
+	if len(d.Warnings) > 0 {
 		g.header("warning")
+	}
+	for _, w := range d.Warnings {
 		g.row(w)
 	}
 }
