@@ -49,7 +49,7 @@ func TestDriftOfAStage(t *testing.T) {
 func drifting(canary int, limit float64) plan.Plan {
 	p := healthOnly(canary)
 	p.OnInconclusive = plan.Hold
-	p.Stages[0].Deadline = plan.Duration(3 * time.Hour)
+	p.Stages[0].Deadline = plan.Duration(2 * time.Hour)
 	p.Stages[0].Checks.MaxDrift = &limit
 	return p
 }
@@ -100,7 +100,7 @@ func TestInputDriftOfAStage(t *testing.T) {
 			tell, v := a.withReference()
 			tell(a.v[0], 10, 900, 100, 200, 800) // of the version in place, which does not count
 			a.planTo("m:v4", "all", drifting(4, 0.25))
-			a.minutes(60)
+			a.minutes(10)
 			if s := a.staged(); s.State.Phase != plan.Running || s.State.Stage != 0 {
 				t.Fatalf("before anything is told: %s", s.Text)
 			}

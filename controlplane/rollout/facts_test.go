@@ -2,106 +2,20 @@ package rollout
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
 	"github.com/sandpiper-edge/sandpiper/controlplane/quality"
-	"github.com/sandpiper-edge/sandpiper/controlplane/registry/registrytest"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 )
-
-// canary is a plan whose first stage has n devices.
-func canary(total, n int) plan.Plan {
-	p := plan.CanaryFirst(total)
-	p.Stages[0].Devices = plan.Amount{Count: n}
-	return p
-}
-
-func TestPlansThatAreRefused(t *testing.T) {
-	a := newAcre(t, 3)
-	for _, tt := range []struct {
-		ref, target string
-		p           plan.Plan
-		want        error
-	}{
-		{"m:v2", "kernal!=avx2", healthOnly(1), ErrTarget},
-		{"m:v2", "hw=rev9", healthOnly(1), ErrNoDevices},
-		{"m:v2", "d999", healthOnly(1), ErrNotFound},
-		{"m:v9", "all", healthOnly(1), ErrNotFound},
-		{"m:v2", "all", plan.Plan{Name: "shadow-fist"}, ErrPlan},
-		{"m:v2", "all", plan.Plan{Window: &plan.Window{From: 60}}, ErrPlan}, // too few to judge, and no stages
-		{"m:v2", "all", plan.Plan{Stages: []plan.Stage{{Devices: plan.Amount{Count: 1}}}}, ErrPlan},
-	} {
-		target, err := ParseTarget(tt.target)
-		if err == nil {
-			var planner Planner
-			if planner, err = PlannerOf(tt.p); err == nil {
-				_, err = a.Draft(t.Context(), tt.ref, target, planner)
-			}
-		}
-		if !errors.Is(err, tt.want) {
-			t.Errorf("%s to %s: %v, want %v", tt.ref, tt.target, err, tt.want)
-		}
-	}
-	if _, err := a.Staged(t.Context(), "m"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("something was started: %v", err)
-	}
-}
-
-func TestWhichPlanFitsTheTarget(t *testing.T) {
-	for _, tt := range []struct {
-		p                   plan.Plan
-		devices, comparable int
-		fed                 bool
-		want                string // its stages
-	}{
-		{plan.Plan{}, 29, 29, true, ""},
-		{plan.Plan{}, 10000, 10000, false, ""},
-		{plan.Plan{}, 10000, 29, true, ""},
-		{plan.Plan{}, 30, 30, true, "shadow:30 canary:30 10%:3 100%:30"},
-		{plan.Plan{Watch: 1}, 10000, 10000, true, "shadow:1000 canary:100 10%:1000 100%:10000"},
-		{plan.Plan{Name: CanaryFirst}, 10, 0, false, "canary:10 10%:1 100%:10"},
-		{plan.Plan{Name: ShadowOnly}, 5, 5, true, "shadow:5 canary:5 100%:5"},
-		{plan.Plan{Name: Direct}, 10000, 10000, true, ""},
-		{healthOnly(2), 10, 10, true, "canary:2 100%:10"},
-		{plan.Plan{Evidence: plan.DiD}, 10000, 10000, false, "canary:100 10%:1000 100%:10000"},
-	} {
-		planner, err := PlannerOf(tt.p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p, err := planner(tt.devices, tt.comparable, tt.fed)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got []string
-		for i := 0; p != nil && i < len(p.Stages); i++ {
-			s := p.Stages[i]
-			name := s.Name
-			if name == "" {
-				name = s.Devices.String()
-			}
-			got = append(got, fmt.Sprintf("%s:%d", name, s.Devices.Of(tt.devices)))
-		}
-		if p != nil && p.Evidence == plan.DiD && p.WithDefaults().Check() != nil {
-			t.Errorf("%+v: %v", p, p.WithDefaults().Check())
-		}
-		if strings.Join(got, " ") != tt.want {
-			t.Errorf("%+v on %d devices, %d comparable: %q, want %q", tt.p, tt.devices, tt.comparable, got, tt.want)
-		}
-	}
-}
 
 // judgedOne returns a device of a canary under way, and its report.
 func judgedOne(t *testing.T) (*acre, *fake, protocol.Quality) {
@@ -253,81 +167,11 @@ func TestWhenADeviceIsLost(t *testing.T) {
 	}
 }
 
-func TestBrokerRestartIsNoSilence(t *testing.T) {
-	a := newAcre(t, 60)
-	a.broker.fail = errors.New("no broker")
-	p := canary(60, 40)
-	target, _ := ParseTarget("all")
-	d, err := a.Draft(t.Context(), "m:v2", target, func(int, int, bool) (*plan.Plan, error) { return &p, nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := a.StartPlan(ann(t), d); err != nil {
-		t.Fatal(err)
-	}
-	if err := a.Advance(t.Context(), a.at); err == nil {
-		t.Error("the transfers are taken for published")
-	}
-	if s := a.staged(); s.State.Phase != plan.Preparing {
-		t.Errorf("phase is %s without a broker", s.State.Phase)
-	}
-	a.broker.fail = nil
-	a.minutes(3)
-	a.wantRunning(40, 0, 40)
-	// In mid-stage it is away for an hour: Run calls nothing meanwhile.
-	a.at = a.at.Add(time.Hour)
-	if err := a.Advance(t.Context(), a.at); err != nil {
-		t.Fatal(err)
-	}
-	s := a.staged()
-	if s.State.Phase != plan.Running || s.State.Verdict.Silent != 0 || s.State.Ran > plan.Duration(7*time.Minute) {
-		t.Errorf("%s, %d silent, after %s", s.State.Phase, s.State.Verdict.Silent, s.State.Ran)
-	}
-	a.until(plan.Running, 1, 20)
-}
-
-func TestFullAndLockedStoresAreTriedAgain(t *testing.T) {
-	for _, fault := range []error{store.ErrFull, store.ErrBusy} {
-		a := newAcre(t, 10)
-		a.plan(healthOnly(2))
-		broken := &brokenStore{Store: a.store, err: fault}
-		a.Rollouts.store = broken
-		a.at = a.at.Add(time.Minute)
-		if err := a.Advance(t.Context(), a.at); !errors.Is(err, fault) {
-			t.Errorf("Advance = %v, want %v", err, fault)
-		}
-		broken.err = nil
-		a.minutes(1)
-		a.wantRunning(2, 0, 2)
-	}
-}
-
-type brokenStore struct {
-	*store.Store
-	err error
-}
-
-func (b *brokenStore) Update(ctx context.Context, f func(store.Tx) error) error {
-	if b.err != nil {
-		return b.err
-	}
-	return b.Store.Update(ctx, f)
-}
-
 // TestTwoModelsOnTheSameDevices: a device reports pairs of one model at a time,
 // that of the older rollout, and the other one does not take it for silent.
 func TestTwoModelsOnTheSameDevices(t *testing.T) {
 	a := newAcre(t, 40)
-	registrytest.Add(t, a.reg, "other", 70)
-	second := registrytest.Add(t, a.reg, "other", 71)
-	a.start("other:v1", "all")
-	for _, d := range a.devices {
-		h := protocol.Have{Format: 1, Boot: 1, Epoch: d.want.Epoch, Rev: d.want.Rev + 1, Models: map[string]protocol.ModelHave{
-			"m":     d.have,
-			"other": {Active: a.digest("other:v1"), Phase: protocol.PhaseIdle},
-		}}
-		a.handle(d.id, protocol.TopicHave, encode(t, h))
-	}
+	a.other()
 	p := canary(40, 30)
 	p.Every = plan.Duration(10 * time.Minute) // nobody counts as silent here
 	a.plan(p)
@@ -345,7 +189,7 @@ func TestTwoModelsOnTheSameDevices(t *testing.T) {
 		if w.Judge != nil {
 			judged[w.Judge.Model]++
 		}
-		if w.Models["m"].Active.Digest == a.v[1] && w.Models["other"].Active.Digest == second.Digest {
+		if w.Models["m"].Active.Digest == a.v[1] && w.Models["other"].Active.Digest == a.digest("other:v2") {
 			both++
 			if w.Judge.Model != "m" {
 				t.Errorf("%s, in both, is judged for %s", d.id, w.Judge.Model)
@@ -394,64 +238,6 @@ func TestTwoModelsOnTheSameDevices(t *testing.T) {
 	if s = other(1); s.State.Busy != nil || s.State.Verdict != nil && s.State.Verdict.Assigned != 30 {
 		t.Errorf("once the first has ended: %+v, %s", s.State.Busy, s.Text)
 	}
-}
-
-// TestBusyDevicesAreSaidBeforeTheStart: and a stage of nothing else ends held, with
-// the reason.
-func TestBusyDevicesAreSaidBeforeTheStart(t *testing.T) {
-	a := newAcre(t, 40)
-	registrytest.Add(t, a.reg, "other", 70)
-	registrytest.Add(t, a.reg, "other", 71)
-	a.start("other:v1", "all")
-	for _, d := range a.devices {
-		h := protocol.Have{Format: 1, Boot: 1, Epoch: d.want.Epoch, Rev: d.want.Rev + 1, Models: map[string]protocol.ModelHave{
-			"m":     d.have,
-			"other": {Active: a.digest("other:v1"), Phase: protocol.PhaseIdle},
-		}}
-		a.handle(d.id, protocol.TopicHave, encode(t, h))
-	}
-	p := canary(40, 40)
-	p.Every = plan.Duration(10 * time.Minute)
-	first := a.plan(p)
-	if err := a.Advance(t.Context(), a.at); err != nil {
-		t.Fatal(err)
-	}
-	p = canary(40, 35)
-	p.Deadline = plan.Duration(10 * time.Minute)
-	all := 1.0
-	p.Stages[0].Checks.MaxFailed = &all // they do not move here
-	target, _ := ParseTarget("all")
-	d, err := a.Draft(t.Context(), "other:v2", target, func(int, int, bool) (*plan.Plan, error) { return &p, nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := fmt.Sprintf("35 of the 35 devices to be judged are judged for rollout %d of m:", first.Rollout.ID)
-	if !slices.ContainsFunc(d.Warnings, func(w string) bool { return strings.HasPrefix(w, want) }) {
-		t.Errorf("warnings are %q, want one with %q", d.Warnings, want)
-	}
-	if _, err := a.StartPlan(ann(t), d); err != nil {
-		t.Fatal(err)
-	}
-	for range 12 {
-		a.at = a.at.Add(time.Minute)
-		if err := a.Advance(t.Context(), a.at); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s, err := a.Staged(t.Context(), "other")
-	want = fmt.Sprintf("HELD: 0 devices are too few to judge the quality, since 35 of its devices are judged for rollout %d of m until that ends; a person promotes.", first.Rollout.ID)
-	if err != nil || s.Text != want {
-		t.Errorf("text is %q (%v), want %q", s.Text, err, want)
-	}
-}
-
-func (a *acre) digest(ref string) protocol.Digest {
-	a.t.Helper()
-	v, err := a.reg.Resolve(a.t.Context(), ref)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return v.Digest
 }
 
 func TestLatencyAndErrorRateStop(t *testing.T) {
@@ -518,25 +304,6 @@ func TestLatencyAndErrorRateStop(t *testing.T) {
 	}
 }
 
-func TestComparisonByGroup(t *testing.T) {
-	a := newAcre(t, 60)
-	a.worse(2, func(i int) bool { return i%5 == 0 }) // rev1
-	a.plan(plan.ShadowOnly(60))
-	a.minutes(4)
-	c, err := a.Compare(t.Context(), "m")
-	if err != nil || len(c.Groups) != 3 || c.InPlace != "v1" {
-		t.Fatalf("comparison is %+v, %v", c, err)
-	}
-	all, rev1, rev2 := c.Groups[0], c.Groups[1], c.Groups[2]
-	if all.Devices != 60 || all.Told != 60 || rev1.Group != "rev1" || rev1.Devices != 12 || rev2.Devices != 48 || rev1.Pairs+rev2.Pairs != all.Pairs {
-		t.Errorf("comparison is %+v", c.Groups)
-	}
-	if r1, r2 := rev1.ErrorB/rev1.ErrorA, rev2.ErrorB/rev2.ErrorA; r1 < 1.9 || r1 > 2.1 || r2 < 0.95 || r2 > 1.05 {
-		t.Errorf("ratios are %.3f and %.3f, want 2 and 1", r1, r2)
-	}
-	a.wantRunning(0, 60, 0)
-}
-
 // TestDevicesWithoutAVersionToCompareAreNotJudged: they get the version, and
 // their saying nothing is no silence.
 func TestDevicesWithoutAVersionToCompareAreNotJudged(t *testing.T) {
@@ -575,70 +342,4 @@ func TestDevicesOutsideOfRolloutsAreNotShadowed(t *testing.T) {
 	if s := a.until(plan.Running, 1, 10); s.State.History[0].Verdict.Assigned != 40 {
 		t.Errorf("%+v; want 40 devices judged", s.State.History[0].Verdict)
 	}
-}
-
-// TestRunLetsTimeGoOn: Run looks after a staged rollout by itself, but not while
-// nobody can be heard.
-func TestRunLetsTimeGoOn(t *testing.T) {
-	newRig(t).versions(1) // the encoder is made once, and must not belong to the bubble
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, "d1", "d2")
-		r.versions(1)
-		var heard atomic.Bool
-		heard.Store(true)
-		r.connected = heard.Load
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- r.Run(ctx) }()
-		time.Sleep(10 * time.Second) // with nothing to look after
-		all, _ := ParseTarget("all")
-		planner, err := PlannerOf(healthOnly(1))
-		if err != nil {
-			t.Fatal(err)
-		}
-		d, err := r.Draft(t.Context(), "m:v1", all, planner)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := r.StartPlan(t.Context(), d); err != nil {
-			t.Fatal(err)
-		}
-		state := func() plan.State {
-			s, err := r.Staged(t.Context(), "m")
-			if err != nil {
-				t.Fatal(err)
-			}
-			return s.State
-		}
-		looks := func() int { return state().Looks }
-		time.Sleep(5*time.Minute + 30*time.Second)
-		synctest.Wait()
-		if n := looks(); n != 5 {
-			t.Errorf("%d looks in five minutes, want 5", n)
-		}
-		heard.Store(false)
-		time.Sleep(time.Hour)
-		synctest.Wait()
-		if n := looks(); n != 5 {
-			t.Errorf("%d looks, of which %d while nobody could be heard", n, n-5)
-		}
-		// Once they can be, they come back first.
-		last := state().At
-		heard.Store(true)
-		r.Republish()
-		time.Sleep(9 * time.Second)
-		synctest.Wait()
-		if at := state().At; !at.Equal(last) {
-			t.Errorf("looked at %s, before devices could come back", at)
-		}
-		time.Sleep(5 * time.Minute)
-		synctest.Wait()
-		if n := looks(); n <= 5 {
-			t.Errorf("%d looks when all are back, want more than 5", n)
-		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
 }
