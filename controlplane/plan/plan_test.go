@@ -312,10 +312,16 @@ func TestInconclusive(t *testing.T) {
 			s, _ = Step(p, s, Event{Kind: Tick, At: at, Facts: open()})
 			if s.Widened && !was {
 				widened = s.Looks
+				if s.NewDevices() != 100 {
+					t.Errorf("%d devices fetch it now, want 100", s.NewDevices())
+				}
 				if s.Shadow != 150 || s.Judged != 150 || s.Reach != 50 || s.Role(100, false).Version != InShadow || s.Role(10, false).Version != Active {
 					t.Errorf("widened to %+v", s)
 				}
 			}
+		}
+		if n := map[int]int{0: 100, 1: 50}[s.Stage]; s.Phase == Running && s.NewDevices() != n {
+			t.Errorf("%s: %d devices fetch it at stage %d, want %d", tt.what, s.NewDevices(), s.Stage, n)
 		}
 		if s.Phase != tt.phase || s.Stage != tt.stage || s.Reason != tt.text {
 			t.Errorf("%s: %s at stage %d (%s), want %s at %d (%s)", tt.what, s.Phase, s.Stage, s.Reason, tt.phase, tt.stage, tt.text)

@@ -56,6 +56,8 @@ type State struct {
 	From int `json:"from,omitempty"`
 
 	Widened bool `json:"widened,omitempty"`
+	// Wider is how many devices that gave it to in shadow, in the stage under way.
+	Wider int `json:"wider,omitempty"`
 	// Ran is how long the stage has been under way, by a clock that no jump and no
 	// downtime moves.
 	Ran   Duration  `json:"ran"`
@@ -147,9 +149,12 @@ func (s State) StageOf(p Plan, n int) int {
 }
 
 // NewDevices returns how many devices the stage under way adds to those that have
-// the version.
+// the version, or added when it was widened.
 func (s State) NewDevices() int {
-	if s.Stage == 0 {
+	switch {
+	case s.Wider > 0:
+		return s.Wider
+	case s.Stage == 0:
 		return s.Sizes[0]
 	}
 	return max(s.Sizes[s.Stage]-max(s.Sizes[s.Stage-1], min(s.Shadow, s.Sizes[s.Stage])), 0)

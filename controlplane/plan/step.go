@@ -362,7 +362,7 @@ func (s State) widen(reason string) State {
 		wider = now + s.Sizes[i]
 	}
 	s.Widened, s.Ran = true, 0
-	s.Shadow, s.Judged = wider, wider
+	s.Shadow, s.Judged, s.Wider = wider, wider, min(wider, s.Sizes[len(s.Sizes)-1])-now
 	s.Reason = reason + "; widened in shadow"
 	return s
 }
@@ -404,7 +404,7 @@ func (s State) enter(p Plan, i int) State {
 	if i == len(p.Stages)-1 {
 		size = All // and whoever joins
 	}
-	s.Phase, s.Stage, s.Ran, s.Verdict, s.Checks = Running, i, 0, nil, nil
+	s.Phase, s.Stage, s.Ran, s.Verdict, s.Checks, s.Wider = Running, i, 0, nil, nil, 0
 	if stage.Shadow {
 		s.Shadow = size
 	} else {

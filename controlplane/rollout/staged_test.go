@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -419,6 +420,40 @@ func TestDeviceThatIsAwayReturnsWhenItIsBack(t *testing.T) {
 	}
 	if n := len(away.want.Models["m"].Active.Transfers); away.have.Previous != a.v[1] || n == 0 {
 		t.Errorf("%s went back with %d transfers on offer and has %v cached", away.id, n, away.have.Previous.Short())
+	}
+}
+
+// TestDownloadsOfAStageStayBelowTheBudget: each device spreads its own over the time
+// that all of the stage together may take, also where a stage is widened.
+func TestDownloadsOfAStageStayBelowTheBudget(t *testing.T) {
+	a := newAcre(t, 120)
+	a.worse(1.04, everyOne) // neither good nor bad enough for the canary
+	p := plan.CanaryFirst(120)
+	p.Stages[0].Devices, p.Stages[1].Devices = plan.Amount{Count: 40}, plan.Amount{Count: 60}
+	p.Stages[0].MPass, p.Stages[0].MStop = 1.02, 1.2
+	p.Stages[0].Deadline = plan.Duration(10 * time.Minute)
+	p.BytesPerSecond = 1000
+	s := a.plan(p)
+	seconds := func(devices int) uint32 {
+		return uint32(math.Ceil(float64(devices) * float64(s.State.DeviceBytes) / 1000))
+	}
+	spread := func() map[uint32]int {
+		out := map[uint32]int{}
+		for _, d := range a.devices {
+			out[d.want.JitterS]++
+		}
+		return out
+	}
+	a.minutes(1)
+	if got, want := spread(), (map[uint32]int{seconds(40): 40, 0: 80}); !maps.Equal(got, want) {
+		t.Errorf("devices by the seconds over which they spread: %v, want %v", got, want)
+	}
+	a.minutes(10)
+	if s := a.staged(); !s.State.Widened {
+		t.Fatalf("not widened: %s", s.Text)
+	}
+	if got, want := spread(), (map[uint32]int{seconds(40): 40, seconds(60): 60, 0: 20}); !maps.Equal(got, want) {
+		t.Errorf("of a widened stage: %v, want %v", got, want)
 	}
 }
 
