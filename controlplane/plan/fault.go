@@ -58,20 +58,21 @@ func (f Fault) quantity(x float64) string {
 }
 
 // lose returns the devices that failed by themselves as a stage ends, each once:
-// they go back by themselves. At an end that lets the last stage go on there are
-// none: the version is wanted for good, and they get it when they are back.
+// they go back by themselves. Where all go on with the version those are not among
+// them that are only not heard of: they get it when they are back.
 func (s State) lose(f Facts) []Fault {
-	judged := f.Judged
+	last := !s.Back && s.Reach == All
+	judged, unheard := f.Judged, f.Unheard
 	switch {
 	case s.Back:
-	case s.Reach == All:
-		return nil
+	case last:
+		unheard = nil
 	default:
 		judged = judged[:f.JudgedActive] // those in shadow may yet be heard of
 	}
 	var lost []Fault
 	for _, d := range judged {
-		if d.Lost == "" || d.Known {
+		if d.Lost == "" || d.Known || last && d.Lost != quality.NonFinite && d.Lost != quality.Crashed {
 			continue
 		}
 		fault, has := f.Why[d.ID]
@@ -80,7 +81,7 @@ func (s State) lose(f Facts) []Fault {
 		}
 		lost = append(lost, fault)
 	}
-	return append(lost, f.Unheard...)
+	return append(lost, unheard...)
 }
 
 // worst returns the devices that the check which failed is about.

@@ -283,7 +283,7 @@ func (s State) judge(p Plan, e Event) (State, Change) {
 	case s.Phase == Held || s.Paused:
 		return s, Change{}
 	case s.Phase == Watching && (v == nil || v.Decision == quality.Pass || s.Ran >= p.Watch):
-		return s.end(Done, "watched for "+p.Watch.String()), Change{}
+		return s.end(Done, "watched for "+p.Watch.String()), Change{Lost: s.lose(e.Facts)}
 	case s.Phase == Watching:
 		return s, Change{}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
 	"github.com/sandpiper-edge/sandpiper/controlplane/quality"
+	"github.com/sandpiper-edge/sandpiper/protocol"
 )
 
 // faults reads all that a rollout names, in pages of so many.
@@ -134,5 +135,52 @@ func TestLostDevicesCountOnce(t *testing.T) {
 	s := a.until(plan.Running, 2, 200)
 	if s.State.LostN != 1 || len(s.State.Lost) != 1 || s.State.Lost[0].Device != first {
 		t.Errorf("%d lost: %+v, want %s alone", s.State.LostN, s.State.Lost, first)
+	}
+}
+
+// TestBrokenDevicesOfTheLastStageGoBack: those whose outputs are no numbers and those
+// that crash, as it ends and as the watch does. Who is only silent, or offline, gets
+// the version when it is back.
+func TestBrokenDevicesOfTheLastStageGoBack(t *testing.T) {
+	a := newAcre(t, 60)
+	p := plan.CanaryFirst(60)
+	p.Stages[0].Devices, p.Stages[1].Devices = plan.Amount{Count: 40}, plan.Amount{Count: 50}
+	p.Stages[2].Minimum, p.Watch = plan.Duration(10*time.Minute), plan.Duration(30*time.Minute)
+	p.Seed = 1
+	a.plan(p)
+	a.until(plan.Running, 2, 100)
+	seats := a.seats()
+	by := map[string]*fake{}
+	for _, d := range a.devices {
+		by[d.id] = d
+	}
+	broken, crashing, silent := by[seats[0].Device], by[seats[1].Device], by[seats[2].Device]
+	mad := func(d *fake) {
+		q := d.sums[d.want.Judge.Stage]
+		q.BadB = 7
+		d.sums[d.want.Judge.Stage] = q
+	}
+	mad(broken)
+	silent.falls = true
+	s := a.until(plan.Watching, 2, 20)
+	if want := (plan.Fault{Device: broken.id, Loss: quality.NonFinite, Check: plan.CheckNumbers, Figure: 7}); len(s.State.Lost) != 1 || s.State.Lost[0] != want {
+		t.Errorf("lost with the last stage are %+v, want %+v", s.State.Lost, want)
+	}
+	for range crashes {
+		crashing.boot++
+		a.handle(crashing.id, protocol.TopicBirth, encode(t, protocol.Birth{Format: 1, Boot: uint64(crashing.boot) + 10}))
+	}
+	s = a.until(plan.Done, 2, 60)
+	if len(s.State.Lost) != 2 || s.State.Lost[1].Device != crashing.id || s.State.Lost[1].Loss != quality.Crashed {
+		t.Errorf("lost with the watch are %+v, want %s too", s.State.Lost, crashing.id)
+	}
+	a.minutes(1)
+	for d, want := range map[*fake]protocol.Digest{broken: a.v[0], crashing: a.v[0], silent: a.v[1]} {
+		if d.have.Active != want {
+			t.Errorf("%s runs %s, want %s", d.id, d.have.Active.Short(), want.Short())
+		}
+	}
+	if s = a.staged(); s.Stages[0].Counts[Failed] != 2 || s.Stages[0].Counts[Active] != 38 {
+		t.Errorf("counts are %v", s.Stages[0].Counts)
 	}
 }
