@@ -96,6 +96,10 @@ func Approved(ctx context.Context, tx store.Tx, model string, number uint64) err
 	if len(others) > 0 {
 		so = strings.Join(others, ", ") + " did"
 	}
-	return fmt.Errorf("%s: %w: it needs %d approvals by others than %s, and %s; they run `sandpiper model approve %s`",
-		Ref(model, number), ErrNotApproved, needed, who, so, Ref(model, number))
+	people := "another person"
+	if needed > 1 {
+		people = fmt.Sprintf("%d people other", needed)
+	}
+	return fmt.Errorf("%s: %w: it needs the approval of %s than %s, and %s; they run `sandpiper model approve %s`",
+		Ref(model, number), ErrNotApproved, people, who, so, Ref(model, number))
 }

@@ -151,7 +151,8 @@ const (
 )
 
 // Command does kind to the newest staged rollout of a model that is under way, in
-// the name of audit.Who, and returns it. ErrNotStaged if there is none.
+// the name of audit.Who, and returns it. ErrNotStaged if there is none, ErrNotFound
+// for a model that does not exist.
 func (r *Rollouts) Command(ctx context.Context, model string, kind plan.Kind) (Staged, error) {
 	at := r.now()
 	c := r.change(at)
@@ -167,6 +168,11 @@ func (r *Rollouts) Command(ctx context.Context, model string, kind plan.Kind) (S
 			return err
 		}
 		if len(live) == 0 {
+			if _, err := tx.LatestVersion(ctx, model); errors.Is(err, ErrNotFound) {
+				return noRollout(ctx, tx, model, "rollout")
+			} else if err != nil {
+				return err
+			}
 			return fmt.Errorf("%w; `rollout start` with --plan or --stage begins one", ErrNotStaged)
 		}
 		newest := live[len(live)-1]

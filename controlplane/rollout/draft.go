@@ -134,6 +134,11 @@ func (r *Rollouts) Draft(ctx context.Context, ref string, target Target, planner
 		if err != nil {
 			return err
 		}
+		if err := registry.Approved(ctx, tx, v.Name, v.Number); errors.Is(err, registry.ErrNotApproved) {
+			d.Warnings = append(d.Warnings, err.Error()) // a start is refused, what it would do is shown
+		} else if err != nil {
+			return err
+		}
 		comparable, err := d.comparable(ctx, tx, ids)
 		if err != nil {
 			return err
@@ -150,7 +155,7 @@ func (r *Rollouts) Draft(ctx context.Context, ref string, target Target, planner
 		if err := errors.Join(d.Plan.Check(), d.checkDrift(m), d.checkUntouched(len(ids), len(comparable))); err != nil {
 			return err
 		}
-		d.warn(len(comparable), m.Pipeline != nil)
+		d.warn(len(ids), len(comparable), m.Pipeline != nil)
 		return r.draw(ctx, tx, &d, ids, comparable)
 	})
 	if err != nil {
@@ -169,14 +174,28 @@ func epsilonOf(std []float32) float64 {
 	return share
 }
 
-func (d *Draft) warn(comparable int, fed bool) {
-	judged := slices.ContainsFunc(d.Plan.Stages, func(s plan.Stage) bool { return s.Quality == plan.Paired })
+// judged reports whether a stage's quality is.
+func (d *Draft) judged() bool {
+	return slices.ContainsFunc(d.Plan.Stages, func(s plan.Stage) bool { return s.Quality == plan.Paired })
+}
+
+// warn says what the quality check will not be able to do, on so many devices.
+func (d *Draft) warn(devices, comparable int, fed bool) {
+	judged := d.judged()
+	var small []string
+	for i, size := range d.Plan.Sizes(devices) {
+		if d.Plan.Stages[i].Quality == plan.Paired && size < quality.MinJudged {
+			small = append(small, d.Plan.Stages[i].Name)
+		}
+	}
 	switch {
 	case !judged:
 	case comparable == 0:
 		d.Warnings = append(d.Warnings, "no device of the target runs another version, so there is nothing to compare with: the quality check will have no data")
 	case comparable < quality.MinJudged:
 		d.Warnings = append(d.Warnings, fmt.Sprintf("%d devices run another version, and %d are needed to judge the quality: a person promotes", comparable, quality.MinJudged))
+	case len(small) > 0:
+		d.Warnings = append(d.Warnings, fmt.Sprintf("%d devices are needed to judge the quality, and there are fewer at %s: a person promotes", quality.MinJudged, strings.Join(small, ", ")))
 	}
 	if judged && !fed {
 		d.Warnings = append(d.Warnings, d.Ref+" is not fed by a pipeline: pairs of errors come from requests alone, and of those whose truth is told")
@@ -240,6 +259,9 @@ func (r *Rollouts) draw(ctx context.Context, tx store.Tx, d *Draft, ids []string
 	})
 	if err != nil {
 		return err
+	}
+	if d.judged() && !slices.ContainsFunc(candidates, func(c plan.Candidate) bool { return c.Group != "" }) {
+		d.Warnings = append(d.Warnings, fmt.Sprintf("no device of the target has the label %q, so none is judged apart from the others; group names another label", d.Plan.Group))
 	}
 	if kept > 0 {
 		d.Warnings = append(d.Warnings, fmt.Sprintf("%d devices are held on their version by their owner: they are drawn last, and get this one when they are unpinned", kept))

@@ -158,3 +158,53 @@ func (a *acre) digest(ref string) protocol.Digest {
 	}
 	return v.Digest
 }
+
+// TestDraftSaysWhatItsPlanCannotDo: before anything is done.
+func TestDraftSaysWhatItsPlanCannotDo(t *testing.T) {
+	const (
+		few      = "30 devices are needed to judge the quality, and there are fewer at "
+		group    = `no device of the target has the label "site", so none is judged apart`
+		approval = "m:v2: not approved: it needs the approval of another person than ann"
+	)
+	a := newAcre(t, 60)
+	target, _ := ParseTarget("all")
+	draft := func(p *plan.Plan) []string {
+		t.Helper()
+		d, err := a.Draft(ann(t), "m:v2", target, func(int, int, bool) (*plan.Plan, error) { return p, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.Warnings
+	}
+	says := func(warnings []string, text string) bool {
+		return slices.ContainsFunc(warnings, func(w string) bool { return strings.HasPrefix(w, text) })
+	}
+	enough, small, grouped := canary(60, 40), canary(60, 10), canary(60, 40)
+	grouped.Group = "site"
+	if w := draft(&enough); says(w, few) || says(w, group) {
+		t.Errorf("of a plan that can be judged: %q", w)
+	}
+	if w := draft(&small); !says(w, few+"canary, 10 %:") {
+		t.Errorf("of two stages of 10: %q", w)
+	}
+	if w := draft(&grouped); !says(w, group) {
+		t.Errorf("of a label that nobody has: %q", w)
+	}
+	unjudged := healthOnly(10)
+	unjudged.Group = "site"
+	if w := draft(&unjudged); len(w) > 0 {
+		t.Errorf("of a plan that judges no errors: %q", w)
+	}
+	if err := a.reg.Protect(t.Context(), "m", 1); err != nil {
+		t.Fatal(err)
+	}
+	if w := draft(nil); !says(w, approval) {
+		t.Errorf("of a version that nobody approved: %q", w)
+	}
+	if _, err := a.reg.Approve(t.Context(), "m:v2"); err != nil {
+		t.Fatal(err)
+	}
+	if w := draft(nil); len(w) > 0 {
+		t.Errorf("of an approved version: %q", w)
+	}
+}

@@ -104,7 +104,7 @@ func (r *Rollouts) Staged(ctx context.Context, model string) (s Staged, err erro
 			s, err = staged(ctx, tx, p)
 			return err
 		}
-		return ErrNotFound
+		return noRollout(ctx, tx, model, "rollout in stages")
 	})
 	if err != nil {
 		return Staged{}, fmt.Errorf("staged rollout of %q: %w", model, err)

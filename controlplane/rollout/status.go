@@ -3,8 +3,10 @@ package rollout
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/sandpiper-edge/sandpiper/controlplane/near"
 	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/protocol"
@@ -88,13 +90,26 @@ func zeroCounts() Counts {
 	return c
 }
 
+// noRollout says that a model has no rollout of that kind, or that there is no such
+// model: an ErrNotFound.
+func noRollout(ctx context.Context, tx store.Tx, model, kind string) error {
+	models, err := tx.ModelNames(ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(models, model) {
+		return fmt.Errorf("model %w%s", ErrNotFound, suggest(near.Match(model, models)))
+	}
+	return fmt.Errorf("%s %w; `sandpiper rollout start` begins one", kind, ErrNotFound)
+}
+
 func (s *Status) progress(ctx context.Context, tx store.Tx) error {
 	rows, err := tx.Rollouts(ctx, s.Model)
 	if err != nil {
 		return err
 	}
 	if len(rows) == 0 {
-		return ErrNotFound
+		return noRollout(ctx, tx, s.Model, "rollout")
 	}
 	for i := len(rows) - 1; i >= 0; i-- {
 		counts, err := tx.Counts(ctx, rows[i].ID)
