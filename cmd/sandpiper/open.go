@@ -108,3 +108,15 @@ func brokerURL(cp *controlplane.ControlPlane, cfg config.Server) string {
 	}
 	return cfg.BrokerURL()
 }
+
+// noteStandstill says that what was stored or shown does not move at the moment:
+// no server runs, or it has lost its broker.
+func (a *app) noteStandstill(ctx context.Context, c *api.Client) {
+	switch s, err := c.Server(ctx); {
+	case err != nil:
+	case !s.Serving:
+		a.notef("warning: no server is running, so nothing moves, and devices are shown as it last knew them; start one with `sandpiper serve`")
+	case !s.Connected:
+		a.notef("warning: the control plane has no connection to its broker, %s, so nothing reaches devices, and they are shown as it last knew them; its log says why", s.Broker)
+	}
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -53,8 +54,12 @@ goes to all at once, unless flags or a file name the stages.`,
 				if err != nil {
 					return err
 				}
-				if err := a.print(r, []string{r.Rollout.Ref}, func(g *grid) { drawStarted(g, r) }); err != nil || !watch || dryRun {
+				if err := a.print(r, []string{r.Rollout.Ref}, func(g *grid) { drawStarted(g, r) }); err != nil {
 					return err
+				}
+				a.noteStandstill(ctx, c)
+				if !watch || dryRun {
+					return nil
 				}
 				return a.watchRollout(ctx, c, r.Rollout.Model)
 			})
@@ -70,16 +75,18 @@ goes to all at once, unless flags or a file name the stages.`,
 }
 
 func newRolloutStatusCommand(a *app) *cobra.Command {
-	var wait, watch bool
+	var wait, watch, everyDevice bool
 	cmd := &cobra.Command{
 		Use:   "status [MODEL]",
 		Short: "Show how far devices are",
 		Long: `Show how far the devices of a model are, or of every model.
 
+In a fleet of more than 50 the table has the devices to look at, those that failed
+and those on their way first; --devices lists all, as -o json does.
+
 With --wait it returns once each of them has the version or has failed on it, and
-no stage is under way;
-then the exit code is 7. A device that is off has neither: limit the time with
---timeout (exit code 6).
+no stage is under way; if some failed the exit code is 7. A device that is off has
+neither: limit the time with --timeout (exit code 6).
 
 With --watch it shows how the rollout goes until that has come to its end: on a
 terminal in place, elsewhere a JSON document a line, each time something changes.
@@ -91,7 +98,7 @@ The exit code is 8 if a check stopped it.`,
 			}
 			return a.with(cmd.Context(), func(ctx context.Context, c *api.Client) error {
 				if len(args) == 0 {
-					return a.printStatuses(ctx, c)
+					return a.printStatuses(ctx, c, everyDevice)
 				}
 				if watch {
 					return a.watchRollout(ctx, c, args[0])
@@ -105,9 +112,10 @@ The exit code is 8 if a check stopped it.`,
 				if err != nil {
 					return err
 				}
-				if err := a.print(status, []string{status.Model}, func(g *grid) { drawStatus(g, status) }); err != nil {
+				if err := a.print(status, []string{status.Model}, func(g *grid) { drawStatus(g, status, everyDevice) }); err != nil {
 					return err
 				}
+				a.noteStandstill(ctx, c)
 				if failed := status.Counts[rollout.Failed]; wait && failed > 0 {
 					return fmt.Errorf("rollout %w: %d of %d devices failed; their messages say why", errPartly, failed, status.Total)
 				}
@@ -117,6 +125,7 @@ The exit code is 8 if a check stopped it.`,
 	}
 	cmd.Flags().BoolVar(&wait, "wait", false, "return once every device has the version or has failed")
 	cmd.Flags().BoolVar(&watch, "watch", false, "show how it goes until its end")
+	cmd.Flags().BoolVar(&everyDevice, "devices", false, "list every device")
 	a.addOutput(cmd)
 	return cmd
 }
@@ -159,7 +168,7 @@ func spreading(s rollout.Status) bool {
 }
 
 // printStatuses prints the rollouts of every model.
-func (a *app) printStatuses(ctx context.Context, c *api.Client) error {
+func (a *app) printStatuses(ctx context.Context, c *api.Client, everyDevice bool) error {
 	models, err := c.Rollouts(ctx)
 	if err != nil {
 		return err
@@ -170,15 +179,21 @@ func (a *app) printStatuses(ctx context.Context, c *api.Client) error {
 			return err
 		}
 	}
-	return a.print(statuses, models, func(g *grid) {
+	err = a.print(statuses, models, func(g *grid) {
 		for _, s := range statuses {
-			drawStatus(g, s)
+			drawStatus(g, s, everyDevice)
 		}
 	})
+	a.noteStandstill(ctx, c)
+	return err
 }
 
-// drawStatus draws the counters of a model and its devices.
-func drawStatus(g *grid, s rollout.Status) {
+// shownDevices is how many devices the table of a status has.
+const shownDevices = 50
+
+// drawStatus draws the counters of a model and its devices: those to look at first,
+// unless they are few or every one is asked for.
+func drawStatus(g *grid, s rollout.Status, everyDevice bool) {
 	for _, p := range s.Rollouts {
 		if p.Staged != nil {
 			drawStaged(g, *p.Staged)
@@ -188,13 +203,28 @@ func drawStatus(g *grid, s rollout.Status) {
 	for _, state := range rollout.States {
 		g.row(state, s.Counts[state])
 	}
+	if len(s.Devices) == 0 {
+		return
+	}
 	g.header("device", "wanted", "transfer", "bytes", "state", "up", "since", "message")
-	for _, d := range s.Devices {
+	shown := s.Devices
+	if !everyDevice && len(shown) > shownDevices {
+		shown = slices.Clone(shown)
+		order := []string{rollout.Failed, rollout.Trying, rollout.Fetching, rollout.Pending, rollout.Active}
+		slices.SortStableFunc(shown, func(a, b rollout.DeviceStatus) int {
+			return cmp.Compare(slices.Index(order, a.State), slices.Index(order, b.State))
+		})
+		shown = shown[:shownDevices]
+	}
+	for _, d := range shown {
 		up := "offline"
 		if d.Online {
 			up = "online"
 		}
 		g.row(d.Device, d.Ref, orDash(d.Transfer), d.Bytes, d.State, up, ago(d.Since), orDash(d.Message))
+	}
+	if more := len(s.Devices) - len(shown); more > 0 {
+		g.row(fmt.Sprintf("and %d more", more), "--devices lists all")
 	}
 }
 
@@ -223,6 +253,7 @@ has none keeps what it runs; then the exit code is 7.`,
 				}); err != nil {
 					return err
 				}
+				a.noteStandstill(ctx, c)
 				if err := r.Err(); err != nil {
 					return fmt.Errorf("rollback %w: %w; start a rollout of the version you want there instead", errPartly, err)
 				}

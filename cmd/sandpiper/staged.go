@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/api"
 	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
+	"github.com/sandpiper-edge/sandpiper/controlplane/quality"
 	"github.com/sandpiper-edge/sandpiper/controlplane/rollout"
 )
 
@@ -101,8 +103,10 @@ func drawStaged(g *grid, s rollout.Staged) {
 		g.row(row...)
 	}
 	drawChecks(g, s.State)
-	for _, line := range s.Log {
+	if len(s.Log) > 0 {
 		g.header("came to")
+	}
+	for _, line := range s.Log {
 		g.row(line)
 	}
 	if len(s.Log) == 0 || s.State.Phase.Live() {
@@ -141,6 +145,23 @@ func orNothing(n int) string {
 	return fmt.Sprint(n)
 }
 
+// verdictWord is what a look decided, and by what if that is more than the quality.
+func verdictWord(v quality.Verdict) string {
+	if v.Reason == "" || v.Reason == quality.ReasonQuality {
+		return string(v.Decision)
+	}
+	return string(v.Decision) + ": " + v.Reason
+}
+
+// change writes how far a ratio is from 1, in percent with a sign unless that is 0.
+func change(ratio float64, decimals int) string {
+	s := fmt.Sprintf("%+.*f %%", decimals, 100*(ratio-1))
+	if strings.Trim(s, "+-0. %") == "" {
+		return s[1:]
+	}
+	return s
+}
+
 // drawChecks draws the checks of the last look, each with its figure and bound.
 func drawChecks(g *grid, s plan.State) {
 	if s.Verdict == nil && len(s.Checks) == 0 {
@@ -150,13 +171,13 @@ func drawChecks(g *grid, s plan.State) {
 	if v := s.Verdict; v != nil {
 		figure := "no pairs yet"
 		if v.Ratio > 0 {
-			figure = fmt.Sprintf("%+.1f %% (%+.0f %% to %+.0f %%)", 100*(v.Ratio-1), 100*(v.Lower-1), 100*(v.Upper-1))
+			figure = fmt.Sprintf("%s (%s to %s)", change(v.Ratio, 1), change(v.Lower, 0), change(v.Upper, 0))
 		}
 		g.row("quality", figure, fmt.Sprintf("stop above %.0f %%, pass below %.0f %%", 100*(v.Margins.Stop-1), 100*(v.Margins.Pass-1)),
-			strings.TrimSpace(string(v.Decision)+" "+v.Reason))
+			verdictWord(*v))
 		g.row("silent", fmt.Sprintf("%d of %d", v.Silent, v.Assigned), fmt.Sprintf("elsewhere %.0f %%", 100*v.SilentShare), fmt.Sprintf("p = %.2g", v.SilentPvalue))
 		for _, group := range v.Groups {
-			g.row("group "+group.Value, fmt.Sprintf("%+.1f %% (at least %+.0f %%)", 100*(group.Ratio-1), 100*(group.Lower-1)), fmt.Sprintf("stop above %.0f %%", 100*(v.Margins.Group-1)), fmt.Sprintf("%d devices", group.N))
+			g.row("group "+group.Value, fmt.Sprintf("%s (at least %s)", change(group.Ratio, 1), change(group.Lower, 0)), fmt.Sprintf("stop above %.0f %%", 100*(v.Margins.Group-1)), fmt.Sprintf("%d devices", group.N))
 		}
 	}
 	for _, c := range s.Checks {
@@ -202,12 +223,14 @@ func (a *app) watchRollout(ctx context.Context, c *api.Client, model string) err
 	return nil
 }
 
-// redraw clears the terminal and draws the counters anew (ECMA-48 CUP and ED).
+// redraw draws the counters over those of before, each line to its end and then the
+// rest of the terminal: cleared at once it would flicker (ECMA-48 CUP, EL and ED).
 func (a *app) redraw(s rollout.Status) error {
 	s.Devices = nil
 	g := &grid{}
-	drawStatus(g, s)
-	return a.write(append([]byte("\x1b[H\x1b[2J"), g.render()...))
+	drawStatus(g, s, false)
+	lines := bytes.ReplaceAll(g.render(), []byte("\n"), []byte("\x1b[K\n"))
+	return a.write(slices.Concat([]byte("\x1b[H"), lines, []byte("\x1b[J")))
 }
 
 // A rolloutReport is what devices told of both versions, and which are at fault.

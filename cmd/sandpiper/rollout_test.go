@@ -1,0 +1,60 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/sandpiper-edge/sandpiper/controlplane/rollout"
+)
+
+func TestStatusShowsTheDevicesToLookAt(t *testing.T) {
+	s := rollout.Status{Model: "m", Counts: rollout.Counts{}, Total: 60}
+	for i := range s.Total {
+		d := rollout.DeviceStatus{Device: fmt.Sprintf("d%02d", i), State: rollout.Active}
+		switch i {
+		case 58:
+			d.State = rollout.Pending
+		case 59:
+			d.State = rollout.Failed
+		}
+		s.Devices = append(s.Devices, d)
+	}
+	draw := func(everyDevice bool) (text string, devices []string) {
+		g := &grid{}
+		drawStatus(g, s, everyDevice)
+		text = string(g.render())
+		for _, line := range strings.Split(text, "\n") {
+			if name, _, _ := strings.Cut(line, " "); strings.HasPrefix(name, "d") && name != "device" {
+				devices = append(devices, name)
+			}
+		}
+		return text, devices
+	}
+	text, devices := draw(false)
+	if len(devices) != shownDevices || devices[0] != "d59" || devices[1] != "d58" || devices[2] != "d00" || !strings.Contains(text, "and 10 more") {
+		t.Errorf("%d devices, %v: want those that failed and those on their way first\n%s", len(devices), devices, text)
+	}
+	if text, devices := draw(true); len(devices) != 60 || devices[0] != "d00" || strings.Contains(text, "more") {
+		t.Errorf("every device: %v", devices)
+	}
+	s.Devices = nil
+	if text, _ := draw(false); strings.Contains(text, "wanted") {
+		t.Errorf("a heading above no device:\n%s", text)
+	}
+}
+
+func TestChange(t *testing.T) {
+	for _, tt := range []struct {
+		ratio    float64
+		decimals int
+		want     string
+	}{
+		{1.2, 0, "+20 %"}, {1.2345, 1, "+23.4 %"}, {0.9, 0, "-10 %"},
+		{0.9996, 0, "0 %"}, {1.0004, 0, "0 %"}, {0.9999, 1, "0.0 %"}, {1.002, 1, "+0.2 %"}, {1.1, 0, "+10 %"},
+	} {
+		if got := change(tt.ratio, tt.decimals); got != tt.want {
+			t.Errorf("change(%g, %d) = %q, want %q", tt.ratio, tt.decimals, got, tt.want)
+		}
+	}
+}
