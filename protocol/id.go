@@ -3,6 +3,7 @@ package protocol
 import (
 	"errors"
 	"fmt"
+	"unicode/utf8"
 )
 
 // ErrID is returned for an id outside the alphabet or of the wrong length.
@@ -25,8 +26,9 @@ func checkID(what, id string, most int) error {
 	}
 	for i := range len(id) {
 		if !idByte(id[i]) {
+			r, _ := utf8.DecodeRuneInString(id[i:])
 			return fmt.Errorf("%w: the %s %q has %q at position %d; topics allow only a-z, 0-9, _ and -",
-				ErrID, what, id, rune(id[i]), i+1)
+				ErrID, what, id, r, i+1)
 		}
 	}
 	return nil

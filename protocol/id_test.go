@@ -9,7 +9,7 @@ import (
 func TestCheckIDNamesWhatIsWrong(t *testing.T) {
 	for _, c := range []struct{ id, text string }{
 		{"", "empty"}, {"Pump", "'P' at position 1"}, {"a.b", "'.' at position 2"}, {"a/b", "'/'"}, {"a b", "' '"},
-		{"ä", "position 1"}, {"a\x00", "position 2"}, {strings.Repeat("x", 49), "49 bytes; use at most 48"},
+		{"ä", "'ä' at position 1"}, {"a\xff", "position 2"}, {"a\x00", "position 2"}, {strings.Repeat("x", 49), "49 bytes; use at most 48"},
 	} {
 		err := CheckID(c.id)
 		if !errors.Is(err, ErrID) || !strings.Contains(err.Error(), c.text) {
