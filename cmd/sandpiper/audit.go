@@ -21,12 +21,15 @@ func newHistoryCommand(a *app) *cobra.Command {
 		Short: "Show which versions ran on a device, and where they come from",
 		Long: `Show which versions answered on a device and when, as it reported, who rolled
 each out, who released it, and the digest of the data it was trained on. Times are
-the device's own where its clock can be right, else when its report arrived.`,
+UTC, and the device's own where its clock can be right, else when its report arrived.`,
 		Example: `  sandpiper history pump-07
   sandpiper history pump-07 --model pump --at 2026-11-24T14:05:00Z`,
 		Args: exactArgs("DEVICE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			when, err := parseTime(at)
+			if err == nil && when.After(time.Now().Add(time.Minute)) {
+				err = fmt.Errorf("%s is still to come", at)
+			}
 			if err != nil {
 				return usagef("--at: %v", err)
 			}
@@ -35,22 +38,38 @@ the device's own where its clock can be right, else when its report arrived.`,
 				if err != nil {
 					return err
 				}
+				if len(rows) == 0 {
+					a.notef("%s", nothingRan(args[0], model, when))
+				}
 				return a.printHistory(rows)
 			})
 		},
 	}
 	cmd.Flags().StringVar(&model, "model", "", "only this model")
-	cmd.Flags().StringVar(&at, "at", "", "only what ran then: 2026-11-24T14:05:00Z, a day, or how long ago, such as 36h")
+	cmd.Flags().StringVar(&at, "at", "", "only what ran then: 2026-11-24T14:05:00Z, a day's begin, or how long ago, such as 36h")
 	a.addOutput(cmd)
 	return cmd
 }
 
-// parseTime reads a time or how long ago it was; the zero time from "".
+// nothingRan says of what a history has nothing.
+func nothingRan(device, model string, at time.Time) string {
+	text := "no version ran on " + device
+	if model != "" {
+		text = "no version of " + model + " ran on " + device
+	}
+	if at.IsZero() {
+		return text + ", as far as it reported"
+	}
+	return text + " at " + stamp(at) + " UTC, as far as it reported"
+}
+
+// parseTime reads a time, without a zone in UTC as they are printed, or how long ago
+// it was; the zero time from "".
 func parseTime(s string) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
 	}
-	for _, layout := range []string{time.RFC3339, time.DateTime, time.DateOnly} {
+	for _, layout := range []string{time.RFC3339, time.DateTime, "2006-01-02T15:04:05", "2006-01-02 15:04", time.DateOnly} {
 		if t, err := time.Parse(layout, s); err == nil {
 			return t, nil
 		}
@@ -67,7 +86,7 @@ func (a *app) printHistory(rows []controlplane.Ran) error {
 		names[i] = ranName(r)
 	}
 	return a.print(rows, names, func(g *grid) {
-		g.header("model", "version", "from", "until", "rollout", "released", "data", "run")
+		g.header("model", "version", "from, UTC", "until", "rollout", "released", "data", "run")
 		for _, r := range rows {
 			until := "now"
 			if !r.Until.IsZero() {
@@ -141,7 +160,7 @@ func (a *app) printAudit(entries []audit.Entry) error {
 		names[i] = strconv.FormatUint(e.Seq, 10)
 	}
 	return a.print(entries, names, func(g *grid) {
-		g.header("entry", "received", "who", "action", "device", "version", "rollout", "detail")
+		g.header("entry", "received, UTC", "who", "action", "device", "version", "rollout", "detail")
 		for _, e := range entries {
 			rollout := "-"
 			if e.Rollout != 0 {
@@ -178,6 +197,7 @@ cut off or written anew. Exit code 8 if the record is not what it was.`,
 					return err
 				}
 				return a.print(end, []string{end.String()}, func(g *grid) {
+					g.row("record", "whole: every entry is what was written")
 					g.row("entries", end.Seq)
 					g.row("head", end.String())
 				})
