@@ -194,8 +194,15 @@ func (a *app) deadline(ctx context.Context) (context.Context, context.CancelFunc
 	if a.timeout <= 0 {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeoutCause(ctx, a.timeout, fmt.Errorf("not done within %s: %w", a.timeout, context.DeadlineExceeded))
+	return context.WithTimeoutCause(ctx, a.timeout, lateError(a.timeout))
 }
+
+// A lateError is a command that took longer than --timeout.
+type lateError time.Duration
+
+func (e lateError) Error() string { return "not done within " + time.Duration(e).String() }
+
+func (e lateError) Is(target error) bool { return target == context.DeadlineExceeded }
 
 // configFile is the path of the control plane's configuration.
 func (a *app) configFile() string { return filepath.Join(a.dir, "sandpiper.toml") }

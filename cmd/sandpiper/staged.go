@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -192,7 +193,8 @@ func drawChecks(g *grid, s plan.State) {
 	}
 }
 
-// watchRollout shows how a staged rollout goes until it has come to its end.
+// watchRollout shows how a staged rollout goes until it has come to its end, or on a
+// terminal until somebody leaves.
 func (a *app) watchRollout(ctx context.Context, c *api.Client, model string) error {
 	live := isTerminal(a.stdout)
 	var last *rollout.Staged
@@ -214,7 +216,14 @@ func (a *app) watchRollout(ctx context.Context, c *api.Client, model string) err
 		}
 		return !done, a.write(append(b, '\n'))
 	})
-	if err != nil {
+	left := errors.Is(ctx.Err(), context.Canceled)
+	switch {
+	case err != nil && left && live:
+		a.notef("\nthe rollout goes on; `sandpiper rollout status %s` shows it", model)
+		return nil
+	case err != nil && left:
+		return fmt.Errorf("watching %s, which goes on: %w", model, err)
+	case err != nil:
 		return err
 	}
 	if last != nil && last.State.Phase == plan.Stopped {

@@ -142,7 +142,7 @@ func (a *API) Authenticated(token string) http.Handler {
 		}
 		if !ok && !strings.HasPrefix(r.URL.Path, "/openapi") {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="sandpiper"`)
-			detail := "this needs a token: send Authorization: Bearer TOKEN, with the token that `sandpiper init` wrote"
+			detail := "this needs a token: one of `sandpiper token add`, or the one that `sandpiper init` wrote to keys/admin.token; a command takes it from SANDPIPER_TOKEN, a request has Authorization: Bearer TOKEN"
 			if got != "" {
 				detail = "the token is not one of this control plane; `sandpiper init` wrote it into its data folder, and `sandpiper token add` makes more"
 			}
