@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/sandpiper-edge/sandpiper/controlplane/audit"
 	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
 	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
@@ -150,7 +151,7 @@ func (c *change) withdraw(ctx context.Context, tx store.Tx, model string, target
 	}
 	over := map[string]bool{}
 	for _, p := range live {
-		whole, members := target.All || target.String() == p.row.Target, 0
+		whole, members, lost := target.All || target.String() == p.row.Target, 0, false
 		for _, id := range ids {
 			m, err := tx.Member(ctx, p.row.ID, id)
 			if errors.Is(err, ErrNotFound) {
@@ -165,9 +166,11 @@ func (c *change) withdraw(ctx context.Context, tx store.Tx, model string, target
 				res.Moved = append(res.Moved, id)
 			}
 			if !whole {
-				if _, err := tx.LoseMember(ctx, p.row.ID, id, "rolled back"); err != nil {
+				newly, err := tx.LoseMember(ctx, p.row.ID, id, "rolled back")
+				if err != nil {
 					return nil, err
 				}
+				lost = lost || newly
 			}
 		}
 		if members == 0 {
@@ -175,10 +178,14 @@ func (c *change) withdraw(ctx context.Context, tx store.Tx, model string, target
 		}
 		by := fromRow(p.row)
 		res.Rollout = &by
-		if whole {
-			if _, err := c.step(ctx, tx, p, plan.Event{Kind: plan.Abort, At: c.at, By: "a rollback"}); err != nil {
-				return nil, err
-			}
+		switch {
+		case whole:
+			_, err = c.step(ctx, tx, p, plan.Event{Kind: plan.Abort, At: c.at, By: "a rollback"})
+		case lost:
+			err = tx.Audit(ctx, entry(p, audit.RolloutRollback, target.String()))
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
 	return slices.DeleteFunc(ids, func(id string) bool { return over[id] }), nil

@@ -175,9 +175,8 @@ func (r *Rollouts) Start(ctx context.Context, ref string, target Target) (Starte
 		if err != nil {
 			return err
 		}
-		row, err := sameOrNew(ctx, tx, store.Rollout{
-			Kind: store.KindStart, Model: v.Name, Number: v.Number, Digest: v.Digest, Target: target.String(), Created: at,
-		})
+		row := store.Rollout{Kind: store.KindStart, Model: v.Name, Number: v.Number, Digest: v.Digest, Target: target.String(), Created: at}
+		row, again, err := sameOrNew(ctx, tx, row)
 		if err != nil {
 			return err
 		}
@@ -185,13 +184,17 @@ func (r *Rollouts) Start(ctx context.Context, ref string, target Target) (Starte
 		if err := c.supersedeFor(ctx, tx, row, ids); err != nil {
 			return err
 		}
-		return c.each(ctx, tx, ids, func(d device) error {
+		err = c.each(ctx, tx, ids, func(d device) error {
 			next, changed := d.start(row)
 			if changed {
 				out.Changed++
 			}
 			return c.save(ctx, tx, d, next, changed)
 		})
+		if err == nil && again && out.Changed > 0 {
+			err = recordRollout(ctx, tx, row)
+		}
+		return err
 	})
 	if err != nil {
 		return Started{}, fmt.Errorf("roll out %s to %s: %w", v.Ref(), target, err)
@@ -219,17 +222,18 @@ func (r *Rollouts) releasable(ctx context.Context, ref string, target Target) (r
 	return v, target.check()
 }
 
-// sameOrNew returns the model's newest rollout if it is the same start, so that
+// sameOrNew returns the model's newest rollout if it is the same start again, so that
 // a repeated one adds nothing, and adds row otherwise.
-func sameOrNew(ctx context.Context, tx store.Tx, row store.Rollout) (store.Rollout, error) {
+func sameOrNew(ctx context.Context, tx store.Tx, row store.Rollout) (_ store.Rollout, again bool, err error) {
 	newest, err := tx.NewestRollout(ctx, row.Model)
 	if err == nil && newest.Kind == row.Kind && newest.Phase == row.Phase && newest.Digest == row.Digest && newest.Number == row.Number && newest.Target == row.Target {
-		return newest, nil
+		return newest, true, nil
 	}
 	if err != nil && !errors.Is(err, ErrNotFound) {
-		return row, err
+		return row, false, err
 	}
-	return putRollout(ctx, tx, row)
+	row, err = putRollout(ctx, tx, row)
+	return row, false, err
 }
 
 // putRollout adds a rollout and records who asked for it.
@@ -238,11 +242,16 @@ func putRollout(ctx context.Context, tx store.Tx, row store.Rollout) (store.Roll
 	if row.ID, err = tx.PutRollout(ctx, row); err != nil {
 		return row, err
 	}
+	return row, recordRollout(ctx, tx, row)
+}
+
+// recordRollout records who asked for a rollout.
+func recordRollout(ctx context.Context, tx store.Tx, row store.Rollout) error {
 	action := audit.RolloutStart
 	if row.Kind == store.KindRollback {
 		action = audit.RolloutRollback
 	}
-	return row, tx.Audit(ctx, audit.Entry{Action: action, Model: row.Model, Number: row.Number, Digest: row.Digest, Rollout: row.ID, Detail: row.Target})
+	return tx.Audit(ctx, audit.Entry{Action: action, Model: row.Model, Number: row.Number, Digest: row.Digest, Rollout: row.ID, Detail: row.Target})
 }
 
 func (r *Rollouts) now() time.Time { return r.clock().UTC().Truncate(time.Millisecond) }

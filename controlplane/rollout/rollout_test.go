@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sandpiper-edge/sandpiper/controlplane/audit"
 	"github.com/sandpiper-edge/sandpiper/controlplane/fleet"
 	"github.com/sandpiper-edge/sandpiper/controlplane/registry"
 	"github.com/sandpiper-edge/sandpiper/controlplane/registry/registrytest"
@@ -376,9 +377,32 @@ func TestStartAgainRetriesWhereItFailed(t *testing.T) {
 		}
 	}
 	r.expect("d1:v2:pending d2:v2:fetching d3:v2:pending d4:v2:pending")
+	r.start("m:v2", "all") // nothing to tell anybody
+	if got, want := r.recorded(first.Rollout.ID), []string{"rollout.start all", "rollout.start all"}; !slices.Equal(got, want) {
+		t.Errorf("recorded are %q, want %q", got, want)
+	}
 	if r.rollback("d1"); r.wants("d1") != v[0] {
 		t.Error("the second start lost the version that d1 goes back to")
 	}
+}
+
+// recorded is what the record says that was done about a rollout, oldest first: not
+// what was seen.
+func (r *rig) recorded(rollout int64) (out []string) {
+	r.t.Helper()
+	err := r.store.View(r.t.Context(), func(tx store.Tx) error {
+		entries, err := tx.AuditFrom(r.t.Context(), 0, 10000)
+		for _, e := range entries {
+			if e.Rollout == rollout && e.Device == "" && e.Action != audit.RolloutLook {
+				out = append(out, e.Action+" "+e.Detail)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return out
 }
 
 func TestRevOnlyGrows(t *testing.T) {

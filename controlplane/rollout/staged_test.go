@@ -737,8 +737,13 @@ func TestRollbackOfAStagedRolloutLeavesTheOthersAlone(t *testing.T) {
 	}
 	a.rollback(one)
 	a.minutes(1)
-	if s := a.staged(); s.State.Phase != plan.Running || s.Stages[0].Counts[Failed] != 1 || a.wants(one) != a.v[2] {
+	s := a.staged()
+	if s.State.Phase != plan.Running || s.Stages[0].Counts[Failed] != 1 || a.wants(one) != a.v[2] {
 		t.Errorf("phase %s, counts %v, %s wants %s", s.State.Phase, s.Stages[0].Counts, one, a.wants(one).Short())
+	}
+	a.rollback(one) // it is taken out already
+	if did := a.rig.recorded(s.Rollout.ID); len(did) != 3 || did[2] != "rollout.rollback "+one {
+		t.Errorf("recorded are %q, want that %s was taken out, once", did, one)
 	}
 }
 
