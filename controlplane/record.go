@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/broker"
-	"github.com/sandpiper-edge/sandpiper/controlplane/recording"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 )
 
@@ -74,19 +73,6 @@ func (c *ControlPlane) Record(ctx context.Context, filter string, w io.Writer) (
 func (c *ControlPlane) recordLines(ctx context.Context, filter string, w io.Writer) error {
 	_, err := c.Record(ctx, filter, w)
 	return err
-}
-
-// StartRecording records the samples that match filter into the data set of that
-// name for d, or for good if that is 0: see recording.Sets.Start. ErrFilter as Record.
-func (c *ControlPlane) StartRecording(name, filter string, d time.Duration, maxBytes int64) (recording.Set, error) {
-	if err := checkFilter(c.Fleet.Name(), filter); err != nil {
-		return recording.Set{}, err
-	}
-	var until time.Time
-	if d > 0 {
-		until = time.Now().Add(d).UTC()
-	}
-	return c.Sets.Start(name, filter, until, maxBytes)
 }
 
 // write writes messages until ctx ends, and then those that wait. An error of

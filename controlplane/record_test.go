@@ -82,10 +82,10 @@ func TestRecordSamples(t *testing.T) {
 	}
 
 	// Into a data set of its own.
-	if _, err := c.StartRecording("pumps", protocol.HaveTopic(name, "+"), 0, 0); !errors.Is(err, ErrFilter) {
+	if _, err := c.StartRecording(t.Context(), "pumps", protocol.HaveTopic(name, "+"), 0, 0); !errors.Is(err, ErrFilter) {
 		t.Errorf("StartRecording of another topic = %v, want ErrFilter", err)
 	}
-	if _, err := c.StartRecording("pumps", protocol.SampleTopic(name, "+", "pump"), time.Hour, 0); err != nil {
+	if _, err := c.StartRecording(t.Context(), "pumps", protocol.SampleTopic(name, "+", "pump"), time.Hour, 0); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "a sample in the set", func() bool {

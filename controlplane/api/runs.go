@@ -46,8 +46,8 @@ func (a *API) registerRuns() {
 		OperationID: "remove-run", Method: http.MethodDelete, Path: "/runs/{id}", DefaultStatus: http.StatusNoContent,
 		Summary: "Remove a run that is not under way; a version it made stays", Tags: tags,
 		Errors: []int{http.StatusNotFound, http.StatusConflict},
-	}, func(_ context.Context, in *runInput) (*struct{}, error) {
-		return nil, a.cp.Runs.Remove(in.ID)
+	}, func(ctx context.Context, in *runInput) (*struct{}, error) {
+		return nil, a.cp.RemoveRun(ctx, in.ID)
 	})
 	a.registerResume()
 }

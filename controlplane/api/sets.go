@@ -58,18 +58,18 @@ func (a *API) registerSets() {
 		OperationID: "stop-data-set", Method: http.MethodPost, Path: "/data/sets/{name}/stop",
 		Summary: "Stop recording into a data set", Tags: tags, Errors: []int{http.StatusNotFound},
 		Description: "The answer comes when what came is on disk. A set that is not recorded stays so.",
-	}, func(_ context.Context, in *setInput) (*body[recording.Set], error) {
-		return answer(a.cp.Sets.Stop(in.Name))
+	}, func(ctx context.Context, in *setInput) (*body[recording.Set], error) {
+		return answer(a.cp.StopRecording(ctx, in.Name))
 	})
 	register(a, huma.Operation{
 		OperationID: "remove-data-set", Method: http.MethodDelete, Path: "/data/sets/{name}", DefaultStatus: http.StatusNoContent,
 		Summary: "Stop recording into a data set and remove it", Tags: tags, Errors: []int{http.StatusNotFound},
-	}, func(_ context.Context, in *setInput) (*struct{}, error) {
-		return nil, a.cp.Sets.Remove(in.Name)
+	}, func(ctx context.Context, in *setInput) (*struct{}, error) {
+		return nil, a.cp.RemoveSet(ctx, in.Name)
 	})
 }
 
-func (a *API) startRecording(_ context.Context, in *startInput) (*body[recording.Set], error) {
+func (a *API) startRecording(ctx context.Context, in *startInput) (*body[recording.Set], error) {
 	if err := a.needBroker("a recording"); err != nil {
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func (a *API) startRecording(_ context.Context, in *startInput) (*body[recording
 			return nil, newProblem(http.StatusUnprocessableEntity, CodeUsage, fmt.Sprintf("for %q is no time above 0; write 90s, 10m or 24h", in.Body.For))
 		}
 	}
-	return answer(a.cp.StartRecording(in.Name, in.Body.Topic, d, in.Body.MaxBytes))
+	return answer(a.cp.StartRecording(ctx, in.Name, in.Body.Topic, d, in.Body.MaxBytes))
 }
 
 // set returns the data set that the part of that name names, nil without one. It is

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sandpiper-edge/sandpiper/controlplane/audit"
 	"github.com/sandpiper-edge/sandpiper/controlplane/dataset"
 )
 
@@ -92,5 +93,64 @@ func TestARunOnADataSetGoesOnWithTheSameRows(t *testing.T) {
 	}
 	if sets, err := c.DataSets(t.Context()); err != nil || len(sets) != 0 {
 		t.Errorf("sets %v, %v", sets, err)
+	}
+}
+
+// TestChangesOfFoldersAreRecorded: of runs, searches and data sets, which are no rows
+// of the store.
+func TestChangesOfFoldersAreRecorded(t *testing.T) {
+	a := newTestAPI(t, nil)
+	c := NewLocalClient(a.Handler())
+	a.serving = true
+	ctx, set := t.Context(), "pumps"
+	const topic = "sp1/default/d/+/s/pump"
+	for i := range 2 { // the second stop changes nothing
+		if _, err := c.RecordDataSet(ctx, set, StartRecording{Topic: topic, For: "1h"}); err != nil {
+			t.Fatal(err)
+		}
+		recordLines(t, a, 60*i, 60)
+		for range 2 {
+			if _, err := c.StopDataSet(ctx, set); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	o := TrainOptions{
+		Model: "flow", Task: "forecast", Group: "device", Targets: []string{"flow"}, Features: []string{"flow"},
+		Window: 6, Horizon: 2, Units: []int{2}, Epochs: 1, Seed: 1, Force: true,
+	}
+	if _, err := c.Train(ctx, o, []File{{Name: "data:pumps", Set: set}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	runs, err := c.Runs(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{c.RemoveRun(ctx, runs[0].ID), c.RemoveDataSet(ctx, set)} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	for _, err := range []error{c.RemoveRun(ctx, runs[0].ID), c.RemoveDataSet(ctx, set), c.RemoveTuning(ctx, "flow-tune-1")} {
+		if err == nil {
+			t.Error("what is not there was removed")
+		}
+	}
+	entries, err := c.Audit(ctx, "", "", 0, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range slices.Backward(entries) {
+		if e.Who == audit.ControlPlane {
+			t.Errorf("%s by nobody", e.Action)
+		}
+		if e.Action != audit.ModelAdd && e.Action != audit.ModelSign {
+			got = append(got, strings.TrimSpace(e.Action+" "+e.Model+" "+e.Detail))
+		}
+	}
+	begin := "data.record  pumps from " + topic + " for 1h0m0s"
+	if want := []string{begin, "data.stop  pumps", begin, "data.stop  pumps", "run.remove flow flow-1", "data.remove  pumps"}; !slices.Equal(got, want) {
+		t.Errorf("recorded are %q, want %q", got, want)
 	}
 }

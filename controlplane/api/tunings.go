@@ -49,7 +49,9 @@ func (a *API) registerTunings() {
 	register(a, huma.Operation{
 		OperationID: "remove-tuning", Method: http.MethodDelete, Path: "/tunings/{id}", DefaultStatus: http.StatusNoContent,
 		Summary: "Remove a search with its data; versions published from it stay", Tags: tags, Errors: []int{http.StatusNotFound, http.StatusConflict},
-	}, func(_ context.Context, in *TuningPath) (*struct{}, error) { return nil, a.cp.Tunings.Remove(in.ID) })
+	}, func(ctx context.Context, in *TuningPath) (*struct{}, error) {
+		return nil, a.cp.RemoveTuning(ctx, in.ID)
+	})
 
 	parts := &huma.RequestBody{Required: true}
 	streamed := map[string]*huma.Response{"200": {

@@ -49,6 +49,11 @@ const (
 	UserAdd         = "user.add"         //
 	TokenAdd        = "token.add"        // of the API
 	TokenRemove     = "token.remove"     //
+	RunRemove       = "run.remove"       // a training run
+	TuningRemove    = "tuning.remove"    // a search
+	DataRecord      = "data.record"      // samples of a topic go to a data set
+	DataStop        = "data.stop"        // no longer
+	DataRemove      = "data.remove"      // a data set
 	RolloutStart    = "rollout.start"    //
 	RolloutRollback = "rollout.rollback" //
 	RolloutLook     = "rollout.look"     // a look at a stage, and what it saw
