@@ -26,13 +26,13 @@ func agentBinary(ctx context.Context, h *house) (string, error) {
 	return strings.Join(figures, ", "), atMost(float64(largest)/1e6, 10)
 }
 
-// boiler trains a version of the example in docs/examples: one epoch of an
-// LSTM(128), enough where only its bytes and its speed matter.
-func (s *site) boiler(ctx context.Context, seed int) (version string, err error) {
+// boiler trains a version of the example in docs/examples: one epoch of an LSTM of
+// so many units, enough where only its bytes and its speed matter.
+func (s *site) boiler(ctx context.Context, units, seed int) (version string, err error) {
 	var r struct{ Version string }
 	err = s.runJSON(ctx, &r, "train", "boiler", "--data", "docs/examples/boiler.csv", "--task", "forecast", "--time", "time",
 		"--target", "temperature", "--features", "temperature,power", "--window", "24", "--horizon", "6",
-		"--units", "128", "--epochs", "1", "--seed", strconv.Itoa(seed))
+		"--units", strconv.Itoa(units), "--epochs", "1", "--seed", strconv.Itoa(seed))
 	if !strings.Contains(r.Version, ":") {
 		r.Version = "boiler:" + r.Version
 	}
@@ -55,7 +55,7 @@ func (h *house) boilerDevice(ctx context.Context, seeds int, changes ...func(*de
 		return nil, nil, nil, err
 	}
 	for seed := range seeds {
-		if _, err := s.boiler(ctx, seed+1); err != nil {
+		if _, err := s.boiler(ctx, 128, seed+1); err != nil {
 			return nil, nil, nil, err
 		}
 	}
@@ -93,7 +93,7 @@ func installSize(ctx context.Context, h *house) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	version, err := s.boiler(ctx, 1)
+	version, err := s.boiler(ctx, 128, 1)
 	if err != nil {
 		return "", err
 	}

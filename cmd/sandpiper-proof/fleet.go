@@ -42,7 +42,7 @@ type lightFleet struct {
 	root   []byte
 	broker string // host:port
 	sim    *firmwaresim.Lights
-	leave  func() // ends the simulation; nil while there is none
+	end    func() // ends the simulation, if there is one
 
 	took    time.Duration // from the start of boiler:v1 until 99 % had it
 	payload int64         // bytes of its transfer
@@ -59,24 +59,40 @@ func (h *house) lightFleet(ctx context.Context) (*lightFleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &lightFleet{site: s, client: api.NewSocketClient(s.dir), tokens: map[string]string{}}
-	for seed := range 3 {
-		if _, err := s.boiler(ctx, seed+1); err != nil {
-			return nil, err
-		}
-	}
-	if err := s.serve(context.WithoutCancel(ctx)); err != nil { // it outlives this claim
+	f := &lightFleet{site: s, client: api.NewSocketClient(s.dir), tokens: map[string]string{}, end: func() {}}
+	if err := f.begin(ctx); err != nil {
+		f.close()
 		return nil, err
 	}
 	h.fleet = f
+	return f, nil
+}
+
+// begin trains three versions, serves the control plane, and installs the first on
+// devices that are new.
+func (f *lightFleet) begin(ctx context.Context) error {
+	for seed := range 3 {
+		if _, err := f.boiler(ctx, 128, seed+1); err != nil {
+			return err
+		}
+	}
+	if err := f.serve(context.WithoutCancel(ctx)); err != nil { // it outlives this claim
+		return err
+	}
 	everyone := scenario.Scenario{Devices: fleetSize}
 	if err := f.enrol(ctx, everyone.WithDefaults().Fleet()); err != nil {
-		return nil, err
+		return err
 	}
 	if err := f.run(ctx, everyone, "boiler:v2"); err != nil {
-		return nil, err
+		return err
 	}
-	return f, f.install(ctx)
+	return f.install(ctx)
+}
+
+// close ends the simulation and the control plane.
+func (f *lightFleet) close() {
+	f.end()
+	f.site.close()
 }
 
 // enrol adds the devices to the fleet.
@@ -111,10 +127,7 @@ func since(t time.Time) time.Duration { return time.Since(t).Round(10 * time.Mil
 // run lets the devices of a scenario run in the place of those before, with nothing
 // installed, and returns when all that are not away are connected.
 func (f *lightFleet) run(ctx context.Context, sc scenario.Scenario, candidate string) error {
-	if f.leave != nil {
-		f.leave()
-		f.leave = nil
-	}
+	f.end()
 	sim, err := firmwaresim.NewLights(firmwaresim.LightsConfig{
 		Fleet: f.id, Root: f.root, Dial: firmwaresim.DialTCP(f.broker), Scenario: sc, Candidate: candidate,
 		Token: func(id string) string { return f.tokens[id] }, Trial: fleetTrial,
@@ -126,7 +139,7 @@ func (f *lightFleet) run(ctx context.Context, sc scenario.Scenario, candidate st
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	go func() { _ = sim.Run(running); close(done) }()
-	f.sim, f.leave = sim, func() { cancel(); <-done }
+	f.sim, f.end = sim, func() { cancel(); <-done }
 	present := 0
 	for _, d := range sc.WithDefaults().Fleet() {
 		if !d.Away {
@@ -175,7 +188,7 @@ func (f *lightFleet) install(ctx context.Context) error {
 		return fmt.Errorf("%v: %w", s.Counts, err)
 	}
 	f.took = time.Since(began)
-	if err := f.until(ctx, time.Minute, fleetSize, func(d firmwaresim.LightStatus) bool { return d.Active == "boiler:v1" && !d.Trying }); err != nil {
+	if err := f.atRest(ctx, fleetSize); err != nil {
 		return err
 	}
 	r, w := f.sim.Traffic()
@@ -274,8 +287,8 @@ func fleetLoad(ctx context.Context, h *house) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	conf := filepath.Join(f.dir, "sandpiper.toml")
-	embedded, err := os.ReadFile(conf)
+	h.logf("%.0f MB, %.0f %% of a core with its own broker", rss, 100*cpu)
+	embedded, err := os.ReadFile(f.conf())
 	if err != nil {
 		return "", err
 	}
@@ -285,34 +298,41 @@ func fleetLoad(ctx context.Context, h *house) (string, error) {
 	}
 	defer end()
 	own := f.broker
-	serve := func(conf []byte, broker string) error {
-		f.leave()
-		f.leave = nil
-		f.site.close()
-		f.broker = broker
-		if err := os.WriteFile(filepath.Join(f.dir, "sandpiper.toml"), conf, 0o600); err != nil {
-			return err
-		}
-		if err := f.serve(context.WithoutCancel(ctx)); err != nil {
-			return err
-		}
-		if err := f.run(ctx, scenario.Scenario{Devices: fleetSize}, "boiler:v2"); err != nil {
-			return err
-		}
-		return f.until(ctx, 2*time.Minute, fleetSize, func(d firmwaresim.LightStatus) bool { return d.Active == "boiler:v1" && !d.Trying })
-	}
-	h.logf("%.0f MB, %.0f %% of a core with its own broker", rss, 100*cpu)
 	url := regexp.MustCompile(`(?m)^url = .*$`) // of the broker, the first there is
 	outside := []byte(url.ReplaceAllString(string(embedded), fmt.Sprintf("url = %q", "tcp://"+address)))
-	if err := serve(outside, address); err != nil {
-		return "", fmt.Errorf("with a broker outside: %w", err)
+	var rssOutside, cpuOutside float64
+	if err = f.serveAnew(ctx, outside, address); err == nil {
+		rssOutside, cpuOutside, err = f.steady(ctx)
 	}
-	rssOutside, cpuOutside, err := f.steady(ctx)
-	if err := errors.Join(err, serve(embedded, own)); err != nil {
-		return "", err
+	if err := errors.Join(err, f.serveAnew(ctx, embedded, own)); err != nil {
+		return "", fmt.Errorf("with a broker outside: %w", err)
 	}
 	figure := fmt.Sprintf("%.0f MB and %.0f %% of a core with its own broker; %.0f MB and %.0f %% with another", rss, 100*cpu, rssOutside, 100*cpuOutside)
 	return figure, errors.Join(atMost(rss, 900), atMost(rssOutside, 300), atMost(100*max(cpu, cpuOutside), 50))
+}
+
+func (f *lightFleet) conf() string { return filepath.Join(f.dir, "sandpiper.toml") }
+
+// serveAnew serves the control plane with another configuration and broker, and
+// returns once every device is back at rest.
+func (f *lightFleet) serveAnew(ctx context.Context, conf []byte, broker string) error {
+	f.close()
+	f.broker = broker
+	if err := os.WriteFile(f.conf(), conf, 0o600); err != nil {
+		return err
+	}
+	if err := f.serve(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	if err := f.run(ctx, scenario.Scenario{Devices: fleetSize}, "boiler:v2"); err != nil {
+		return err
+	}
+	return f.atRest(ctx, fleetSize)
+}
+
+// atRest waits until so many devices run boiler:v1.
+func (f *lightFleet) atRest(ctx context.Context, devices int) error {
+	return f.until(ctx, 2*time.Minute, devices, func(d firmwaresim.LightStatus) bool { return d.Active == "boiler:v1" && !d.Trying })
 }
 
 // externalBroker starts another process of this program as the broker of a fleet.
@@ -345,15 +365,20 @@ func (h *house) externalBroker(ctx context.Context, fleet string) (address strin
 // brokerCommand is the first argument of a process that is a broker.
 const brokerCommand = "--broker"
 
-// serveBroker is a broker that lets everybody in under the name they give.
-func serveBroker(ctx context.Context, address, fleet string) error {
-	b, err := broker.New(broker.Config{Listen: address, Fleet: fleet, Auth: func(username, _, _ string) (broker.Identity, bool) {
+// openBroker returns a broker that lets everybody in under the name they give.
+func openBroker(address, fleet string) (*broker.Broker, error) {
+	return broker.New(broker.Config{Listen: address, Fleet: fleet, Auth: func(username, _, _ string) (broker.Identity, bool) {
 		kind, id, ok := strings.Cut(username, ".")
 		if !ok || len(kind) != 1 {
 			return broker.Identity{}, false
 		}
 		return broker.Identity{Kind: kind[0], ID: id}, true
 	}})
+}
+
+// serveBroker runs such a broker until ctx ends.
+func serveBroker(ctx context.Context, address, fleet string) error {
+	b, err := openBroker(address, fleet)
 	if err != nil {
 		return err
 	}
@@ -375,7 +400,7 @@ func (f *lightFleet) try(ctx context.Context, sc scenario.Scenario, ref string, 
 		return s, time.Time{}, err
 	}
 	present := f.count(func(d firmwaresim.LightStatus) bool { return d.Connected })
-	if err := f.until(ctx, 2*time.Minute, present, func(d firmwaresim.LightStatus) bool { return d.Active == "boiler:v1" && !d.Trying }); err != nil {
+	if err := f.atRest(ctx, present); err != nil {
 		return s, time.Time{}, err
 	}
 	if _, err := f.client.StartRollout(ctx, api.NewRollout{Ref: ref, To: "all", Plan: p}); err != nil {

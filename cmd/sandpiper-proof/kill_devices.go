@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/sandpiper-edge/sandpiper/firmware-sim"
+	firmwaresim "github.com/sandpiper-edge/sandpiper/firmware-sim"
 	"github.com/sandpiper-edge/sandpiper/firmware-sim/scenario"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 )

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,7 +23,7 @@ import (
 	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
 	"github.com/sandpiper-edge/sandpiper/controlplane/rollout"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
-	"github.com/sandpiper-edge/sandpiper/firmware-sim"
+	firmwaresim "github.com/sandpiper-edge/sandpiper/firmware-sim"
 )
 
 const (
@@ -104,9 +103,7 @@ func newKilling(ctx context.Context, h *house, external bool) (*killing, error) 
 		return nil, err
 	}
 	for seed := range 3 {
-		if _, err := s.run(ctx, "train", killModel, "--data", "docs/examples/boiler.csv", "--task", "forecast", "--time", "time",
-			"--target", "temperature", "--features", "temperature,power", "--window", "24", "--horizon", "6",
-			"--units", "8", "--epochs", "1", "--seed", strconv.Itoa(seed+1), "-o", "json"); err != nil {
+		if _, err := s.boiler(ctx, 8, seed+1); err != nil {
 			return nil, err
 		}
 	}
@@ -364,39 +361,6 @@ func (d *stand) attend(ctx context.Context, t tale, f devices) error {
 	})
 }
 
-// An ending is what there is to say about how a rollout ended.
-type ending struct {
-	lines    []string
-	versions map[string]string // that devices are to run, NAME:vN
-	settled  bool              // all have told that they did as told
-}
-
-// done reports whether every device has done what it was told last, and said so.
-func (e ending) done(f devices) bool {
-	runs := f.runs()
-	for id, version := range e.versions {
-		if runs[id] != version {
-			return false
-		}
-	}
-	return e.settled
-}
-
-func (d *stand) done(ctx context.Context, f devices) bool {
-	e, err := d.ending(ctx)
-	return err == nil && e.done(f)
-}
-
-// ending reads it from the control plane's store.
-func (d *stand) ending(ctx context.Context) (e ending, err error) {
-	s, err := store.Open(ctx, d.site.dir)
-	if err != nil {
-		return e, err
-	}
-	err = s.View(ctx, func(tx store.Tx) error { return e.read(ctx, tx, d) })
-	return e, errors.Join(err, s.Close())
-}
-
 // changeOneByte checks that the record of changes is whole, and that it is not once
 // a byte of it is another.
 func (d *stand) changeOneByte(ctx context.Context, random *rand.Rand) error {
@@ -448,20 +412,4 @@ func (d *stand) changeOneByte(ctx context.Context, random *rand.Rand) error {
 		}
 		b[at+i] ^= bit
 	}
-}
-
-// difference returns the first lines that are in one of a and b alone.
-func difference(a, b []string) string {
-	var out []string
-	for i := 0; i < max(len(a), len(b)) && len(out) < 20; i++ {
-		switch {
-		case i >= len(b):
-			out = append(out, "- "+a[i])
-		case i >= len(a):
-			out = append(out, "+ "+b[i])
-		case a[i] != b[i]:
-			out = append(out, "- "+a[i], "+ "+b[i])
-		}
-	}
-	return strings.Join(out, "\n")
 }

@@ -116,7 +116,7 @@ func controlPlaneKilled(ctx context.Context, h *house) (string, error) {
 		return "", err
 	}
 	defer s.close()
-	if _, err := s.boiler(ctx, 1); err != nil {
+	if _, err := s.boiler(ctx, 128, 1); err != nil {
 		return "", err
 	}
 	if err := s.serve(ctx); err != nil {

@@ -5,10 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
-
-	"github.com/sandpiper-edge/sandpiper/controlplane/broker"
 )
 
 // useExternal has the server connect to a broker at d.broker in place of its own.
@@ -20,10 +17,7 @@ func (d *stand) useExternal() error {
 // liveBroker runs that broker, which begins with nothing, for so long or until ended
 // is closed.
 func (d *stand) liveBroker(ctx context.Context, lifetime time.Duration, ended <-chan struct{}) (killed bool, err error) {
-	b, err := broker.New(broker.Config{Listen: d.broker, Fleet: d.fleet, Auth: func(username, _, _ string) (broker.Identity, bool) {
-		kind, id, _ := strings.Cut(username, ".")
-		return broker.Identity{Kind: kind[0], ID: id}, true
-	}})
+	b, err := openBroker(d.broker, d.fleet)
 	if err != nil {
 		return false, err
 	}

@@ -6,12 +6,46 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/audit"
 	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 )
+
+// An ending is what there is to say about how a rollout ended.
+type ending struct {
+	lines    []string
+	versions map[string]string // that devices are to run, NAME:vN
+	settled  bool              // all have told that they did as told
+}
+
+// done reports whether every device has done what it was told last, and said so.
+func (e ending) done(f devices) bool {
+	runs := f.runs()
+	for id, version := range e.versions {
+		if runs[id] != version {
+			return false
+		}
+	}
+	return e.settled
+}
+
+func (d *stand) done(ctx context.Context, f devices) bool {
+	e, err := d.ending(ctx)
+	return err == nil && e.done(f)
+}
+
+// ending reads it from the control plane's store.
+func (d *stand) ending(ctx context.Context) (e ending, err error) {
+	s, err := store.Open(ctx, d.site.dir)
+	if err != nil {
+		return e, err
+	}
+	err = s.View(ctx, func(tx store.Tx) error { return e.read(ctx, tx, d) })
+	return e, errors.Join(err, s.Close())
+}
 
 func (e *ending) line(format string, args ...any) {
 	e.lines = append(e.lines, fmt.Sprintf(format, args...))
@@ -147,4 +181,20 @@ func (e *ending) readDevice(ctx context.Context, tx store.Tx, id string, record 
 		e.line("%s: told %s %s", id, told.Kind, told.Digest.Short())
 	}
 	return err
+}
+
+// difference returns the first lines that are in one of a and b alone.
+func difference(a, b []string) string {
+	var out []string
+	for i := 0; i < max(len(a), len(b)) && len(out) < 20; i++ {
+		switch {
+		case i >= len(b):
+			out = append(out, "- "+a[i])
+		case i >= len(a):
+			out = append(out, "+ "+b[i])
+		case a[i] != b[i]:
+			out = append(out, "- "+a[i], "+ "+b[i])
+		}
+	}
+	return strings.Join(out, "\n")
 }
