@@ -63,8 +63,8 @@ type Health struct {
 	// version's training, and Drifted that input; nil: too few told.
 	Drift   *float64
 	Drifted string
-	// Worst are the devices that are themselves beyond a limit which all together
-	// are beyond, the worst first.
+	// Worst are devices that are themselves beyond a limit, of each check the worst
+	// first: all of them where all devices together are beyond it.
 	Worst []Fault
 }
 

@@ -103,14 +103,11 @@ func (c *change) facts(ctx context.Context, tx store.Tx, p planned) (plan.Facts,
 
 // health gathers what the stage under way limits, and no more: devices that run
 // the version, or have it in shadow.
-func (c *change) health(ctx context.Context, tx store.Tx, p planned, f *plan.Facts) (err error) {
+func (c *change) health(ctx context.Context, tx store.Tx, p planned, f *plan.Facts) error {
 	h := &f.Health
 	checks, below := p.plan.Stages[p.state.Stage].Checks, max(p.state.Reach, p.state.Judged)
 	if checks.MaxRestarted != nil {
-		if h.Restarted, err = tx.Restarted(ctx, p.row.ID, p.state.Reach, crashes); err != nil {
-			return err
-		}
-		if h.Worst, err = c.restarted(ctx, tx, p, *checks.MaxRestarted, *f); err != nil {
+		if err := c.restarted(ctx, tx, p, h); err != nil {
 			return err
 		}
 	}

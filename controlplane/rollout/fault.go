@@ -119,17 +119,15 @@ func (c *change) unheard(ctx context.Context, tx store.Tx, p planned, f *plan.Fa
 	return nil
 }
 
-// restarted are the devices that restart again and again.
-func (c *change) restarted(ctx context.Context, tx store.Tx, p planned, limit float64, f plan.Facts) ([]plan.Fault, error) {
-	if float64(f.Health.Restarted) <= limit*float64(f.Active+f.Failed+f.Unsettled) {
-		return nil, nil
-	}
-	rows, err := tx.RestartedMembers(ctx, p.row.ID, p.state.Reach, crashes)
-	var out []plan.Fault
+// restarted gathers the devices that restart again and again.
+func (c *change) restarted(ctx context.Context, tx store.Tx, p planned, h *plan.Health) error {
+	rows, err := tx.Restarted(ctx, p.row.ID, p.state.Reach, crashes)
+	h.Restarted = len(rows)
 	for _, m := range rows {
-		out = append(out, plan.Fault{Device: m.Device, Check: plan.CheckRestarts, Figure: float64(m.Starts), Bound: crashes - 1})
+		h.Worst = append(h.Worst, plan.Fault{Device: m.Device, Check: plan.CheckRestarts, Figure: float64(m.Starts), Bound: crashes - 1})
 	}
-	return sorted(out), err
+	sorted(h.Worst)
+	return err
 }
 
 // A counted is what a device counted of the version in place and of the candidate.

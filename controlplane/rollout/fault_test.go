@@ -121,6 +121,28 @@ func TestWorseGroupNamesItsDevices(t *testing.T) {
 	}
 }
 
+// TestRestartsOfAFewAreNamed: of those that are left, when others were lost before.
+func TestRestartsOfAFewAreNamed(t *testing.T) {
+	a := newAcre(t, 10)
+	most, few := 0.6, 0.12 // one of eight, but not of ten
+	p := healthOnly(4)
+	p.Stages[0].Checks.MaxFailed, p.Stages[1].Checks.MaxFailed, p.Stages[1].Checks.MaxRestarted = &most, &most, &few
+	p.Stages[1].Minimum = plan.Duration(5 * time.Minute)
+	a.plan(p)
+	seats := a.seats()
+	for _, d := range a.devices {
+		d.refuses = d.id == seats[0].Device || d.id == seats[1].Device
+	}
+	a.until(plan.Running, 1, 10)
+	a.minutes(1)
+	a.handle(seats[9].Device, protocol.TopicBirth, encode(t, protocol.Birth{Format: 1, Boot: crashes, T: a.at.UnixMilli()}))
+	s := a.until(plan.Stopped, 1, 3)
+	want := []plan.Fault{{Device: seats[9].Device, Check: plan.CheckRestarts, Figure: crashes, Bound: crashes - 1}}
+	if !slices.Equal(s.State.Worst, want) || s.State.LostN != 2 {
+		t.Errorf("%s: at fault are %+v, %d lost; want %+v, 2", s.State.Reason, s.State.Worst, s.State.LostN, want)
+	}
+}
+
 // TestLostDevicesCountOnce: one that failed by itself in a stage is not found again
 // in the next.
 func TestLostDevicesCountOnce(t *testing.T) {

@@ -182,14 +182,6 @@ func (t Tx) Presence(ctx context.Context, rollout int64, from int) (all, offline
 	return all, offline, mapError(err)
 }
 
-// Restarted returns how many of the devices of a plan below the given place have
-// started at least so often since they were told what to do.
-func (t Tx) Restarted(ctx context.Context, rollout int64, below int, times int) (n int, err error) {
-	err = t.tx.QueryRowContext(ctx, `SELECT count(*) FROM members m JOIN devices d ON d.id = m.device
-		WHERE m.rollout = ? AND m.n < ? AND m.role = 'active' AND d.boot - m.boot >= ?`, rollout, below, times).Scan(&n)
-	return n, mapError(err)
-}
-
 // A RestartedMember is a device of a plan, and how often it has started since it was
 // told what to do.
 type RestartedMember struct {
@@ -197,8 +189,9 @@ type RestartedMember struct {
 	Starts uint64
 }
 
-// RestartedMembers returns the devices that Restarted counts.
-func (t Tx) RestartedMembers(ctx context.Context, rollout int64, below int, times int) ([]RestartedMember, error) {
+// Restarted returns the devices of a plan below the given place that have started at
+// least so often since they were told what to do.
+func (t Tx) Restarted(ctx context.Context, rollout int64, below int, times int) ([]RestartedMember, error) {
 	return collect(ctx, t.tx, func(row scanner) (m RestartedMember, err error) {
 		return m, mapError(row.Scan(&m.Device, &m.Starts))
 	}, `SELECT m.device, d.boot - m.boot FROM members m JOIN devices d ON d.id = m.device
