@@ -396,6 +396,12 @@ func (c *ControlPlane) Run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error { return c.Sets.Run(ctx, c.recordLines) })
+	g.Go(func() error {
+		daily := time.NewTicker(verifyEvery)
+		defer daily.Stop()
+		c.checkRecord(ctx, daily.C)
+		return nil
+	})
 	g.Go(func() error { return c.inbox.run(inboxCtx, c.Rollout, c.log) })
 	return g.Wait()
 }

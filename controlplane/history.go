@@ -136,6 +136,37 @@ func (c *ControlPlane) Audit(ctx context.Context, device, model string, before u
 	return entries, err
 }
 
+const (
+	// verifyNewest is how many entries of the record are checked at the start, in some
+	// ten milliseconds, and verifyEvery is how often all are.
+	verifyNewest = 10_000
+	verifyEvery  = 24 * time.Hour
+)
+
+// checkRecord checks the newest part of the record, and all of it at each tick, until
+// ctx ends. What it finds it says in the log, and again each time: nothing here can
+// mend it, and nothing waits for it.
+func (c *ControlPlane) checkRecord(ctx context.Context, tick <-chan time.Time) {
+	known, err := c.store.VerifyNewest(ctx, verifyNewest)
+	for {
+		switch {
+		case errors.Is(err, audit.ErrBroken):
+			c.log.Error("the record of changes is not what was written", "err", err)
+		case err != nil && ctx.Err() == nil:
+			c.log.Warn("the record of changes was not checked", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick:
+		}
+		var head audit.Head
+		if head, err = c.store.VerifyAudit(ctx, known); err == nil {
+			known = head
+		}
+	}
+}
+
 // VerifyAudit checks the whole record, and against a head that was kept elsewhere
 // unless that is zero, and returns where it ends. audit.ErrBroken names the entry
 // that is not what it was.

@@ -1,8 +1,13 @@
 package controlplane
 
 import (
+	"context"
+	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -107,6 +112,58 @@ func TestHistory(t *testing.T) {
 	if fmt.Sprint(got) != fmt.Sprint(want) || head.Seq != 12 {
 		t.Errorf("record %q, head %d, want %q", got, head.Seq, want)
 	}
+}
+
+// TestRecordIsCheckedByTheServer: as it starts, and once a day, also against the end
+// that it had the day before.
+func TestRecordIsCheckedByTheServer(t *testing.T) {
+	log := new(page)
+	dir := initDir(t)
+	c := open(t, Config{Dir: dir, Log: slog.New(slog.NewTextHandler(log, nil))})
+	for _, id := range []string{"a", "b", "c"} {
+		if _, _, err := c.AddDevice(t.Context(), id, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db, err := sql.Open("sqlite", filepath.Join(dir, "control.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	change := func(statement string) {
+		t.Helper()
+		if _, err := db.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tick, check := make(chan time.Time), func(ticks <-chan time.Time) (stop func()) {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan bool)
+		go func() { c.checkRecord(ctx, ticks); close(done) }()
+		return func() { cancel(); <-done }
+	}
+	broken := func() int { return strings.Count(log.String(), "audit chain is broken") }
+	stop := check(tick)
+	tick <- time.Time{}
+	tick <- time.Time{} // the first is through
+	if broken() != 0 {
+		t.Fatalf("a good record: %s", log)
+	}
+	change(`DROP TRIGGER audit_no_update; DROP TRIGGER audit_no_delete`)
+	change(`DELETE FROM audit WHERE device = 'c'`) // what is left is a chain
+	tick <- time.Time{}
+	tick <- time.Time{}
+	if broken() == 0 {
+		t.Error("an entry that was cut off is not missed")
+	}
+	stop()
+	before := broken()
+	change(`UPDATE audit SET device = 'x' WHERE device = 'b'`)
+	stop = check(nil)
+	until(t, "the start says what is wrong", func() bool { return broken() == before+1 && strings.Contains(log.String(), "level=ERROR") })
+	stop()
+	serve(t, c) // and it serves all the same
+	until(t, "the server says it", func() bool { return broken() == before+2 })
 }
 
 // TestRolloutsNeedApproval: of others than who starts them, where the model asks for it.

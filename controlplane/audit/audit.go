@@ -142,6 +142,9 @@ type Verifier struct {
 	head  Head
 }
 
+// After returns a Verifier of the entries behind h, which is believed.
+func After(h Head) Verifier { return Verifier{head: h} }
+
 // Check takes the next entry. ErrBroken says which one is not what it was.
 func (v *Verifier) Check(e Entry) error {
 	if e.Seq != v.head.Seq+1 {

@@ -117,9 +117,33 @@ func (t Tx) Released(ctx context.Context, model string, number uint64) (audit.En
 // VerifyAudit checks the whole record, and against a head that was kept elsewhere
 // unless that is zero. audit.ErrBroken names the entry.
 func (s *Store) VerifyAudit(ctx context.Context, known audit.Head) (audit.Head, error) {
+	return s.verify(ctx, audit.Verifier{Known: known}, 0)
+}
+
+// VerifyNewest checks the last n entries of the record, and believes those before.
+// audit.ErrBroken names the entry.
+func (s *Store) VerifyNewest(ctx context.Context, n uint64) (audit.Head, error) {
+	var from audit.Head
+	err := s.View(ctx, func(tx Tx) error {
+		end, err := tx.AuditHead(ctx)
+		if err != nil || end.Seq <= n {
+			return err
+		}
+		before, err := tx.AuditFrom(ctx, end.Seq-n-1, 1)
+		if err == nil {
+			from = audit.Head{Seq: before[0].Seq, Hash: before[0].Hash}
+		}
+		return err
+	})
+	if err != nil {
+		return audit.Head{}, err
+	}
+	return s.verify(ctx, audit.After(from), from.Seq)
+}
+
+// verify gives v the entries after the one with the number last.
+func (s *Store) verify(ctx context.Context, v audit.Verifier, last uint64) (audit.Head, error) {
 	const page = 10_000
-	v := audit.Verifier{Known: known}
-	var last uint64
 	for {
 		var entries []audit.Entry
 		err := s.View(ctx, func(tx Tx) (err error) {

@@ -20,6 +20,11 @@ func TestOneChangedByteOfTheRecordIsFound(t *testing.T) {
 	if err != nil || head.Seq != 20 {
 		t.Fatalf("verify = %v, %v", head, err)
 	}
+	for _, n := range []uint64{0, 1, 5, 19, 20, 1000} {
+		if newest, err := s.VerifyNewest(t.Context(), n); err != nil || newest != head {
+			t.Errorf("the newest %d end with %v, %v, want %v", n, newest, err, head)
+		}
+	}
 	for _, statement := range []string{`UPDATE audit SET who = 'x'`, `DELETE FROM audit`} {
 		if _, err := s.w.Exec(statement); err == nil {
 			t.Errorf("%s is not refused", statement)
@@ -49,6 +54,10 @@ func TestOneChangedByteOfTheRecordIsFound(t *testing.T) {
 			_, err := s.VerifyAudit(t.Context(), audit.Head{})
 			if broken := errors.Is(err, audit.ErrBroken); broken != (fmt.Sprint(value) != fmt.Sprint(old)) {
 				t.Errorf("%s is %v: verify = %v", column, value, err)
+			}
+			_, err = s.VerifyNewest(t.Context(), 14) // from entry 7 on
+			if broken := errors.Is(err, audit.ErrBroken); broken != (fmt.Sprint(value) != fmt.Sprint(old)) {
+				t.Errorf("%s is %v: verify the newest = %v", column, value, err)
 			}
 		}
 	}
