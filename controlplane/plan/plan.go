@@ -307,7 +307,7 @@ func (s Stage) check(p Plan, i int) (key, text string) {
 func margin(m float64) bool { return m == 0 || m > 1 && m <= math.MaxFloat64 }
 
 // Longest is the longest that a device is judged, should the control plane not
-// tell it otherwise.
+// tell it otherwise: it does so half way.
 func (p Plan) Longest() time.Duration {
 	d := time.Duration(max(p.Watch, 0))
 	for _, s := range p.Stages {

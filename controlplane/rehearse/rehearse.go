@@ -132,10 +132,14 @@ func (r *rehearsal) step(e plan.Event) {
 		r.fleet[r.place[l.Device]].lost = l.Loss
 		r.out.Lost = append(r.out.Lost, l)
 	}
+	longest := r.plan.Longest()
 	for i := range r.fleet {
 		d := &r.fleet[i]
 		if role := r.state.Role(i, d.lost != ""); role != d.wanted {
 			d.tell(role, e.At, r.plan)
+		}
+		if d.until.Before(e.At.Add(longest / 2)) {
+			d.until = e.At.Add(longest)
 		}
 		if d.role != d.wanted && !d.Unheard(e.At) {
 			d.obey(e.At, r.plan)

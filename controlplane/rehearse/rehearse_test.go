@@ -76,8 +76,9 @@ func TestRun(t *testing.T) {
 		"aborted": {canaryFirst(), func(s *scenario.Scenario) {
 			s.People = []scenario.Action{{At: plan.Duration(2 * time.Minute), Do: scenario.Abort, By: "ann"}}
 		}, plan.Aborted, [2]int{35, 40}, "aborted by ann"},
-		"paused and gone on with": {canaryFirst(), func(s *scenario.Scenario) {
-			s.People = []scenario.Action{{At: plan.Duration(time.Minute), Do: scenario.Pause}, {At: plan.Duration(10 * time.Hour), Do: scenario.Resume}}
+		"paused for a week": {canaryFirst(), func(s *scenario.Scenario) {
+			s.Until = plan.Duration(200 * time.Hour)
+			s.People = []scenario.Action{{At: plan.Duration(time.Minute), Do: scenario.Pause}, {At: plan.Duration(168 * time.Hour), Do: scenario.Resume}}
 		}, plan.Done, [2]int{1800, 2000}, "quality: guard"},
 	} {
 		s := scenario.Scenario{Devices: fleetSize, Seed: 3, Silent: 0.03, Broken: 0.02}

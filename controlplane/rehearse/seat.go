@@ -50,7 +50,6 @@ func (d *seat) measure(at time.Time, p plan.Plan) {
 // tell wants the device to have another role.
 func (d *seat) tell(role plan.Role, at time.Time, p plan.Plan) {
 	if role.Judge != d.wanted.Judge {
-		d.until = at.Add(p.Longest())
 		d.heard, d.pairs = time.Time{}, protocol.Quality{}
 	}
 	if role.Version != d.wanted.Version {

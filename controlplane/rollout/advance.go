@@ -69,6 +69,9 @@ func (r *Rollouts) advance(ctx context.Context, p planned, at time.Time) error {
 			if e.Facts, err = c.facts(ctx, tx, p); err != nil {
 				return err
 			}
+			if err := tx.MarkJudgedUntil(ctx, p.row.ID, p.row.Model, c.renewing(p)); err != nil {
+				return err
+			}
 		}
 		_, err = c.step(ctx, tx, p, e)
 		return err

@@ -101,3 +101,18 @@ func TestRunLetsTimeGoOn(t *testing.T) {
 		}
 	})
 }
+
+// TestHeldForLongIsNoSilence: a device stops reporting by itself in the end, should
+// nobody tell it otherwise; but it is told, for as long as a person takes.
+func TestHeldForLongIsNoSilence(t *testing.T) {
+	a := newAcre(t, 40)
+	p := canary(40, 35)
+	p.Deadline, p.Watch = plan.Duration(10*time.Minute), plan.Duration(time.Minute)
+	p.Stages[0].Hold = true
+	a.plan(p)
+	a.until(plan.Held, 0, 10)
+	a.minutes(int(2 * p.WithDefaults().Longest() / time.Minute))
+	if s := a.staged(); s.State.Phase != plan.Held {
+		t.Errorf("%s; want it held", s.Text)
+	}
+}

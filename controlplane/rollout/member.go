@@ -165,7 +165,7 @@ func (c *change) try(ctx context.Context, tx store.Tx, d *device, p planned, rol
 	next.EveryS = uint32(max(time.Duration(p.plan.Every)/time.Second, 1))
 	next.JitterS = p.jitter()
 	next.Until = old.Until
-	if !has || old.Rollout != p.row.ID || old.Judge != next.Judge {
+	if !has || old.Rollout != p.row.ID || old.Judge != next.Judge || old.Until.Before(c.renewing(p)) {
 		next.Until = c.at.Add(p.plan.Longest())
 	}
 	if next == old {
@@ -174,6 +174,10 @@ func (c *change) try(ctx context.Context, tx store.Tx, d *device, p planned, rol
 	d.trials[model] = next
 	return true, tx.PutTrial(ctx, next)
 }
+
+// renewing is the time from which on devices need not be told to go on reporting: a
+// rollout that is held or paused may outlast what they were told at first.
+func (c *change) renewing(p planned) time.Time { return c.at.Add(p.plan.Longest() / 2) }
 
 // jitter is over how many seconds the downloads of the stage under way are
 // spread.

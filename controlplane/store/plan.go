@@ -126,6 +126,15 @@ func (t Tx) MarkMembers(ctx context.Context, rollout int64, from, below int) err
 	return mapError(err)
 }
 
+// MarkJudgedUntil leaves something to do about the devices that stop reporting pairs
+// before a time.
+func (t Tx) MarkJudgedUntil(ctx context.Context, rollout int64, model string, before time.Time) error {
+	_, err := t.tx.ExecContext(ctx, `UPDATE members SET todo = 1 WHERE rollout = ? AND judge > 0
+		AND EXISTS (SELECT 1 FROM trials t WHERE t.device = members.device AND t.model = ? AND t.rollout = members.rollout AND t.until < ?)`,
+		rollout, model, millis(before))
+	return mapError(err)
+}
+
 // MembersToDo returns up to limit devices about which there is something to do,
 // of the oldest plan that has any.
 func (t Tx) MembersToDo(ctx context.Context, limit int) ([]Member, error) {
