@@ -35,15 +35,12 @@ func rehearsed(ratio, bar float64, rate func(rehearse.Rates) (n int, upper float
 		var figures []string
 		for _, p := range rehearsedPlans() {
 			h.logf("%d rehearsals, %s", rehearsals, p.Name)
-			r, err := rehearse.Repeat(p, rehearsedFleet(ratio), rehearsals, nil)
+			r, err := rehearse.Repeat(ctx, p, rehearsedFleet(ratio), rehearsals, nil)
 			if err != nil {
 				return "", err
 			}
 			n, upper := rate(r)
 			figures = append(figures, fmt.Sprintf("%s: %d of %d, below %.2f %%, decided after %s", p.Name, n, r.Rehearsals, 100*upper, r.Decided))
-			if err := ctx.Err(); err != nil {
-				return "", err
-			}
 			if upper > bar {
 				return strings.Join(figures, "; "), fmt.Errorf("%s: the rate may be %.2f %%, more than %.2f %%", p.Name, 100*upper, 100*bar)
 			}
@@ -54,7 +51,7 @@ func rehearsed(ratio, bar float64, rate func(rehearse.Rates) (n int, upper float
 
 // silentRehearsed has 5 % of the devices fall silent as they get the version, in a
 // plan that judges by updates alone.
-func silentRehearsed(context.Context, *house) (string, error) {
+func silentRehearsed(ctx context.Context, _ *house) (string, error) {
 	few := 0.03
 	p := plan.Plan{Stages: []plan.Stage{
 		{Devices: plan.Amount{Percent: 10}, Quality: plan.Off, Deadline: plan.Duration(30 * time.Minute)}, {Devices: plan.Amount{Percent: 100}, Quality: plan.Off},
@@ -62,7 +59,7 @@ func silentRehearsed(context.Context, *house) (string, error) {
 	p.Stages[0].Checks.MaxFailed = &few
 	s := rehearsedFleet(1)
 	s.Silent, s.Behaviours = 0.01, []scenario.Behaviour{{Kind: scenario.Silent, Share: 0.05}}
-	o, err := rehearse.Run(p, s)
+	o, err := rehearse.Run(ctx, p, s)
 	if err != nil {
 		return "", err
 	}

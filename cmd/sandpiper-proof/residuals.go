@@ -327,9 +327,9 @@ func (h *house) replay(ctx context.Context, set string, c residualCell) ([]rehea
 	g, ctx := errgroup.WithContext(ctx)
 	for i, p := range plans {
 		g.Go(func() error {
-			r, err := rehearse.Repeat(p, s, rehearsals, nil)
+			r, err := rehearse.Repeat(ctx, p, s, rehearsals, nil)
 			rates[i] = r
-			return errors.Join(err, ctx.Err())
+			return err
 		})
 	}
 	if err := g.Wait(); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -58,9 +59,9 @@ is how often the version was let through and stopped.`,
 				return usagef("--repeat %d: use 1 or more", repeat)
 			}
 			if repeat > 0 {
-				return a.repeatRehearsal(p, s, repeat)
+				return a.repeatRehearsal(cmd.Context(), p, s, repeat)
 			}
-			o, err := rehearse.Run(p, s)
+			o, err := rehearse.Run(cmd.Context(), p, s)
 			if err != nil {
 				return err
 			}
@@ -123,9 +124,9 @@ func rehearsedPlan(name string, devices int) (plan.Plan, error) {
 	return p, err
 }
 
-func (a *app) repeatRehearsal(p plan.Plan, s scenario.Scenario, n int) error {
+func (a *app) repeatRehearsal(ctx context.Context, p plan.Plan, s scenario.Scenario, n int) error {
 	last := time.Now()
-	r, err := rehearse.Repeat(p, s, n, func(done int) {
+	r, err := rehearse.Repeat(ctx, p, s, n, func(done int) {
 		if time.Since(last) > 5*time.Second {
 			last = time.Now()
 			a.notef("%d of %d rehearsals", done, n)

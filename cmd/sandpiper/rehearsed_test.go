@@ -65,7 +65,7 @@ func TestRehearsalIsWhatHappens(t *testing.T) {
 			p.Seed, p.Watch = 5, plan.Duration(5*time.Minute)
 			s.Devices, s.Seed, s.Silent, s.Broken, s.Sample = devices, 1, 0.02, 0.02, plan.Duration(5*time.Second)
 			s = s.WithDefaults()
-			want, err := rehearse.Run(p, s)
+			want, err := rehearse.Run(t.Context(), p, s)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -26,7 +26,7 @@ func TestDifferenceInDifferences(t *testing.T) {
 		p := plan.Plan{Evidence: plan.DiD, Seed: 1, Stages: []plan.Stage{
 			{Name: "canary", Devices: plan.Amount{Count: 100}, Deadline: plan.Duration(30 * time.Hour)}, {Devices: plan.Amount{Percent: 100}, Minimum: -1},
 		}}
-		o, err := Run(p, scenario.Scenario{Devices: tt.devices, Ratio: tt.ratio, Sample: plan.Duration(30 * time.Minute)})
+		o, err := Run(t.Context(), p, scenario.Scenario{Devices: tt.devices, Ratio: tt.ratio, Sample: plan.Duration(30 * time.Minute)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,6 +5,7 @@ package rehearse
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -53,8 +54,9 @@ type rehearsal struct {
 }
 
 // Run carries out a plan on a scenario; both have their defaults filled in. The same
-// arguments give the same outcome. scenario.ErrScenario or plan.ErrPlan.
-func Run(p plan.Plan, s scenario.Scenario) (Outcome, error) {
+// arguments give the same outcome. scenario.ErrScenario, plan.ErrPlan, or that ctx
+// ended.
+func Run(ctx context.Context, p plan.Plan, s scenario.Scenario) (Outcome, error) {
 	s = s.WithDefaults()
 	if err := s.Check(); err != nil {
 		return Outcome{}, err
@@ -74,6 +76,9 @@ func Run(p plan.Plan, s scenario.Scenario) (Outcome, error) {
 	r.step(plan.Event{Kind: plan.Prepared, At: begin})
 	end := begin.Add(time.Duration(s.Until))
 	for r.state.Phase.Live() && r.at.Before(end) && !r.waiting() {
+		if ctx.Err() != nil {
+			return Outcome{}, context.Cause(ctx)
+		}
 		r.at = r.at.Add(p.Interval())
 		r.pass()
 	}
@@ -297,13 +302,13 @@ type Rates struct {
 
 // Repeat rehearses with n seeds, from the scenario's on. each, which may be nil, is
 // told after every one.
-func Repeat(p plan.Plan, s scenario.Scenario, n int, each func(done int)) (Rates, error) {
+func Repeat(ctx context.Context, p plan.Plan, s scenario.Scenario, n int, each func(done int)) (Rates, error) {
 	out := Rates{Rehearsals: n, Finals: map[plan.Phase]int{}, Reasons: map[string]int{}}
 	var times []plan.Duration
 	for i := range n {
 		one := s
 		one.Seed += uint64(i)
-		o, err := Run(p, one)
+		o, err := Run(ctx, p, one)
 		if err != nil {
 			return out, err
 		}

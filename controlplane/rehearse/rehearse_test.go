@@ -1,6 +1,7 @@
 package rehearse
 
 import (
+	"context"
 	"errors"
 	"math"
 	"reflect"
@@ -83,14 +84,14 @@ func TestRun(t *testing.T) {
 	} {
 		s := scenario.Scenario{Devices: fleetSize, Seed: 3, Silent: 0.03, Broken: 0.02}
 		tt.change(&s)
-		o, err := Run(tt.plan, s)
+		o, err := Run(t.Context(), tt.plan, s)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		if o.Final != tt.final || o.Reached < tt.reached[0] || o.Reached > tt.reached[1] || !strings.Contains(o.State.Reason, tt.reason) {
 			t.Errorf("%s: %s after %s, reached %d: %s; want %s, %v, %s", name, o.Final, o.Took, o.Reached, o.State.Reason, tt.final, tt.reached, tt.reason)
 		}
-		if again, err := Run(tt.plan, s); err != nil || !reflect.DeepEqual(o, again) {
+		if again, err := Run(t.Context(), tt.plan, s); err != nil || !reflect.DeepEqual(o, again) {
 			t.Errorf("%s: the same rehearsal went another way", name)
 		}
 		var b strings.Builder
@@ -105,7 +106,7 @@ func TestSilentDevicesAreNamed(t *testing.T) {
 	p := plan.Plan{Watch: -1, Stages: []plan.Stage{
 		{Devices: plan.Amount{Percent: 50}, Quality: plan.Off, Deadline: plan.Duration(time.Hour)}, {Devices: plan.Amount{Percent: 100}, Quality: plan.Off},
 	}}
-	o, err := Run(p, scenario.Scenario{Devices: 500, Silent: 0.01, Behaviours: []scenario.Behaviour{{Kind: scenario.Silent, Share: 0.03}}})
+	o, err := Run(t.Context(), p, scenario.Scenario{Devices: 500, Silent: 0.01, Behaviours: []scenario.Behaviour{{Kind: scenario.Silent, Share: 0.03}}})
 	if err != nil || o.Final != plan.Done {
 		t.Fatalf("%s, %v", o.Final, err)
 	}
@@ -116,20 +117,20 @@ func TestSilentDevicesAreNamed(t *testing.T) {
 
 func TestRepeat(t *testing.T) {
 	calls := 0
-	bad, err := Repeat(canaryFirst(), scenario.Scenario{Devices: fleetSize, Ratio: 1.3}, 20, func(int) { calls++ })
+	bad, err := Repeat(t.Context(), canaryFirst(), scenario.Scenario{Devices: fleetSize, Ratio: 1.3}, 20, func(int) { calls++ })
 	if err != nil || bad.Through != 0 || bad.Stopped != 20 || bad.Finals[plan.Stopped] != 20 || bad.Reasons[quality.ReasonQuality] != 20 || calls != 20 || bad.Decided < plan.Duration(5*time.Minute) {
 		t.Errorf("30 %% worse: %+v, %v", bad, err)
 	}
-	good, err := Repeat(canaryFirst(), scenario.Scenario{Devices: fleetSize, Ratio: 0.9}, 20, nil)
+	good, err := Repeat(t.Context(), canaryFirst(), scenario.Scenario{Devices: fleetSize, Ratio: 0.9}, 20, nil)
 	if err != nil || good.Through != 20 || good.Stopped != 0 || good.ThroughUpper != 1 {
 		t.Errorf("10 %% better: %+v, %v", good, err)
 	}
 	failing := scenario.Scenario{Devices: fleetSize, Behaviours: []scenario.Behaviour{{Kind: scenario.Failing, Share: 0.2}}}
-	if r, err := Repeat(canaryFirst(), failing, 3, nil); err != nil || r.Reasons[plan.CheckUpdates] != 3 || len(r.Reasons) != 1 {
+	if r, err := Repeat(t.Context(), canaryFirst(), failing, 3, nil); err != nil || r.Reasons[plan.CheckUpdates] != 3 || len(r.Reasons) != 1 {
 		t.Errorf("updates that fail: %+v, %v", r, err)
 	}
 	recorded := scenario.Scenario{Devices: fleetSize, Recorded: [][]scenario.Pair{{{A: 1, B: 1.3}, {A: 5, B: 6}}, {{A: 2, B: 3}}}}
-	if r, err := Repeat(canaryFirst(), recorded, 3, nil); err != nil || r.Stopped != 3 || r.Reasons[quality.ReasonQuality] != 3 {
+	if r, err := Repeat(t.Context(), canaryFirst(), recorded, 3, nil); err != nil || r.Stopped != 3 || r.Reasons[quality.ReasonQuality] != 3 {
 		t.Errorf("recorded errors of one that is worse: %+v, %v", r, err)
 	}
 }
@@ -153,7 +154,7 @@ func TestDriftIsToldAfterAnHour(t *testing.T) {
 	p := plan.Plan{Watch: -1, Stages: []plan.Stage{
 		{Devices: plan.Amount{Percent: 50}, Quality: plan.Off, Checks: plan.Checks{MaxDrift: &limit}}, {Devices: plan.Amount{Percent: 100}, Quality: plan.Off},
 	}}
-	o, err := Run(p, scenario.Scenario{Devices: 100})
+	o, err := Run(t.Context(), p, scenario.Scenario{Devices: 100})
 	if err != nil || o.Final != plan.Done || o.Moments[1].At != plan.Duration(61*time.Minute) {
 		t.Errorf("%s, %+v, %v; want the first stage to take an hour", o.Final, o.Moments, err)
 	}
@@ -165,7 +166,7 @@ func TestTrialTakesItsTime(t *testing.T) {
 	p := plan.Plan{Every: plan.Duration(time.Second), Minimum: -1, Watch: -1, Stages: []plan.Stage{
 		{Devices: plan.Amount{Percent: 50}, Quality: plan.Off}, {Devices: plan.Amount{Percent: 100}, Quality: plan.Off},
 	}}
-	o, err := Run(p, scenario.Scenario{Devices: 100})
+	o, err := Run(t.Context(), p, scenario.Scenario{Devices: 100})
 	if err != nil || len(o.Moments) < 2 || o.Moments[1].At != plan.Duration(11*time.Second) {
 		t.Errorf("%+v, %v; want the second stage after 11s", o.Moments, err)
 	}
@@ -176,7 +177,7 @@ func TestSeedOfThePlan(t *testing.T) {
 	p := plan.Plan{Seed: 9, Watch: -1, Stages: []plan.Stage{{Devices: plan.Amount{Percent: 50}, Quality: plan.Off, Deadline: plan.Duration(time.Hour)}, {Devices: plan.Amount{Percent: 100}, Quality: plan.Off}}}
 	lost := func(seed uint64) []plan.Fault {
 		p.Seed = seed
-		o, err := Run(p, scenario.Scenario{Devices: 500, Silent: 0.05})
+		o, err := Run(t.Context(), p, scenario.Scenario{Devices: 500, Silent: 0.05})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -187,11 +188,19 @@ func TestSeedOfThePlan(t *testing.T) {
 	}
 }
 
+// TestEndsWithItsContext: at any time of a long one.
+func TestEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	if r, err := Repeat(ctx, canaryFirst(), scenario.Scenario{Devices: 50}, 3, func(int) { cancel() }); !errors.Is(err, context.Canceled) || r.Through+r.Stopped > 1 {
+		t.Errorf("%+v, %v; want it canceled after the first", r, err)
+	}
+}
+
 func TestBadPlanOrScenario(t *testing.T) {
-	if _, err := Run(plan.Plan{}, scenario.Scenario{Devices: -1}); !errors.Is(err, scenario.ErrScenario) {
+	if _, err := Run(t.Context(), plan.Plan{}, scenario.Scenario{Devices: -1}); !errors.Is(err, scenario.ErrScenario) {
 		t.Errorf("a bad scenario: %v", err)
 	}
-	if _, err := Run(plan.Plan{Stages: []plan.Stage{{}}}, scenario.Scenario{}); !errors.Is(err, plan.ErrPlan) {
+	if _, err := Run(t.Context(), plan.Plan{Stages: []plan.Stage{{}}}, scenario.Scenario{}); !errors.Is(err, plan.ErrPlan) {
 		t.Errorf("a bad plan: %v", err)
 	}
 }
