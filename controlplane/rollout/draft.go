@@ -78,6 +78,7 @@ func PlannerOf(p plan.Plan) (Planner, error) {
 	alone := reflect.ValueOf(p).IsZero() // nothing is asked for that takes a plan
 	p.Name = name
 	return func(devices, comparable int, fed bool) (*plan.Plan, error) {
+		p, stages := p, stages // another target may ask next
 		switch {
 		case len(p.Stages) > 0:
 			return &p, nil

@@ -73,6 +73,9 @@ func TestWhichPlanFitsTheTarget(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if _, err := planner(10*tt.devices, 10*tt.comparable, tt.fed); err != nil { // of another target
+			t.Fatal(err)
+		}
 		p, err := planner(tt.devices, tt.comparable, tt.fed)
 		if err != nil {
 			t.Fatal(err)
