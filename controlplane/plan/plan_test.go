@@ -415,6 +415,33 @@ func TestScheduledUntilItsTime(t *testing.T) {
 	}
 }
 
+// TestPromotionIsWhatTheStageCameTo: with what was known when a person decided.
+func TestPromotionIsWhatTheStageCameTo(t *testing.T) {
+	p := canary50()
+	s := running(p)
+	s.Ran, s.Checks, s.Verdict = Duration(12*time.Second), []CheckResult{{Name: CheckUpdates}}, &quality.Verdict{Look: 3}
+	s, _ = Step(p, s, Event{Kind: Promote, At: epoch.Add(time.Hour), By: "ann"})
+	if len(s.History) != 1 || s.Stage != 1 {
+		t.Fatalf("at stage %d: %+v", s.Stage, s.History)
+	}
+	o := s.History[0]
+	if o.Stage != p.Stages[0].Name || o.Verdict.Look != 3 || len(o.Checks) != 1 || !o.At.Equal(epoch.Add(time.Hour)) {
+		t.Errorf("%+v", o)
+	}
+	want := "PASSED stage " + p.Stages[0].Name + " after 12s: promoted by ann."
+	if text := o.Text(p, s, "v2", ""); text != want {
+		t.Errorf("%q, want %q", text, want)
+	}
+	s.Phase = Watching
+	if s, _ = Step(p, s, Event{Kind: Promote, At: epoch.Add(2 * time.Hour), By: "bob"}); s.Phase != Done || len(s.History) != 2 || s.History[1].Reason != "promoted by bob" {
+		t.Errorf("%s: %+v", s.Phase, s.History)
+	}
+	before := State{Phase: Scheduled}
+	if after, _ := Step(p, before, Event{Kind: Promote}); len(after.History) > 0 {
+		t.Errorf("promoted before it began: %+v", after.History)
+	}
+}
+
 // TestLostDevicesCountOnce: those that were lost in an earlier stage are no failed
 // updates of a later one.
 func TestLostDevicesCountOnce(t *testing.T) {

@@ -374,14 +374,23 @@ func (s State) hold(reason string) State {
 
 // promoted goes on by the word of a person.
 func (s State) promoted(p Plan, e Event) State {
+	why := "promoted by " + e.By
+	var after State
 	switch s.Phase {
 	case Running, Held:
-		s.Paused = false
-		return s.next(p, "promoted by "+e.By)
+		after = s
+		after.Paused = false
+		after = after.next(p, why)
 	case Watching:
-		return s.end(Done, "promoted by "+e.By)
+		after = s.end(Done, why)
+	default:
+		return s
 	}
-	return s
+	// What the stage came to is that a person decided, and what was known then.
+	after.History = append(slices.Clone(s.History), Outcome{
+		Stage: p.Stages[s.Stage].Name, At: e.At, Ran: s.Ran, Phase: after.Phase, Reason: why, Verdict: s.Verdict, Checks: s.Checks,
+	})
+	return after
 }
 
 // next enters the next stage, or ends.
