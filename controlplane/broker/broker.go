@@ -198,7 +198,7 @@ func New(cfg Config) (*Broker, error) {
 	if ln == nil {
 		var err error
 		if ln, err = net.Listen("tcp", cfg.Listen); err != nil {
-			return nil, fmt.Errorf("broker: %w", err)
+			return nil, err
 		}
 	}
 	if cfg.TLS != nil {

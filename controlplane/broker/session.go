@@ -10,10 +10,12 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
 
 	"github.com/sandpiper-edge/sandpiper/protocol"
 	"github.com/sandpiper-edge/sandpiper/protocol/packet"
@@ -170,7 +172,7 @@ func (s *Session) Run(ctx context.Context) error {
 			backoff = minBackoff
 		}
 		wait := backoff/2 + rand.N(backoff/2)
-		s.log.Warn("broker connection lost", "broker", s.url.Redacted(), "err", err, "retry", wait)
+		s.log.Warn("no connection to broker", "broker", s.url.Redacted(), "err", err, "retry", wait.Round(time.Millisecond))
 		if errors.Is(err, errQueueFull) {
 			s.awaitEmpty(ctx)
 		}
@@ -181,6 +183,15 @@ func (s *Session) Run(ctx context.Context) error {
 		}
 		backoff = min(2*backoff, maxBackoff)
 	}
+}
+
+// unconnected says why a connection did not come about, and what to do where the
+// broker does not know the control plane.
+func (s *Session) unconnected(err error) error {
+	if errors.Is(err, packets.ErrorRefusedNotAuthorised) || errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword) {
+		return fmt.Errorf("connect: the broker refuses user %s; broker.username and broker.password_file say who the control plane is there", s.cfg.Username)
+	}
+	return fmt.Errorf("connect: %s", strings.TrimPrefix(err.Error(), packets.ErrorNetworkError.Error()+" : "))
 }
 
 // connection makes one connection and returns why it ended.
@@ -200,7 +211,7 @@ func (s *Session) connection(ctx context.Context) error {
 		stuck.Stop()
 	}()
 	if err := wait(link, client.paho.Connect()); err != nil {
-		return fmt.Errorf("connect: %w", err)
+		return s.unconnected(err)
 	}
 	s.mu.Lock()
 	s.client, s.link = client, link

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	pahopackets "github.com/eclipse/paho.mqtt.golang/packets"
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/broker/brokertest"
@@ -70,6 +71,23 @@ func TestSessionChecksItsURL(t *testing.T) {
 	s, err := NewSession(SessionConfig{URL: "tls://broker.example.org"})
 	if err != nil || s.url.Host != "broker.example.org:8883" {
 		t.Errorf("tls without a port: %v, %v", s, err)
+	}
+}
+
+func TestSessionSaysWhyItIsNotConnected(t *testing.T) {
+	s := &Session{cfg: SessionConfig{Username: "c.f"}}
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{pahopackets.ErrorRefusedNotAuthorised, "connect: the broker refuses user c.f; broker.username and broker.password_file say who the control plane is there"},
+		{pahopackets.ErrorRefusedBadUsernameOrPassword, "connect: the broker refuses user c.f; broker.username and broker.password_file say who the control plane is there"},
+		{fmt.Errorf("%w : %w", pahopackets.ErrorNetworkError, errors.New("no such host")), "connect: no such host"},
+		{context.DeadlineExceeded, "connect: context deadline exceeded"},
+	} {
+		if got := s.unconnected(tt.err).Error(); got != tt.want {
+			t.Errorf("%v is %q, want %q", tt.err, got, tt.want)
+		}
 	}
 }
 
