@@ -269,10 +269,19 @@ func (l *latencies) p99() *float64 {
 	return &ratio
 }
 
-// WriteTimeline writes what happened, a line each.
+// WriteTimeline writes what happened, a line each: when, where the plan stands since,
+// how many devices run the version then, and why.
 func (o Outcome) WriteTimeline(w io.Writer) error {
+	if _, err := fmt.Fprintf(w, "%10s  %-10s %-12s %6s  why\n", "at", "phase", "stage", "run it"); err != nil {
+		return err
+	}
 	for _, m := range o.Moments {
-		if _, err := fmt.Fprintf(w, "%10s  %-10s %-12s %6d  %s\n", m.At, m.Phase, m.Stage, m.Have, m.Reason); err != nil {
+		why := m.Reason
+		if why == plan.CheckQuality+": "+quality.ReasonQuality {
+			why = plan.CheckQuality
+		}
+		line := fmt.Sprintf("%10s  %-10s %-12s %6d  %s", m.At, m.Phase, m.Stage, m.Have, why)
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " ")); err != nil {
 			return err
 		}
 	}

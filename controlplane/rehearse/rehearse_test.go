@@ -95,7 +95,7 @@ func TestRun(t *testing.T) {
 			t.Errorf("%s: the same rehearsal went another way", name)
 		}
 		var b strings.Builder
-		if err := o.WriteTimeline(&b); err != nil || !strings.Contains(b.String(), "ended "+string(tt.final)) || !strings.Contains(b.String(), o.State.Reason) {
+		if err := o.WriteTimeline(&b); err != nil || !strings.Contains(b.String(), "ended "+string(tt.final)) || !strings.Contains(b.String(), strings.TrimPrefix(o.State.Reason, "quality: ")) {
 			t.Errorf("%s: timeline\n%s%v", name, b.String(), err)
 		}
 	}
