@@ -281,7 +281,11 @@ the check is about which stopped it, each with its figure and limit.`,
 
 func drawVersions(g *grid, r rollout.Comparison) {
 	g.header("rollout", "candidate", "in place")
-	g.row(r.Rollout.ID, r.Rollout.Ref, orDash(r.InPlace))
+	inPlace := "-"
+	if r.InPlace != "" {
+		inPlace = r.Rollout.Model + ":" + r.InPlace
+	}
+	g.row(r.Rollout.ID, r.Rollout.Ref, inPlace)
 	g.header("group", "devices", "told", "pairs", "error", "in place", "rmse", "in place", "disagreement", "p99 µs", "in place", "bad")
 	for _, x := range r.Groups {
 		name := x.Group

@@ -52,7 +52,9 @@ func (r *Rollouts) Rollback(ctx context.Context, model string, target Target) (R
 	c := r.change(at)
 	res := Result{Moved: []string{}, Refused: []Refusal{}}
 	err := r.store.Update(ctx, func(tx store.Tx) error {
-		if _, err := tx.NewestRollout(ctx, model); err != nil {
+		if _, err := tx.NewestRollout(ctx, model); errors.Is(err, ErrNotFound) {
+			return noRollout(ctx, tx, model, "rollout")
+		} else if err != nil {
 			return fmt.Errorf("rollout of %q: %w", model, err)
 		}
 		ids, err := target.devices(ctx, tx)
