@@ -13,6 +13,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"reflect"
@@ -112,7 +113,8 @@ func Read(path string, v any) (mistake func(key, format string, args ...any) err
 	return doc.errorf, nil
 }
 
-// read returns the bytes of a regular file of at most MaxFile bytes.
+// read returns the bytes of a file of at most MaxFile bytes; a pipe or a device that
+// gives more is not read to its end, which may never come.
 func read(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -124,9 +126,17 @@ func read(path string) ([]byte, error) {
 	if info.Size() > MaxFile {
 		return nil, &Error{File: path, Message: fmt.Sprintf("%d bytes, and a configuration has at most %d; is this the right file?", info.Size(), MaxFile)}
 	}
-	b, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	if len(b) > MaxFile {
+		return nil, &Error{File: path, Message: fmt.Sprintf("more than %d bytes, which a configuration has at most; is this the right file?", MaxFile)}
 	}
 	return b, nil
 }

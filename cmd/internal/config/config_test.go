@@ -150,3 +150,16 @@ func TestUnreadableFiles(t *testing.T) {
 		t.Errorf("LoadAgent(1 MiB of comment) = %v, want it refused", err)
 	}
 }
+
+// TestEndlessFile: a device has no size to refuse it by.
+func TestEndlessFile(t *testing.T) {
+	const endless = "/dev/zero"
+	if _, err := os.Stat(endless); err != nil {
+		t.Skip(err)
+	}
+	_, err := LoadServer(endless)
+	var mistake *Error
+	if !errors.As(err, &mistake) || !strings.Contains(err.Error(), "more than 1048576 bytes") {
+		t.Errorf("LoadServer(%s) = %v, want an Error about its size", endless, err)
+	}
+}
