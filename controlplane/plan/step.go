@@ -79,6 +79,14 @@ const longestStep = 2 * lookEvery
 // silentAfter is how many reports a device misses before it counts as silent.
 const silentAfter = 3
 
+const (
+	// Crashes is how many starts of a device's agent, since it was told to run a
+	// version, are too many.
+	Crashes = 3
+	// EnoughElsewhere is how many devices it takes to know what share is silent.
+	EnoughElsewhere = 30
+)
+
 // Interval is the time between two looks of a plan.
 func (p Plan) Interval() time.Duration { return min(lookEvery, time.Duration(p.Every)) }
 

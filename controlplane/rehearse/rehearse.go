@@ -181,13 +181,10 @@ func (r *rehearsal) share(n int) float64 {
 	return float64(away) / float64(len(r.fleet)-n)
 }
 
-// enoughElsewhere is how many devices it takes to know what share is silent.
-const enoughElsewhere = 30
-
 // facts are what the devices told.
 func (r *rehearsal) facts() plan.Facts {
 	f := plan.Facts{Epsilon: r.state.Epsilon}
-	if n := max(r.state.Reach, r.state.Shadow); n+enoughElsewhere <= len(r.fleet) {
+	if n := max(r.state.Reach, r.state.Shadow); n+plan.EnoughElsewhere <= len(r.fleet) {
 		share := r.share(n)
 		f.Elsewhere = &share
 	}

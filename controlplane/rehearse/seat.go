@@ -14,7 +14,6 @@ import (
 const (
 	trial   = 10 * time.Second // a new version is on trial
 	restart = 2 * time.Second  // between two starts of one that crashes
-	crashes = 3                // starts that make one lost
 )
 
 // A seat is a device and its part in the rollout. Messages take no time; but what is
@@ -128,7 +127,7 @@ func (d *seat) active() bool { return d.role.Version == plan.Active && !d.refuse
 
 // crashed reports whether its agent has started again and again.
 func (d *seat) crashed(at time.Time) bool {
-	return d.active() && d.Does(scenario.Crashing, at.Add(-crashes*restart-1)) != nil
+	return d.active() && d.Does(scenario.Crashing, at.Add(-plan.Crashes*restart-1)) != nil
 }
 
 // loss says why a judged device counts as lost, "" if it is well. Silence counts from

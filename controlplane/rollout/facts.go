@@ -15,14 +15,9 @@ import (
 )
 
 const (
-	// crashes is how many starts of a device's agent, since it was told to run a
-	// version, are too many.
-	crashes = 3
 	// maxBoots is how many starts of a device are told apart under one number. One
 	// that starts more often counts as crashed long before.
 	maxBoots = 64
-	// enoughElsewhere is how many devices it takes to know what share is silent.
-	enoughElsewhere = 30
 	// settle is how many intervals of reports a device has to begin reporting.
 	settle = 1
 )
@@ -310,7 +305,7 @@ func (c *change) loss(p planned, s store.Seat, sums quality.Sums, last time.Time
 		return quality.Refused
 	case sums.BadB > sums.BadA: // beyond what neither version could say
 		return quality.NonFinite
-	case s.Role == string(plan.Active) && s.Now >= s.Boot+crashes:
+	case s.Role == string(plan.Active) && s.Now >= s.Boot+plan.Crashes:
 		return quality.Crashed
 	case c.at.Sub(last) > p.plan.Patience():
 		return quality.Silent
@@ -322,7 +317,7 @@ func (c *change) loss(p planned, s store.Seat, sums quality.Sums, last time.Time
 // touched, which report their presence alone.
 func (c *change) elsewhere(ctx context.Context, tx store.Tx, p planned, f *plan.Facts) error {
 	all, offline, err := tx.Presence(ctx, p.row.ID, max(p.state.Reach, p.state.Shadow))
-	if err == nil && all >= enoughElsewhere {
+	if err == nil && all >= plan.EnoughElsewhere {
 		share := float64(offline) / float64(all)
 		f.Elsewhere = &share
 	}

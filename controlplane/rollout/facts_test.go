@@ -152,7 +152,7 @@ func TestWhenADeviceIsLost(t *testing.T) {
 		{"heard in a future that was not", nil, quality.Sums{}, at.Add(time.Hour), fresh, quality.Silent},
 		{"numbers that are none", nil, quality.Sums{BadB: 3, BadA: 2}, at, fresh, quality.NonFinite},
 		{"what neither could say", nil, quality.Sums{BadB: 3, BadA: 3}, at, fresh, ""},
-		{"crashes", func(s *store.Seat) { s.Now = s.Boot + crashes }, quality.Sums{}, at, fresh, quality.Crashed},
+		{"crashes", func(s *store.Seat) { s.Now = s.Boot + plan.Crashes }, quality.Sums{}, at, fresh, quality.Crashed},
 		{"a restart", func(s *store.Seat) { s.Now = s.Boot + 1 }, quality.Sums{}, at, fresh, ""},
 		{"it refused the version", func(s *store.Seat) { s.State = Failed }, quality.Sums{}, at, fresh, quality.Refused},
 		{"it failed before", func(s *store.Seat) { s.Lost = "silent" }, quality.Sums{}, at, fresh, quality.Silent},
@@ -255,7 +255,7 @@ func TestLatencyAndErrorRateStop(t *testing.T) {
 		{"slower", plan.Checks{MaxLatency: limit(1.5)}, 400, 0, "latency p99: 4, limit 1.5", 2, 4},
 		{"fails", plan.Checks{MaxErrorRate: limit(0.01)}, 100, 5, "error rate: 5 %, limit 1 %", 2, 0.05},
 		{"fails seldom", plan.Checks{MaxErrorRate: limit(0.1)}, 100, 5, "", 0, 0},
-		{"restarts", plan.Checks{MaxRestarted: limit(0)}, 100, 0, "restarts: 50 %, limit 0 %", 1, crashes},
+		{"restarts", plan.Checks{MaxRestarted: limit(0)}, 100, 0, "restarts: 50 %, limit 0 %", 1, plan.Crashes},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			a := newAcre(t, 10)
@@ -276,7 +276,7 @@ func TestLatencyAndErrorRateStop(t *testing.T) {
 				u := protocol.Usage{Format: 1, Boot: 1, Seq: 1, T: a.at.UnixMilli(), Versions: []protocol.VersionCount{count(a.v[0], 100, 0), count(a.v[1], tt.slow, tt.failed)}}
 				a.handle(d.id, protocol.TopicUsage, encode(t, u))
 				if restarts {
-					b := protocol.Birth{Format: 1, Boot: crashes, T: a.at.UnixMilli()}
+					b := protocol.Birth{Format: 1, Boot: plan.Crashes, T: a.at.UnixMilli()}
 					a.handle(d.id, protocol.TopicBirth, encode(t, b))
 					restarts = false
 				}

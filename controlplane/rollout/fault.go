@@ -52,7 +52,7 @@ func (c *change) why(ctx context.Context, tx store.Tx, p planned, s store.Seat, 
 	case quality.Silent:
 		f.Check, f.Figure, f.Bound = plan.CheckSilence, c.at.Sub(last).Seconds(), p.plan.Patience().Seconds()
 	case quality.Crashed:
-		f.Check, f.Figure, f.Bound = plan.CheckRestarts, float64(s.Now-s.Boot), crashes-1
+		f.Check, f.Figure, f.Bound = plan.CheckRestarts, float64(s.Now-s.Boot), plan.Crashes-1
 	case quality.NonFinite:
 		f.Check, f.Figure, f.Bound = plan.CheckNumbers, float64(d.BadB), float64(d.BadA)
 	case quality.Refused:
@@ -121,10 +121,10 @@ func (c *change) unheard(ctx context.Context, tx store.Tx, p planned, f *plan.Fa
 
 // restarted gathers the devices that restart again and again.
 func (c *change) restarted(ctx context.Context, tx store.Tx, p planned, h *plan.Health) error {
-	rows, err := tx.Restarted(ctx, p.row.ID, p.state.Reach, crashes)
+	rows, err := tx.Restarted(ctx, p.row.ID, p.state.Reach, plan.Crashes)
 	h.Restarted = len(rows)
 	for _, m := range rows {
-		h.Worst = append(h.Worst, plan.Fault{Device: m.Device, Check: plan.CheckRestarts, Figure: float64(m.Starts), Bound: crashes - 1})
+		h.Worst = append(h.Worst, plan.Fault{Device: m.Device, Check: plan.CheckRestarts, Figure: float64(m.Starts), Bound: plan.Crashes - 1})
 	}
 	sorted(h.Worst)
 	return err

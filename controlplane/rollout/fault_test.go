@@ -135,9 +135,9 @@ func TestRestartsOfAFewAreNamed(t *testing.T) {
 	}
 	a.until(plan.Running, 1, 10)
 	a.minutes(1)
-	a.handle(seats[9].Device, protocol.TopicBirth, encode(t, protocol.Birth{Format: 1, Boot: crashes, T: a.at.UnixMilli()}))
+	a.handle(seats[9].Device, protocol.TopicBirth, encode(t, protocol.Birth{Format: 1, Boot: plan.Crashes, T: a.at.UnixMilli()}))
 	s := a.until(plan.Stopped, 1, 3)
-	want := []plan.Fault{{Device: seats[9].Device, Check: plan.CheckRestarts, Figure: crashes, Bound: crashes - 1}}
+	want := []plan.Fault{{Device: seats[9].Device, Check: plan.CheckRestarts, Figure: plan.Crashes, Bound: plan.Crashes - 1}}
 	if !slices.Equal(s.State.Worst, want) || s.State.LostN != 2 {
 		t.Errorf("%s: at fault are %+v, %d lost; want %+v, 2", s.State.Reason, s.State.Worst, s.State.LostN, want)
 	}
@@ -188,7 +188,7 @@ func TestBrokenDevicesOfTheLastStageGoBack(t *testing.T) {
 	if want := (plan.Fault{Device: broken.id, Loss: quality.NonFinite, Check: plan.CheckNumbers, Figure: 7}); len(s.State.Lost) != 1 || s.State.Lost[0] != want {
 		t.Errorf("lost with the last stage are %+v, want %+v", s.State.Lost, want)
 	}
-	for range crashes {
+	for range plan.Crashes {
 		crashing.boot++
 		a.handle(crashing.id, protocol.TopicBirth, encode(t, protocol.Birth{Format: 1, Boot: uint64(crashing.boot) + 10}))
 	}
