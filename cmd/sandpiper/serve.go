@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -93,11 +94,26 @@ func (a *app) serve(ctx context.Context, cfg config.Server) (err error) {
 	defer os.Remove(filepath.Join(a.dir, api.SocketName))
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return cp.Run(ctx) })
+	g.Go(func() error { return giveBack(ctx) })
 	for _, l := range listeners {
 		g.Go(func() error { return l.run(ctx, log) })
 	}
 	log.Info("control plane ready", "dir", a.dir, "fleet", cp.Fleet.Name(), "broker", cp.BrokerURL(), "http", addresses(listeners))
 	return g.Wait()
+}
+
+// giveBack returns memory that is not in use to the system once a minute. The stack
+// of a connection grows with what it reports and shrinks when garbage is collected,
+// and a fleet at rest makes little garbage.
+func giveBack(ctx context.Context) error {
+	for minutes := time.Tick(time.Minute); ; {
+		select {
+		case <-minutes:
+			debug.FreeOSMemory()
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // A listener is one way to the API.

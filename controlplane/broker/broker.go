@@ -133,6 +133,7 @@ type Broker struct {
 	server *mqtt.Server
 	ln     net.Listener
 
+	work    chan job
 	started chan struct{} // closed when Run serves
 	done    chan struct{} // closed when Run stops accepting
 	freed   chan struct{} // a pending place became free; capacity 1
@@ -185,6 +186,7 @@ func New(cfg Config) (*Broker, error) {
 		auth:    cfg.Auth,
 		limits:  cfg.Limits.withDefaults(),
 		log:     cfg.Log,
+		work:    make(chan job),
 		started: make(chan struct{}),
 		done:    make(chan struct{}),
 		freed:   make(chan struct{}, 1),
@@ -277,6 +279,10 @@ func (b *Broker) Run(ctx context.Context) error {
 	b.mu.Unlock()
 	// mochi's Serve is not called: its listeners, store and $SYS are not ours, and its
 	// loop copies all that is retained once a second to look for what has expired.
+	var workers sync.WaitGroup
+	for range workerN {
+		workers.Go(b.processAll)
+	}
 	accepted := make(chan struct{})
 	go func() {
 		defer close(accepted)
@@ -291,6 +297,8 @@ func (b *Broker) Run(ctx context.Context) error {
 	<-accepted
 	b.disconnectAll()
 	b.group.Wait()
+	close(b.work)
+	workers.Wait()
 	return b.server.Close()
 }
 

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math"
 
@@ -130,6 +131,7 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 			connOf(cl).abort("publish at QoS 2")
 			return pk, packets.ErrRejectPacket
 		}
+		return h.processed(cl, pk)
 	case packets.Subscribe, packets.Unsubscribe:
 		if pk.PacketID == 0 {
 			return pk, nil // malformed: mochi says so
@@ -141,8 +143,22 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 				pk.PacketID--
 			}
 		}
+		return h.processed(cl, pk)
 	}
 	return pk, nil
+}
+
+// processed has a worker process pk, and returns what mochi ignores: the
+// acknowledgement of nothing. An error ends the connection.
+func (h *hook) processed(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	err := h.b.process(cl, pk)
+	if err == nil {
+		return packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Puback}}, nil
+	}
+	if code := (packets.Code{}); cl.Properties.ProtocolVersion == 5 && errors.As(err, &code) && code.Code >= packets.ErrUnspecifiedError.Code {
+		_ = h.b.server.DisconnectClient(cl, code)
+	}
+	return pk, packets.ErrRejectPacket
 }
 
 // OnACLCheck binds every topic to the identity. mochi asks for subscriptions,
@@ -246,14 +262,22 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
 		if pk.FixedHeader.Retain {
-			latest, _ := h.b.server.Topics.Retained.Get(pk.TopicName)
-			pk.Payload = latest.Payload
+			pk.Payload = h.b.retained(pk.TopicName)
 		}
 		connOf(cl).published()
 	case packets.Suback, packets.Unsuback:
 		pk.PacketID = connOf(cl).request
 	}
 	return pk
+}
+
+// retained returns the payload retained under a topic. It is a call because 10,000
+// clients' stacks would have room for its packets.
+//
+//go:noinline
+func (b *Broker) retained(topic string) []byte {
+	pk, _ := b.server.Topics.Retained.Get(topic)
+	return pk.Payload
 }
 
 // OnPublishDropped closes a client for which mochi's queue in front of ours is
