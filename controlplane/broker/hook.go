@@ -124,6 +124,8 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 // It also gives a SUBSCRIBE or UNSUBSCRIBE an id that no outgoing message has:
 // mochi refuses it otherwise, although the ids of the two directions are
 // independent (MQTT 3.1.1 §2.3.1). OnPacketEncode puts the client's back.
+//
+// What takes a deep stack is then processed by a worker, here and now.
 func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
 	switch pk.FixedHeader.Type {
 	case packets.Publish:

@@ -200,22 +200,6 @@ func TestTwoModelsOnTheSameDevices(t *testing.T) {
 	if both != 20 || judged["m"] != 30 || judged["other"] != 10 {
 		t.Errorf("%d in both, judged for %v; want 20, and 30 and 10", both, judged)
 	}
-	a.at = a.at.Add(time.Minute)
-	if err := a.Advance(t.Context(), a.at); err != nil {
-		t.Fatal(err)
-	}
-	s, err := a.Staged(t.Context(), "other")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if v := s.State.Verdict; v == nil || v.Assigned != 30-both {
-		t.Errorf("the other rollout judges %+v, want %d devices", v, 30-both)
-	}
-	says := "20 of its devices are judged for rollout 3 of m until that ends."
-	if !strings.Contains(s.Text, says) {
-		t.Errorf("text is %q, want one with %q", s.Text, says)
-	}
-	// It waits for them until its deadline; the first rollout ends before.
 	other := func(minutes int) Staged {
 		for range minutes {
 			a.at = a.at.Add(time.Minute)
@@ -229,6 +213,15 @@ func TestTwoModelsOnTheSameDevices(t *testing.T) {
 		}
 		return s
 	}
+	s := other(1)
+	if v := s.State.Verdict; v == nil || v.Assigned != 30-both {
+		t.Errorf("the other rollout judges %+v, want %d devices", v, 30-both)
+	}
+	says := "20 of its devices are judged for rollout 3 of m until that ends."
+	if !strings.Contains(s.Text, says) {
+		t.Errorf("text is %q, want one with %q", s.Text, says)
+	}
+	// It waits for them until its deadline; the first rollout ends before.
 	if s = other(20); s.State.Phase != plan.Running {
 		t.Errorf("%s: %s", s.State.Phase, s.Text)
 	}
