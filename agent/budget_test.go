@@ -171,7 +171,7 @@ func TestUsedUpBudgetWaitsAndSaysSoOnce(t *testing.T) {
 		if n := len(w.told("budget")); n < 1 || n > starts+1 {
 			t.Errorf("said so %d times in %d starts", n, starts+1)
 		}
-		pass(time.Hour + 10*time.Minute)
+		pass(time.Hour + budgetStep + time.Minute) // a day, as finely as it is measured, and the trial
 		d.expect("idle active pump:v2 serving pump:v2 previous pump:v1")
 		d.answers(v2)
 	})
