@@ -46,7 +46,7 @@ func (c *ControlPlane) asked(_ context.Context, m broker.Message) {
 }
 
 // An inbox holds reports until they are stored, in the order in which they
-// came, but of a device's state (have, up, birth) only the latest.
+// came, but of a device's state (have, up) only the latest.
 type inbox struct {
 	wake chan struct{} // capacity 1
 
@@ -83,7 +83,10 @@ func (b *inbox) put(r rollout.Report) bool {
 	}
 	b.bytes += len(r.Payload)
 	b.queue = append(b.queue, &r)
-	if r.Kind != protocol.TopicEvent && r.Kind != protocol.TopicUsage { // of usage, there is one report for each start
+	switch r.Kind {
+	case protocol.TopicEvent, protocol.TopicUsage: // of usage, there is one report for each start
+	case protocol.TopicBirth: // what is told behind it is of that start: it must not take the place of an earlier one
+	default:
 		b.latest[key] = &r
 	}
 	select {

@@ -3,6 +3,8 @@ package controlplane
 import (
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/sandpiper-edge/sandpiper/controlplane/rollout"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 )
@@ -32,6 +34,27 @@ func TestInboxIsBoundedInBytes(t *testing.T) {
 	}
 	if !b.put(event) {
 		t.Error("refused an event with room for it")
+	}
+}
+
+// TestInboxKeepsBirthsInOrder: what a device told before a start is stored before that
+// start is known.
+func TestInboxKeepsBirthsInOrder(t *testing.T) {
+	var b inbox
+	b.init()
+	told := []rollout.Report{
+		{Device: "a", Kind: protocol.TopicBirth, Payload: []byte("start 1")},
+		{Device: "a", Kind: protocol.TopicUsage, Payload: []byte("of start 1")},
+		{Device: "a", Kind: protocol.TopicBirth, Payload: []byte("start 2")},
+		{Device: "a", Kind: protocol.TopicUsage, Payload: []byte("of start 1, the last")},
+	}
+	for _, r := range told {
+		if !b.put(r) {
+			t.Fatalf("refused %q", r.Payload)
+		}
+	}
+	if diff := cmp.Diff(told, b.take()); diff != "" {
+		t.Errorf("took (-want +got):\n%s", diff)
 	}
 }
 
