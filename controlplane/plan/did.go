@@ -141,13 +141,17 @@ type Sums struct {
 	Sum float64 // Σ|e|
 }
 
-// Less is what came to s since it was old. Counters that fell began anew.
+// Less is what came to s since it was old. Counters that fell began anew, but for a
+// sum that was added up in another order and rounded otherwise.
 func (s Sums) Less(old Sums) Sums {
-	if s.N < old.N || s.Sum < old.Sum {
+	if s.N < old.N || s.Sum < old.Sum*(1-rounding) {
 		return Sums{}
 	}
-	return Sums{s.N - old.N, s.Sum - old.Sum}
+	return Sums{s.N - old.N, max(0, s.Sum-old.Sum)}
 }
+
+// rounding is more than what a sum over a device's starts is rounded by.
+const rounding = 1e-9
 
 // Differing returns what the quality check takes for the sums of a device whose
 // errors before and after are known: SumA is what the errors before would have come

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"errors"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -136,6 +137,9 @@ func TestSumsBeforeAndAfter(t *testing.T) {
 	}
 	if got := (Sums{10, 5}).Less(Sums{4, 2}); got != (Sums{6, 3}) {
 		t.Errorf("less is %+v", got)
+	}
+	if got := (Sums{10, 0.6}).Less(Sums{8, math.Nextafter(0.6, 1)}); got != (Sums{2, 0}) {
+		t.Errorf("two perfect outputs came as %v, the sum rounded otherwise", got)
 	}
 	if got := (Sums{3, 1}).Less(Sums{4, 2}); got != (Sums{}) {
 		t.Errorf("counters that fell give %+v", got)
