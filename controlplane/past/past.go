@@ -121,14 +121,15 @@ func (w *writer) past(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	rollouts := w.Models * w.Versions
+	every := max(rollouts/starts, 1)
 	for k := range rollouts {
 		// The last are two days ago, so that the present follows them.
 		at := w.Until.Add(-year + time.Duration(k)*(year-48*time.Hour)/time.Duration(rollouts))
 		if err := w.rollout(ctx, s, k%w.Models, k/w.Models, at); err != nil {
 			return err
 		}
-		if (k+1)%max(rollouts/starts, 1) == 0 {
-			if err := w.restart(ctx, s, uint64((k+1)/max(rollouts/starts, 1)), at); err != nil {
+		if (k+1)%every == 0 {
+			if err := w.restart(ctx, s, uint64((k+1)/every), k+1-every, k+1, at); err != nil {
 				return err
 			}
 		}
@@ -283,12 +284,19 @@ func (w *writer) outcome(at time.Time) plan.Outcome {
 	}
 }
 
-// restart writes what devices counted since their last start.
-func (w *writer) restart(ctx context.Context, s *store.Store, boot uint64, at time.Time) error {
+// restart writes what devices counted since their last start, in which they ran the
+// versions of rollouts from and below.
+func (w *writer) restart(ctx context.Context, s *store.Store, boot uint64, from, below int, at time.Time) error {
 	return w.inBatches(ctx, s, func(tx store.Tx, i int) error {
 		u := protocol.Usage{Format: protocol.Format, Boot: boot, Seq: 1, T: at.UnixMilli()}
 		for m := range w.Models {
 			u.Counts = append(u.Counts, protocol.UsageCount{Model: Model(m), User: "ann", Answered: 43_200, Micros: 43_200 * 2})
+		}
+		for k := from; k < below; k++ {
+			digest := w.digests[k%w.Models][k/w.Models]
+			u.Versions = append(u.Versions, protocol.VersionCount{
+				Model: Model(k % w.Models), Version: [8]byte(digest[:8]), Answered: 43_200, N: 43_100, Sum: 43_100 * (1 + w.rng.Float64()),
+			})
 		}
 		return tx.PutUsage(ctx, Device(i), u, at)
 	})

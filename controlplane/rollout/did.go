@@ -56,7 +56,7 @@ func (c *change) differences(ctx context.Context, tx store.Tx, p planned, f *pla
 		case p.state.Phase == plan.Measuring || s.State == Kept:
 			continue
 		case s.N >= p.state.Reach:
-			if is.own != entered.own {
+			if is.own.N != entered.own.N {
 				continue // it runs the version, whoever installed it
 			}
 			d.Sums = plan.Differing(entered.others.Less(began.others), is.others.Less(entered.others))

@@ -16,6 +16,7 @@ import (
 // A teller has devices tell how far their versions were from the truth.
 type teller struct {
 	*acre
+	boot   uint64
 	seq    uint64
 	counts map[string]map[protocol.Digest]protocol.VersionCount // by device
 }
@@ -34,7 +35,7 @@ func (a *teller) tell(n uint64, mean func(i int, d *fake) float64) {
 		c.Model, c.Version = "m", [8]byte(d.have.Active[:8])
 		c.Answered, c.N, c.Sum = c.Answered+n, c.N+n, c.Sum+float64(n)*mean(i, d)
 		a.counts[d.id][d.have.Active] = c
-		u := protocol.Usage{Format: 1, Boot: 1, Seq: a.seq, T: a.at.UnixMilli()}
+		u := protocol.Usage{Format: 1, Boot: a.boot, Seq: a.seq, T: a.at.UnixMilli()}
 		for _, c := range a.counts[d.id] {
 			u.Versions = append(u.Versions, c)
 		}
@@ -42,6 +43,42 @@ func (a *teller) tell(n uint64, mean func(i int, d *fake) float64) {
 	}
 	if err := a.Handle(a.t.Context(), reports...); err != nil {
 		a.t.Fatal(err)
+	}
+}
+
+// restart has all devices start three times more, count an output of v in each of these
+// starts, and start again. What is returned has those that run another version tell of
+// the three once more, now from the start after: so each report is the last of its start.
+func (a *teller) restart(v protocol.Digest) (again func()) {
+	a.t.Helper()
+	tell := func(after bool) {
+		a.t.Helper()
+		var reports []Report
+		for _, d := range a.devices {
+			if after && d.have.Active == v {
+				continue
+			}
+			if after {
+				birth := protocol.Birth{Format: 1, Boot: a.boot, T: a.at.UnixMilli()}
+				reports = append(reports, Report{d.id, protocol.TopicBirth, encode(a.t, birth)})
+			}
+			for i, e := range []float64{0.1, 0.2, 0.3} { // whose sum depends on the order
+				u := protocol.Usage{Format: 1, Boot: a.boot - 3 + uint64(i), Seq: 1, T: a.at.UnixMilli(), Versions: []protocol.VersionCount{
+					{Model: "m", Version: [8]byte(v[:8]), Answered: 1, N: 1, Sum: e},
+				}}
+				reports = append(reports, Report{d.id, protocol.TopicUsage, encode(a.t, u)})
+			}
+		}
+		if err := a.Handle(a.t.Context(), reports...); err != nil {
+			a.t.Fatal(err)
+		}
+	}
+	a.boot += 4
+	a.counts = map[string]map[protocol.Digest]protocol.VersionCount{}
+	tell(false)
+	return func() {
+		a.t.Helper()
+		tell(true)
 	}
 }
 
@@ -67,7 +104,7 @@ func (a *acre) ran(d time.Duration) {
 // less what changed on the others at the same times; nothing runs beside anything.
 func TestDifferenceInDifferences(t *testing.T) {
 	const n, canary = 1070, 60
-	a := &teller{acre: newAcre(t, n), counts: map[string]map[protocol.Digest]protocol.VersionCount{}}
+	a := &teller{acre: newAcre(t, n), boot: 1, counts: map[string]map[protocol.Digest]protocol.VersionCount{}}
 	p := plan.Plan{Evidence: plan.DiD, Seed: 7, Stages: []plan.Stage{ // the same devices twice
 		{Name: "canary", Devices: plan.Amount{Count: canary}}, {Devices: plan.Amount{Percent: 100}, Minimum: -1},
 	}}
@@ -96,13 +133,15 @@ func TestDifferenceInDifferences(t *testing.T) {
 		if _, err := a.Command(ann(t), "m", Promote); !errors.Is(err, ErrNotStaged) {
 			t.Errorf("promoted while it measures: %v", err)
 		}
+		candidate := a.digest(tt.ref)
+		closeStarts := a.restart(candidate) // that all had it once is of no account
 		a.ran(24 * time.Hour)
 		a.minutes(1)
+		closeStarts()
 		s := a.staged()
 		if s.State.Phase != plan.Running || s.State.Stage != 0 {
 			t.Fatalf("after a day: %s", s.Text)
 		}
-		candidate := a.digest(tt.ref)
 		var gone, mute *fake
 		for _, d := range a.devices {
 			if d.want.Judge != nil || d.want.Models["m"].Shadow != nil {

@@ -707,12 +707,15 @@ func TestUsageIsCountedOnce(t *testing.T) {
 	for _, b := range [][]byte{report(1, 1, 3), report(1, 2, 5), report(1, 2, 5), report(1, 1, 3), report(2, 1, 2)} {
 		r.handle("d1", protocol.TopicUsage, b)
 	}
-	var got []protocol.UsageCount
+	var got []store.UsageRow
 	err := r.store.View(t.Context(), func(tx store.Tx) (err error) {
-		got, err = tx.Usage(t.Context(), "d1")
+		got, err = tx.SumUsage(t.Context(), store.UsageQuery{By: []string{"device", "user"}, Limit: 10})
 		return err
 	})
-	want := []protocol.UsageCount{{Model: "m", User: "ann", Answered: 7, Refused: 2, Micros: 70}, {Model: "m", User: "bob", Busy: 7}}
+	want := []store.UsageRow{
+		{Key: []string{"d1", "ann"}, UsageCount: protocol.UsageCount{Answered: 7, Refused: 2, Micros: 70}},
+		{Key: []string{"d1", "bob"}, UsageCount: protocol.UsageCount{Busy: 7}},
+	}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("usage (-want +got), %v:\n%s", err, diff)
 	}

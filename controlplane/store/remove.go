@@ -19,7 +19,7 @@ func (t Tx) LiveMember(ctx context.Context, device string, ended ...string) (mod
 // counters go too, since they are numbered by its starts, which begin anew if
 // the id is given again.
 func (t Tx) DropDevice(ctx context.Context, id string) error {
-	for _, table := range []string{"members", "trials", "pairs", "desired", "wants", "events", "usage", "usage_reports", "version_counts", "inputs"} {
+	for _, table := range []string{"members", "trials", "pairs", "desired", "wants", "events", "usage", "usage_reports", "version_counts", "closed_starts", "inputs"} {
 		if _, err := t.tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE device = ?`, id); err != nil {
 			return mapError(err)
 		}

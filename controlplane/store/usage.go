@@ -13,43 +13,42 @@ import (
 // PutUsage stores a report of device. Its counters are cumulative since a start
 // of the agent, so it takes the place of an older report of that start, and one
 // that is not newer changes nothing: a report that comes twice counts once.
-// What it adds is counted for the day of at.
+// What it adds is counted for the day of at. Starts that are over are closed:
+// what comes of them again changes nothing either.
 func (t Tx) PutUsage(ctx context.Context, device string, u protocol.Usage, at time.Time) error {
-	r, err := t.tx.ExecContext(ctx, `INSERT INTO usage_reports VALUES (?, ?, ?, ?)
-		ON CONFLICT DO UPDATE SET seq = excluded.seq, t = excluded.t WHERE excluded.seq > seq`, device, u.Boot, u.Seq, u.T)
+	newer, err := t.heard(ctx, device, u)
 	if err != nil {
-		return mapError(err)
+		return err
 	}
-	if n, err := r.RowsAffected(); err != nil || n == 0 {
-		return mapError(err)
-	}
-	for _, c := range u.Counts {
-		if err := t.addUsage(ctx, device, u.Boot, c, at); err != nil {
-			return err
+	if newer {
+		for _, c := range u.Counts {
+			if err := t.addUsage(ctx, device, u.Boot, c, at); err != nil {
+				return err
+			}
+			_, err := t.tx.ExecContext(ctx, `INSERT OR REPLACE INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+				device, u.Boot, c.Model, c.User, c.Answered, c.Refused, c.Busy, c.Micros)
+			if err != nil {
+				return mapError(err)
+			}
 		}
-		_, err := t.tx.ExecContext(ctx, `INSERT OR REPLACE INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-			device, u.Boot, c.Model, c.User, c.Answered, c.Refused, c.Busy, c.Micros)
-		if err != nil {
-			return mapError(err)
+		for _, c := range u.Versions {
+			if err := t.putVersion(ctx, device, int64(u.Boot), c); err != nil {
+				return err
+			}
 		}
 	}
-	return t.putVersions(ctx, device, u)
+	return t.closeStarts(ctx, device, u.Boot)
 }
 
-// putVersions stores how versions did since the start of the agent that u is of.
-func (t Tx) putVersions(ctx context.Context, device string, u protocol.Usage) error {
-	for _, c := range u.Versions {
-		latency, err := json.Marshal(c.Latency)
-		if err != nil {
-			return err
-		}
-		_, err = t.tx.ExecContext(ctx, `INSERT OR REPLACE INTO version_counts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			device, u.Boot, c.Model, c.Version[:], c.Answered, c.Failed, string(latency), c.N, c.Sum)
-		if err != nil {
-			return mapError(err)
-		}
+// putVersion stores how a version did since a start of the agent.
+func (t Tx) putVersion(ctx context.Context, device string, boot int64, c protocol.VersionCount) error {
+	latency, err := json.Marshal(c.Latency)
+	if err != nil {
+		return err
 	}
-	return nil
+	_, err = t.tx.ExecContext(ctx, `INSERT OR REPLACE INTO version_counts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		device, boot, c.Model, c.Version[:], c.Answered, c.Failed, string(latency), c.N, c.Sum)
+	return mapError(err)
 }
 
 // addUsage adds to a day what c has more than the last report of the same start.
@@ -129,7 +128,8 @@ func (t Tx) SumUsage(ctx context.Context, q UsageQuery) ([]UsageRow, error) {
 }
 
 // VersionCounts returns how the versions of a model did on the devices of a plan
-// from and below, over all starts of their agents: of each device and version one.
+// from and below: of each device and version one for each start of the agent that is
+// open, and one for all that are closed.
 func (t Tx) VersionCounts(ctx context.Context, rollout int64, model string, from, below int) ([]DeviceVersion, error) {
 	return collect(ctx, t.tx, func(row scanner) (v DeviceVersion, err error) {
 		var version, latency []byte
@@ -143,18 +143,8 @@ func (t Tx) VersionCounts(ctx context.Context, rollout int64, model string, from
 		WHERE m.rollout = ? AND m.n >= ? AND m.n < ? AND m.role <> '' AND v.model = ?`, rollout, from, below, model)
 }
 
-// A DeviceVersion is how a version did on a device, since one start of its agent.
+// A DeviceVersion is how a version did on a device in some starts of its agent.
 type DeviceVersion struct {
 	Device, Group string
 	protocol.VersionCount
-}
-
-// Usage returns what device counted over all its starts, by model and user.
-func (t Tx) Usage(ctx context.Context, device string) ([]protocol.UsageCount, error) {
-	scan := func(row scanner) (c protocol.UsageCount, err error) {
-		err = row.Scan(&c.Model, &c.User, &c.Answered, &c.Refused, &c.Busy, &c.Micros)
-		return c, mapError(err)
-	}
-	return collect(ctx, t.tx, scan, `SELECT model, user, SUM(answered), SUM(refused), SUM(busy), SUM(us)
-		FROM usage WHERE device = ? GROUP BY model, user ORDER BY model, user`, device)
 }
