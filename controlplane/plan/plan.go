@@ -211,7 +211,7 @@ func (p Plan) WithDefaults() Plan {
 		s.Minimum = max(cmp.Or(s.Minimum, p.Minimum, Duration(5*time.Minute)), 0)
 		wait := 8 * time.Hour
 		if p.Window != nil {
-			wait += 24 * time.Hour
+			wait += p.Window.Wait()
 		}
 		s.Deadline = cmp.Or(s.Deadline, p.Deadline, Duration(wait))
 		if s.Checks.MaxFailed == nil {
@@ -436,6 +436,23 @@ func (w Window) String() string {
 		s += " " + strings.Join(on, ",")
 	}
 	return s
+}
+
+// Wait is how long a device waits at most until the window begins: a day, or as many
+// as lie between two on which it does.
+func (w Window) Wait() time.Duration {
+	const week = 7
+	longest, since := 1, 0
+	for day := range 2 * week {
+		since++
+		if w.Days>>(day%week)&1 == 1 {
+			if day >= week { // the days before the first one were counted short
+				longest = max(longest, since)
+			}
+			since = 0
+		}
+	}
+	return time.Duration(longest) * 24 * time.Hour
 }
 
 func (w Window) MarshalText() ([]byte, error) { return []byte(w.String()), nil }

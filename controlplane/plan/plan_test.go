@@ -97,6 +97,28 @@ func TestTexts(t *testing.T) {
 	}
 }
 
+func TestWindowIsWaitedFor(t *testing.T) {
+	for text, days := range map[string]int{
+		"01:00-05:00": 1, "01:00-05:00 sun,mon,tue,wed,thu,fri,sat": 1, "01:00-05:00 sat,sun": 6, "01:00-05:00 wed": 7,
+		"01:00-05:00 mon,thu": 4, "22:00-05:00 sun,sat": 6, "01:00-05:00 mon,tue,wed,thu,fri": 3,
+	} {
+		var w Window
+		if err := w.UnmarshalText([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		want := time.Duration(days) * 24 * time.Hour
+		p := CanaryFirst(100)
+		p.Window = &w
+		p = p.WithDefaults()
+		if w.Wait() != want || p.Stages[0].Deadline != Duration(want+8*time.Hour) {
+			t.Errorf("%s: %s, with a deadline of %s; want %s and 8 h more", text, w.Wait(), p.Stages[0].Deadline, want)
+		}
+		if err := p.Check(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestBadPlans(t *testing.T) {
 	limit := func(v float64) *float64 { return &v }
 	for name, change := range map[string]func(*Plan){

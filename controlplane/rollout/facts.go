@@ -287,7 +287,7 @@ func sumUp(reports []store.Pairs) (map[string]told, error) {
 func (c *change) last(p planned, s store.Seat, heard, fresh time.Time) time.Time {
 	begins := s.Told.Add(settle*time.Duration(p.plan.Every) + time.Duration(p.jitter())*time.Second)
 	if p.plan.Window != nil && s.Role == string(plan.Active) {
-		begins = begins.Add(24 * time.Hour)
+		begins = begins.Add(p.plan.Window.Wait())
 	}
 	if heard.After(c.at) { // the clock was set back since
 		heard = fresh

@@ -165,6 +165,21 @@ func TestWhenADeviceIsLost(t *testing.T) {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
+	// One that waits for its window is not missed.
+	for _, tt := range []struct {
+		window string
+		days   int
+		want   quality.Loss
+	}{{"01:00-05:00", 1, ""}, {"01:00-05:00", 2, quality.Silent}, {"01:00-05:00 sat,sun", 5, ""}, {"01:00-05:00 sat,sun", 7, quality.Silent}} {
+		p.plan.Window = new(plan.Window)
+		if err := p.plan.Window.UnmarshalText([]byte(tt.window)); err != nil {
+			t.Fatal(err)
+		}
+		s := store.Seat{Member: store.Member{Told: at.AddDate(0, 0, -tt.days), Role: string(plan.Active), State: Pending}}
+		if got := c.loss(p, s, quality.Sums{}, c.last(p, s, time.Time{}, at.AddDate(0, 0, -10))); got != tt.want {
+			t.Errorf("told %d days ago, %s: %q, want %q", tt.days, tt.window, got, tt.want)
+		}
+	}
 }
 
 // TestTwoModelsOnTheSameDevices: a device reports pairs of one model at a time,
