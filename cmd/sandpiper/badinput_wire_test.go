@@ -20,7 +20,7 @@ import (
 type wire struct {
 	addr string // the broker's
 
-	mu     sync.Mutex // guards what follows, and keeps packets whole
+	mu     sync.Mutex // guards what follows; never held while the device is to read
 	gone   bool       // refuses connections
 	conn   *wireConn  // the last one
 	tamper func(topic string, payload []byte)
@@ -68,11 +68,9 @@ func (w *wire) relay(c *wireConn) {
 				body[2] = 0x80 // MQTT 3.1.1 §3.9.3; the device subscribes to one such filter at a time
 			}
 		}
-		if w.refuse == "" || !strings.Contains(topic, w.refuse) {
-			_, err = c.w.Write(packet)
-		}
+		pass := w.refuse == "" || !strings.Contains(topic, w.refuse)
 		w.mu.Unlock()
-		if err != nil {
+		if pass && c.hand(packet) != nil {
 			return
 		}
 	}
@@ -112,9 +110,9 @@ func (w *wire) inject(topic string, payload []byte) error {
 	body = append(append(body, topic...), payload...)
 	packet := binary.AppendUvarint([]byte{brokertest.PUBLISH << 4}, uint64(len(body)))
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	_, err := w.conn.w.Write(append(packet, body...))
-	return err
+	c := w.conn
+	w.mu.Unlock()
+	return c.hand(append(packet, body...))
 }
 
 // onPublish makes f see, and change in place, what the device is sent; nil ends it.
@@ -156,6 +154,15 @@ type wireConn struct {
 	wire *wire
 	r    *io.PipeReader
 	w    *io.PipeWriter
+	turn sync.Mutex // keeps packets whole
+}
+
+// hand waits until the device has read packet, which may first want to write.
+func (c *wireConn) hand(packet []byte) error {
+	c.turn.Lock()
+	defer c.turn.Unlock()
+	_, err := c.w.Write(packet)
+	return err
 }
 
 func (c *wireConn) Read(b []byte) (int, error) { return c.r.Read(b) }
