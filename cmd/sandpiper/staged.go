@@ -115,7 +115,7 @@ func drawStaged(g *grid, s rollout.Staged) {
 		g.row(s.Text)
 	}
 	if len(s.Kept) > 0 {
-		g.header("held by their owner")
+		g.header("held on another version, or taken out")
 		g.row(strings.Join(s.Kept, ", "))
 	}
 	drawFaults(g, slices.Concat(s.State.Worst, s.State.Lost))

@@ -335,6 +335,11 @@ func (s State) outcome(p Plan, f Facts) (quality.Decision, string) {
 		return quality.Wait, "" // some may yet turn out silent
 	case stage.Quality != Off && v != nil:
 		return v.Decision, CheckQuality + ": " + v.Reason
+	case s.Reach > 0 && f.Active+f.Failed+f.Unsettled == 0: // kept from it, all of them
+		if s.overdue(p) {
+			return quality.Inconclusive, "none of its devices may run it"
+		}
+		return quality.Wait, ""
 	case s.Ran >= stage.Minimum && f.Unsettled == 0:
 		return quality.Pass, fmt.Sprintf("%d of %d run it", f.Active, f.Active+f.Failed)
 	case s.overdue(p):

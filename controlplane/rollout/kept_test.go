@@ -42,6 +42,56 @@ func TestDevicesHeldByTheirOwnerAreNoPartOfAStage(t *testing.T) {
 	a.wantRunning(10, 0, 10)
 }
 
+// TestAStageOfHeldDevicesDoesNotPass: that nobody ran the version says nothing of it.
+func TestAStageOfHeldDevicesDoesNotPass(t *testing.T) {
+	a := newAcre(t, 10)
+	p := healthOnly(2)
+	p.Stages[0].Deadline = plan.Duration(10 * time.Minute)
+	a.plan(p)
+	hold := func() (held []string) {
+		held = []string{a.seats()[0].Device, a.seats()[1].Device}
+		a.pin(true, held...)
+		return held
+	}
+	hold()
+	if s := a.until(plan.Stopped, 0, 12); s.State.Reason != "inconclusive: none of its devices may run it" {
+		t.Errorf("stopped for %q", s.State.Reason)
+	}
+	a.plan(p)
+	held := hold()
+	a.minutes(5)
+	a.pin(false, held[0])
+	s := a.until(plan.Done, 1, 12)
+	if s.Log[0] != "PASSED stage canary after 5m: 1 of 1 run it." {
+		t.Errorf("%q", s.Log)
+	}
+}
+
+// TestDevicesTakenOutAreNotJudged: a device that a person rolls back has not failed.
+func TestDevicesTakenOutAreNotJudged(t *testing.T) {
+	a := newAcre(t, 120)
+	p := canary(120, 60)
+	p.Stages[0].Checks.MaxFailed = new(float64)
+	a.plan(p)
+	a.minutes(1)
+	var out []string
+	for _, seat := range a.seats()[:20] {
+		out = append(out, seat.Device)
+	}
+	a.rollback(strings.Join(out, ","))
+	s := a.until(plan.Running, 1, 90)
+	if v := s.State.History[0].Verdict; v.Assigned != 40 || v.Silent != 0 || s.State.LostN != 0 || s.Stages[0].Counts[Kept] != 20 {
+		t.Errorf("%d judged, %d silent, %d lost, counts %v; want 40 judged and 20 kept", v.Assigned, v.Silent, s.State.LostN, s.Stages[0].Counts)
+	}
+	if _, err := a.Command(ann(t), "m", Abort); err != nil {
+		t.Fatal(err)
+	}
+	a.minutes(1)
+	if s := a.staged(); s.Stages[0].Counts[Returned] != 60 {
+		t.Errorf("once it is aborted counts are %v", s.Stages[0].Counts)
+	}
+}
+
 func TestDevicesHeldByTheirOwnerAreNotJudged(t *testing.T) {
 	a := newAcre(t, 120)
 	p := canary(120, 60)

@@ -194,6 +194,9 @@ func (c *change) renew(ctx context.Context, tx store.Tx, d device) error {
 
 // memberState is how far a device of a plan is.
 func memberState(m store.Member, p planned, row store.Desired) string {
+	if m.Lost == takenOut && !p.state.Back {
+		return Kept
+	}
 	switch plan.Version(m.Role) {
 	case plan.Back:
 		switch {

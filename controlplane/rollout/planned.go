@@ -21,7 +21,7 @@ var (
 // States of a device of a plan, beside States.
 const (
 	Waiting   = "waiting"   // its stage has not come
-	Kept      = "kept"      // its owner holds another version: it is no part of the stage
+	Kept      = "kept"      // held on another version by its owner, or taken out: no part of the stage
 	InShadow  = "shadow"    // it shall run the version beside its own
 	Returning = "returning" // it was told to go back
 	Returned  = "back"      // it runs the version before again

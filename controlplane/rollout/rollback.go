@@ -143,6 +143,9 @@ func (c *change) back(ctx context.Context, tx store.Tx, d device, model string) 
 	return next, reason, nil
 }
 
+// takenOut is why a device left a rollout that goes on without it.
+const takenOut = "rolled back"
+
 // withdraw takes the staged rollouts of a model that are under way back from the
 // devices of target. It notes in res which of ids move, and returns those that no
 // such rollout is over: the others stay on what they ran before it.
@@ -168,7 +171,7 @@ func (c *change) withdraw(ctx context.Context, tx store.Tx, model string, target
 				res.Moved = append(res.Moved, id)
 			}
 			if !whole {
-				newly, err := tx.LoseMember(ctx, p.row.ID, id, "rolled back")
+				newly, err := tx.LoseMember(ctx, p.row.ID, id, takenOut)
 				if err != nil {
 					return nil, err
 				}

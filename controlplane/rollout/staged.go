@@ -19,8 +19,8 @@ type Staged struct {
 	Text string   `json:"text"`
 	Log  []string `json:"log,omitempty"`
 	Back string   `json:"back,omitempty"`
-	// Kept are the first of the devices that are no part of their stage, since their
-	// owner holds another version; the counts have them all.
+	// Kept are the first of the devices that are no part of their stage, held by their
+	// owner or taken out by a person; the counts have them all.
 	Kept []string `json:"kept,omitempty"`
 }
 

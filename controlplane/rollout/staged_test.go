@@ -738,7 +738,7 @@ func TestRollbackOfAStagedRolloutLeavesTheOthersAlone(t *testing.T) {
 	a.rollback(one)
 	a.minutes(1)
 	s := a.staged()
-	if s.State.Phase != plan.Running || s.Stages[0].Counts[Failed] != 1 || a.wants(one) != a.v[2] {
+	if s.State.Phase != plan.Running || s.Stages[0].Counts[Kept] != 1 || s.Stages[0].Counts[Failed] != 0 || a.wants(one) != a.v[2] {
 		t.Errorf("phase %s, counts %v, %s wants %s", s.State.Phase, s.Stages[0].Counts, one, a.wants(one).Short())
 	}
 	a.rollback(one) // it is taken out already
