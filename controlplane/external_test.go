@@ -3,6 +3,7 @@ package controlplane
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/broker"
@@ -24,18 +25,13 @@ func external(t *testing.T, listen string) (addr string, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- b.Run(ctx) }()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("broker: %v", err)
 		}
 		b.Close()
-	}
+	})
 	t.Cleanup(stop)
 	return b.Addr().String(), stop
 }

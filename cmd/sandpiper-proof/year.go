@@ -84,17 +84,25 @@ func yearFilter(rng *rand.Rand) string {
 	}[rng.IntN(6)]
 }
 
+// servedYear starts the control plane with a year behind it.
+func (h *house) servedYear(ctx context.Context) (*site, *api.Client, error) {
+	s, err := h.agedSite(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.serve(ctx); err != nil {
+		return nil, nil, err
+	}
+	return s, api.NewSocketClient(s.dir), nil
+}
+
 // yearQueries asks the control plane with a year behind it.
 func yearQueries(ctx context.Context, h *house) (string, error) {
-	s, err := h.agedSite(ctx)
+	s, c, err := h.servedYear(ctx)
 	if err != nil {
 		return "", err
 	}
-	if err := s.serve(ctx); err != nil {
-		return "", err
-	}
 	defer s.close()
-	c := api.NewSocketClient(s.dir)
 	defer c.Close()
 	rng := rand.New(rand.NewPCG(1, 1))
 	var figures []string
@@ -145,15 +153,11 @@ const restarts = 5
 
 // yearRestart kills the control plane with a year behind it and starts it again.
 func yearRestart(ctx context.Context, h *house) (string, error) {
-	s, err := h.agedSite(ctx)
+	s, c, err := h.servedYear(ctx)
 	if err != nil {
 		return "", err
 	}
-	if err := s.serve(ctx); err != nil {
-		return "", err
-	}
 	defer s.close()
-	c := api.NewSocketClient(s.dir)
 	defer c.Close()
 	// Wants are published in the order of the devices' ids, so all are there when
 	// that of the last is.

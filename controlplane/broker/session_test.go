@@ -46,17 +46,12 @@ func runSession(t testing.TB, s *Session, connected chan struct{}) (stop func())
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Run = %v", err)
 		}
-	}
+	})
 	t.Cleanup(stop)
 	<-connected
 	return stop
