@@ -109,9 +109,11 @@ func (r *reader) at(n *unstable.Node) position {
 func (r *reader) header(key []part, h how) error {
 	at, name := key[0].at, ""
 	into := r.root
+	var named reflect.Value
 	for i, k := range key {
 		name += k.name
 		into = field(into, k.name)
+		named = into
 		seen := r.keys[name]
 		switch last := i == len(key)-1; {
 		case last && h == asTables && (seen.how == 0 || seen.how == asTables):
@@ -134,8 +136,14 @@ func (r *reader) header(key []part, h how) error {
 		name += "."
 	}
 	r.table, r.into = name, table(into)
-	if !r.into.IsValid() {
+	switch {
+	case r.into.IsValid():
+	case !named.IsValid():
 		r.pass(name, at)
+	case named.Kind() == reflect.Slice:
+		return r.errorf(at, "a table where an array of tables is expected; begin each with [[%s]]", key[len(key)-1].name)
+	default:
+		return r.errorf(at, "a table where %s is expected", wanted(named))
 	}
 	return nil
 }
@@ -308,20 +316,24 @@ func (r *reader) time(t *time.Time, n *unstable.Node) error {
 // mistake says that n is not what v takes. It does not repeat n, which may be a
 // secret.
 func (r *reader) mistake(n *unstable.Node, v reflect.Value) error {
-	want := "a table"
+	return r.errorf(r.at(n), "%s where %s is expected", n.Kind, wanted(v))
+}
+
+// wanted says what v takes.
+func wanted(v reflect.Value) string {
 	switch t := v.Type(); {
 	case reflect.PointerTo(t).Implements(textUnmarshaler), t.Kind() == reflect.String:
-		want = "text in quotes"
+		return "text in quotes"
 	case t.Kind() == reflect.Bool:
-		want = "true or false"
+		return "true or false"
 	case v.CanInt(), v.CanFloat():
-		want = fmt.Sprintf("a number, as %s holds it", t.Kind())
+		return fmt.Sprintf("a number, as %s holds it,", t.Kind())
 	case v.CanUint():
-		want = fmt.Sprintf("a number from 0, as %s holds it", t.Kind())
+		return fmt.Sprintf("a number from 0, as %s holds it,", t.Kind())
 	case t.Kind() == reflect.Slice:
-		want = "an array of tables"
+		return "an array of tables"
 	}
-	return r.errorf(r.at(n), "%s where %s is expected", n.Kind, want)
+	return "a table"
 }
 
 // field returns what name sets in v, a table. It is invalid when there is
