@@ -86,8 +86,18 @@ is how often the version was let through and stopped.`,
 // readScenario reads a scenario and the file of errors that it names, from its own
 // folder on.
 func readScenario(file string) (s scenario.Scenario, err error) {
-	if _, err := config.Read(file, &s); err != nil || s.Errors == "" {
+	s = scenario.Scenario{}.WithDefaults() // which what the file says replaces
+	mistake, err := config.Read(file, &s)
+	if err != nil {
 		return s, err
+	}
+	for key, zero := range map[string]bool{"devices": s.Devices == 0, "ratio": s.Ratio == 0, "sample": s.Sample == 0, "until": s.Until == 0} {
+		if zero {
+			return s, mistake(key, "must be above 0; leave it out for the default")
+		}
+	}
+	if s.Errors == "" {
+		return s, nil
 	}
 	path := s.Errors
 	if !filepath.IsAbs(path) {

@@ -1,6 +1,10 @@
 package plan
 
-import "time"
+import (
+	"fmt"
+	"math"
+	"time"
+)
 
 // A Forecast is what a plan would do.
 type Forecast struct {
@@ -66,6 +70,22 @@ func (p Plan) Forecast(bytes []int64) Forecast {
 		f.Stages = append(f.Stages, out)
 	}
 	return f
+}
+
+// CheckSpread reports a stage whose downloads do not fit into its deadline, as an
+// *Error: those that wait for their turn would count as failed.
+func (p Plan) CheckSpread(f Forecast) error {
+	for i, s := range f.Stages {
+		spread, deadline := p.Spread(s.Bytes), time.Duration(p.Stages[i].Deadline)
+		if spread <= deadline {
+			continue
+		}
+		least := int64(math.Ceil(float64(s.Bytes) / deadline.Seconds()))
+		return &Error{Stage: i, Name: s.Name, Key: "bytes_per_second", Text: fmt.Sprintf(
+			"%d devices fetch %d bytes, which takes %s at %d bytes a second, and the deadline is %s; allow %d bytes a second or more, or a later deadline",
+			s.New, s.Bytes, Duration(spread.Round(time.Second)), p.BytesPerSecond, Duration(deadline), least)}
+	}
+	return nil
 }
 
 // Spread is over how long downloads of so many bytes are spread.

@@ -207,6 +207,9 @@ func (p Plan) WithDefaults() Plan {
 		judged = s.Quality != Off && (judged || s.Quality == Paired && (s.Shadow || i > 0))
 		if s.Name == "" {
 			s.Name = s.Devices.Label()
+			if s.Shadow {
+				s.Name = "shadow"
+			}
 		}
 		s.Minimum = max(cmp.Or(s.Minimum, p.Minimum, Duration(5*time.Minute)), 0)
 		wait := 8 * time.Hour
@@ -244,7 +247,11 @@ func (p Plan) Check() error {
 		return wrong("bytes_per_second", "%d is below 0", p.BytesPerSecond)
 	}
 	for i, s := range p.Stages {
-		if key, text := s.check(p, i); text != "" {
+		key, text := s.check(p, i)
+		if text == "" {
+			key, text = s.after(p.Stages[:i])
+		}
+		if text != "" {
 			return &Error{Stage: i, Name: s.Name, Key: key, Text: text}
 		}
 	}
@@ -299,6 +306,24 @@ func (s Stage) check(p Plan, i int) (key, text string) {
 		if c.limit != nil && !(*c.limit >= 0 && *c.limit <= c.most) {
 			return "checks." + c.name, fmt.Sprintf("%v is outside 0 to %v", *c.limit, c.most)
 		}
+	}
+	return "", ""
+}
+
+// after returns what is wrong with a stage that comes after others, and where. How a
+// number and a percentage compare depends on the target: see Sizes.
+func (s Stage) after(others []Stage) (key, text string) {
+	for i, o := range others {
+		if o.Name == s.Name {
+			return "name", fmt.Sprintf("stage %d has that name too; reports tell stages apart by theirs", i+1)
+		}
+	}
+	if len(others) == 0 || others[len(others)-1].Shadow {
+		return "", ""
+	}
+	o := others[len(others)-1]
+	if o.Devices.Count > 0 && s.Devices.Count > 0 && s.Devices.Count < o.Devices.Count || s.Devices.Percent > 0 && s.Devices.Percent < o.Devices.Percent {
+		return "devices", fmt.Sprintf("%s, and the stage before has %s already; stages grow", s.Devices.Label(), o.Devices.Label())
 	}
 	return "", ""
 }

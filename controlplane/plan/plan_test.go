@@ -140,6 +140,9 @@ func TestBadPlans(t *testing.T) {
 		"on_inconclusive":              func(p *Plan) { p.OnInconclusive = "panic" },
 		"seed: 9007199254740992":       func(p *Plan) { p.Seed = 1 << 53 },
 		"bytes_per_second: -1 is belo": func(p *Plan) { p.BytesPerSecond = -1 },
+		`stage 3, "canary": name: stage 2 has that name too`:                                       func(p *Plan) { p.Stages[2].Name = "canary" },
+		`stage 3, "10 devices": devices: 10 devices, and the stage before has 100 devices already`: func(p *Plan) { p.Stages[2].Devices = Amount{Count: 10} },
+		`stage 3, "10 %": devices: 10 %, and the stage before has 20 % already`:                    func(p *Plan) { p.Stages[1].Devices = Amount{Percent: 20} },
 	} {
 		p := ShadowFirst(10000)
 		change(&p)
@@ -208,6 +211,14 @@ func TestForecast(t *testing.T) {
 	}
 	if want := []float64{31*60 + 4, 31*60 + 6, 5 * 60}; f.Stages[0].Seconds != want[0] || f.Stages[1].Seconds != want[1] || f.Stages[2].Seconds != want[2] {
 		t.Errorf("stages take %v, %v, %v; want %v", f.Stages[0].Seconds, f.Stages[1].Seconds, f.Stages[2].Seconds, want)
+	}
+	if err := p.CheckSpread(f); err != nil {
+		t.Error(err)
+	}
+	p.Stages[2].Deadline = Duration(89 * time.Second)
+	want := `invalid plan: stage 3, "100 %": bytes_per_second: 900 devices fetch 9000 bytes, which takes 1m30s at 100 bytes a second, and the deadline is 1m29s; allow 102 bytes a second or more, or a later deadline`
+	if err := p.CheckSpread(f); !errors.Is(err, ErrPlan) || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
 	}
 }
 

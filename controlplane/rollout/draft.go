@@ -280,7 +280,7 @@ func (r *Rollouts) draw(ctx context.Context, tx store.Tx, d *Draft, ids []string
 		}
 	}
 	d.Forecast = d.Plan.Forecast(bytes)
-	return nil
+	return d.Plan.CheckSpread(d.Forecast)
 }
 
 // judgedElsewhere returns the devices that report, or are to report, pairs of other

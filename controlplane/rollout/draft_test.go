@@ -22,6 +22,8 @@ func canary(total, n int) plan.Plan {
 
 func TestPlansThatAreRefused(t *testing.T) {
 	a := newAcre(t, 3)
+	slow := healthOnly(1)
+	slow.BytesPerSecond, slow.Stages[1].Deadline = 1, plan.Duration(5*time.Minute)
 	for _, tt := range []struct {
 		ref, target string
 		p           plan.Plan
@@ -34,6 +36,7 @@ func TestPlansThatAreRefused(t *testing.T) {
 		{"m:v2", "all", plan.Plan{Name: "shadow-fist"}, ErrPlan},
 		{"m:v2", "all", plan.Plan{Window: &plan.Window{From: 60}}, ErrPlan}, // too few to judge, and no stages
 		{"m:v2", "all", plan.Plan{Stages: []plan.Stage{{Devices: plan.Amount{Count: 1}}}}, ErrPlan},
+		{"m:v2", "all", slow, ErrPlan},
 	} {
 		target, err := ParseTarget(tt.target)
 		if err == nil {
