@@ -127,7 +127,7 @@ func (s State) measured(p Plan, f Facts) State {
 	case s.Ran < p.Before:
 	case told >= quality.MinUntouched:
 		return s.enter(p, 0)
-	case s.Ran >= p.Before+p.Stages[0].Deadline:
+	case s.Ran >= p.Before+s.Deadline(p):
 		return s.withdraw(Stopped, fmt.Sprintf("inconclusive: %d devices of a later stage tell their errors, and %d are needed", told, quality.MinUntouched))
 	default:
 		s.Reason += fmt.Sprintf(", of %d that are needed", quality.MinUntouched)

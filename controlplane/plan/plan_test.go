@@ -365,6 +365,33 @@ func TestInconclusive(t *testing.T) {
 	}
 }
 
+// TestPausedDeadline: what has not come by the deadline failed, and the deadline
+// waits while a person has paused the rollout.
+func TestPausedDeadline(t *testing.T) {
+	p := canary50()
+	s := running(p)
+	f := fleet(20, 1)
+	f.Unsettled = 30
+	at := epoch
+	ticks := func(n int) {
+		for range n {
+			at = at.Add(time.Minute)
+			s, _ = Step(p, s, Event{Kind: Tick, At: at, Facts: f})
+		}
+	}
+	ticks(400)
+	s, _ = Step(p, s, Event{Kind: Pause, By: "ann", At: at})
+	ticks(1440)
+	s, _ = Step(p, s, Event{Kind: Resume, By: "ann", At: at})
+	ticks(79)
+	if s.Phase != Running {
+		t.Errorf("%s (%s) before the deadline", s.Phase, s.Reason)
+	}
+	if ticks(1); s.Phase != Stopped {
+		t.Errorf("%s (%s) at the deadline", s.Phase, s.Reason)
+	}
+}
+
 func TestChecksWithoutDataNeverPass(t *testing.T) {
 	limit := 2.0
 	p := canary50()

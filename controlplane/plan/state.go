@@ -60,7 +60,9 @@ type State struct {
 	Wider int `json:"wider,omitempty"`
 	// Ran is how long the stage has been under way, by a clock that no jump and no
 	// downtime moves.
-	Ran   Duration  `json:"ran"`
+	Ran Duration `json:"ran"`
+	// Stood is how much of that it was paused, by which its deadline is later.
+	Stood Duration  `json:"stood,omitempty"`
 	At    time.Time `json:"at"`    // of the last look
 	Fresh time.Time `json:"fresh"` // silence counts from here
 	Looks int       `json:"looks"`

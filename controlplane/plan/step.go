@@ -190,7 +190,11 @@ func (s State) tick(p Plan, e Event) (State, Change) {
 // advance lets the stage's clock go on to at.
 func (s State) advance(p Plan, at time.Time) State {
 	s.Fresh = s.Heard(p, at)
-	s.Ran += Duration(min(max(at.Sub(s.At), 0), longestStep))
+	step := Duration(min(max(at.Sub(s.At), 0), longestStep))
+	s.Ran += step
+	if s.Paused {
+		s.Stood += step
+	}
 	s.At = at
 	return s
 }
@@ -203,6 +207,7 @@ func (s *State) look(p Plan, f Facts) {
 		return
 	}
 	params := p.params(s.Stage, f.Epsilon)
+	params.Deadline = time.Duration(s.Deadline(p))
 	elapsed := time.Duration(s.Ran)
 	if s.Phase == Watching {
 		params = params.Guarding(time.Duration(p.Watch))
@@ -277,7 +282,11 @@ func (s State) check(p Plan, f Facts) []CheckResult {
 	return out
 }
 
-func (s State) overdue(p Plan) bool { return s.Ran >= p.Stages[s.Stage].Deadline }
+// Deadline is how long the stage under way may run, which is longer by what it was
+// paused.
+func (s State) Deadline(p Plan) Duration { return p.Stages[s.Stage].Deadline + s.Stood }
+
+func (s State) overdue(p Plan) bool { return s.Ran >= s.Deadline(p) }
 
 // judge acts on what was just measured.
 func (s State) judge(p Plan, e Event) (State, Change) {
@@ -374,7 +383,7 @@ func (s State) widen(reason string) State {
 	if i := slices.IndexFunc(s.Sizes, func(n int) bool { return n > now }); i >= 0 {
 		wider = now + s.Sizes[i]
 	}
-	s.Widened, s.Ran = true, 0
+	s.Widened, s.Ran, s.Stood = true, 0, 0
 	s.Shadow, s.Judged, s.Wider = wider, wider, min(wider, s.Sizes[len(s.Sizes)-1])-now
 	s.Reason = reason + "; widened in shadow"
 	return s
@@ -413,7 +422,7 @@ func (s State) next(p Plan, why string) State {
 		return s.enter(p, s.Stage+1)
 	}
 	if p.Watch > 0 && s.Judge != 0 {
-		s.Phase, s.Ran = Watching, 0
+		s.Phase, s.Ran, s.Stood = Watching, 0, 0
 		return s
 	}
 	return s.end(Done, why)
@@ -426,7 +435,7 @@ func (s State) enter(p Plan, i int) State {
 	if i == len(p.Stages)-1 {
 		size = All // and whoever joins
 	}
-	s.Phase, s.Stage, s.Ran, s.Verdict, s.Checks, s.Wider = Running, i, 0, nil, nil, 0
+	s.Phase, s.Stage, s.Ran, s.Stood, s.Verdict, s.Checks, s.Wider = Running, i, 0, 0, nil, nil, 0
 	if stage.Shadow {
 		s.Shadow = size
 	} else {

@@ -237,7 +237,7 @@ func (r *rehearsal) count(d *seat, judged bool, f *plan.Facts) {
 		return
 	default:
 		f.Unsettled++
-		if r.state.Ran+plan.Duration(2*r.plan.Interval()) < r.plan.Stages[r.state.Stage].Deadline {
+		if r.state.Ran+plan.Duration(2*r.plan.Interval()) < r.state.Deadline(r.plan) {
 			return
 		}
 		fault.Loss, fault.Check = quality.Silent, plan.CheckSilence

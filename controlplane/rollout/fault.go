@@ -74,7 +74,7 @@ func (c *change) refusal(ctx context.Context, tx store.Tx, p planned, device str
 // unheard are the devices that are not judged and failed, or have not got there by
 // the deadline of a stage.
 func (c *change) unheard(ctx context.Context, tx store.Tx, p planned, f *plan.Facts) error {
-	deadline := p.plan.Stages[p.state.Stage].Deadline
+	deadline := p.state.Deadline(p.plan)
 	late := f.Unsettled > 0 && p.state.Ran+plan.Duration(2*p.plan.Interval()) >= deadline
 	states, most := []string{}, 0
 	if f.Failed > 0 {
