@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -104,7 +105,8 @@ The exit code is 8 if a check stopped it.`,
 					return a.watchRollout(ctx, c, args[0])
 				}
 				if wait {
-					if err := waitRollout(ctx, c, args[0]); err != nil {
+					err := a.throughRestarts(ctx, askAgain, func(answered func()) error { return waitRollout(ctx, c, args[0], answered) })
+					if err != nil {
 						return err
 					}
 				}
@@ -133,8 +135,32 @@ The exit code is 8 if a check stopped it.`,
 // statusPoll is how often a waiting command asks.
 const statusPoll = 200 * time.Millisecond
 
+// askAgain is how long to wait for a control plane that is away before asking again.
+const askAgain = time.Second
+
+// throughRestarts calls f until it does not fail for want of a control plane that
+// has answered before: one that is restarted goes on with its rollouts.
+func (a *app) throughRestarts(ctx context.Context, pause time.Duration, f func(answered func()) error) error {
+	known, said := false, false
+	for {
+		err := f(func() { known, said = true, false })
+		if !known || !errors.Is(err, api.ErrUnreachable) {
+			return err
+		}
+		if !said {
+			a.notef("%v; this goes on when it is back", err)
+			said = true
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done(): // which says more than that it is away
+			return fmt.Errorf("%v: %w", err, context.Cause(ctx))
+		}
+	}
+}
+
 // waitRollout returns once no device of a model is on its way any more.
-func waitRollout(ctx context.Context, c *api.Client, model string) error {
+func waitRollout(ctx context.Context, c *api.Client, model string, answered func()) error {
 	s, err := c.Server(ctx)
 	if err != nil {
 		return err
@@ -148,6 +174,7 @@ func waitRollout(ctx context.Context, c *api.Client, model string) error {
 		if err != nil {
 			return err
 		}
+		answered()
 		if status.Counts[rollout.Active]+status.Counts[rollout.Failed] == status.Total && !spreading(status) {
 			return nil
 		}

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/sandpiper-edge/sandpiper/controlplane/api"
 	"github.com/sandpiper-edge/sandpiper/controlplane/rollout"
 )
 
@@ -41,6 +45,40 @@ func TestStatusShowsTheDevicesToLookAt(t *testing.T) {
 	s.Devices = nil
 	if text, _ := draw(false); strings.Contains(text, "wanted") {
 		t.Errorf("a heading above no device:\n%s", text)
+	}
+}
+
+// TestThroughRestarts: a control plane that is away for a while is waited for, and
+// said to be away once; one that never answered is not.
+func TestThroughRestarts(t *testing.T) {
+	var said strings.Builder
+	a := &app{stderr: &said}
+	away := fmt.Errorf("%w: away", api.ErrUnreachable)
+	calls := 0
+	follow := func(results ...error) func(func()) error {
+		calls = 0
+		return func(answered func()) error {
+			err := results[calls]
+			if calls++; err == nil || calls == 1 {
+				answered()
+			}
+			return err
+		}
+	}
+	if err := a.throughRestarts(t.Context(), 1, follow(away, away, away, nil)); err != nil || calls != 4 || strings.Count(said.String(), "away") != 1 {
+		t.Errorf("%v after %d calls, said %q", err, calls, &said)
+	}
+	if err := a.throughRestarts(t.Context(), 1, follow(away, errRefused)); !errors.Is(err, errRefused) {
+		t.Errorf("%v, want what it said when it was back", err)
+	}
+	never := func(func()) error { calls++; return away }
+	if calls = 0; !errors.Is(a.throughRestarts(t.Context(), 1, never), api.ErrUnreachable) || calls != 1 {
+		t.Errorf("%d calls of one that never answered", calls)
+	}
+	ctx, left := context.WithCancel(t.Context())
+	left()
+	if err := a.throughRestarts(ctx, time.Hour, follow(away)); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v once somebody leaves", err)
 	}
 }
 

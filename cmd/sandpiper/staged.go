@@ -198,7 +198,7 @@ func drawChecks(g *grid, s plan.State) {
 func (a *app) watchRollout(ctx context.Context, c *api.Client, model string) error {
 	live := isTerminal(a.stdout)
 	var last *rollout.Staged
-	err := c.WatchRollout(ctx, model, func(s rollout.Status) (bool, error) {
+	show := func(s rollout.Status) (bool, error) {
 		last = nil
 		for i := range s.Rollouts {
 			if s.Rollouts[i].Staged != nil {
@@ -215,6 +215,12 @@ func (a *app) watchRollout(ctx context.Context, c *api.Client, model string) err
 			return false, err
 		}
 		return !done, a.write(append(b, '\n'))
+	}
+	err := a.throughRestarts(ctx, askAgain, func(answered func()) error {
+		return c.WatchRollout(ctx, model, func(s rollout.Status) (bool, error) {
+			answered()
+			return show(s)
+		})
 	})
 	left := errors.Is(ctx.Err(), context.Canceled)
 	switch {
