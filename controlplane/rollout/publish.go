@@ -78,9 +78,15 @@ func (o *outbox) signal() {
 // Republish leave to be published, lets time go on for staged rollouts, and clears
 // the topics of transfers that nothing wants any more. What fails is tried again.
 func (r *Rollouts) Run(ctx context.Context) error {
-	if err := r.joinAll(ctx); err != nil && ctx.Err() == nil {
-		return err
+	var rejoin <-chan time.Time
+	join := func() {
+		rejoin = nil
+		if err := r.joinAll(ctx); err != nil && ctx.Err() == nil {
+			r.log.Warn("new devices wait", "err", err)
+			rejoin = time.After(retryAfter)
+		}
 	}
+	join()
 	sweep, advance := time.NewTicker(sweepEvery), time.NewTicker(advanceEvery)
 	defer sweep.Stop()
 	defer advance.Stop()
@@ -94,6 +100,9 @@ func (r *Rollouts) Run(ctx context.Context) error {
 			err = r.Flush(ctx)
 		case <-retry:
 			err = r.Flush(ctx)
+		case <-rejoin:
+			join()
+			continue
 		case <-sweep.C:
 			if err := r.sweep(ctx); err != nil && ctx.Err() == nil {
 				r.log.Debug("clear topics later", "err", err)

@@ -1035,6 +1035,41 @@ func TestBasesAreBounded(t *testing.T) {
 	}
 }
 
+// TestDevicesJoinOnceTheStoreCanBeWritten: Run goes on meanwhile.
+func TestDevicesJoinOnceTheStoreCanBeWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, "d1")
+		r.versions(1)
+		r.start("m:v1", "all")
+		if _, _, err := r.fleet.Add(t.Context(), "d2", nil); err != nil { // not joined
+			t.Fatal(err)
+		}
+		writes := 0
+		r.Rollouts.store = &flaky{r.store, func() error {
+			if writes++; writes == 1 {
+				return store.ErrFull
+			}
+			return nil
+		}}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- r.Run(ctx) }()
+		r.Republish()
+		synctest.Wait()
+		if _, ok := r.stored("d2"); ok || !slices.Contains(r.broker.topics(), protocol.WantTopic(registrytest.Fleet, "d1")) {
+			t.Error("what d1 wants is not published while d2 cannot join")
+		}
+		time.Sleep(2 * retryAfter)
+		if _, ok := r.stored("d2"); !ok {
+			t.Error("d2 wants nothing once the store can be written")
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestUpdatesArePublishedAndCleared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, "d1", "d2")
