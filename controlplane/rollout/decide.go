@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"fmt"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 )
@@ -26,6 +27,23 @@ type device struct {
 
 	trials map[string]store.Trial // by model
 }
+
+// full reports whether a device has no room for a model beside those it has.
+func (d device) full(model string) bool {
+	_, has := d.rows[model]
+	return !has && len(d.rows) >= protocol.MaxModels
+}
+
+// room says that a device of a target is full of other models.
+func (d device) room(model string) error {
+	if !d.full(model) {
+		return nil
+	}
+	return fmt.Errorf("%w: device %s %s; leave it out, or remove and add it again", ErrTarget, d.id, fullText)
+}
+
+// fullText says why a device gets no further model.
+var fullText = fmt.Sprintf("has %d models, and a device holds no more", protocol.MaxModels)
 
 // newer reports whether (epoch, rev) is above (thanEpoch, thanRev).
 func newer(epoch, rev, thanEpoch, thanRev uint64) bool {

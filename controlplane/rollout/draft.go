@@ -243,6 +243,9 @@ func (r *Rollouts) draw(ctx context.Context, tx store.Tx, d *Draft, ids []string
 		return err
 	}
 	err = c.each(ctx, tx, ids, func(dev device) error {
+		if err := dev.room(d.version.Name); err != nil {
+			return err
+		}
 		row, err := tx.Device(ctx, dev.id)
 		if err != nil {
 			return err

@@ -3,6 +3,7 @@ package rollout
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -65,7 +66,10 @@ func (c *change) why(ctx context.Context, tx store.Tx, p planned, s store.Seat, 
 func (c *change) refusal(ctx context.Context, tx store.Tx, p planned, device string) (plan.Fault, error) {
 	f := plan.Fault{Device: device, Loss: quality.Refused, Check: plan.CheckUpdates}
 	row, err := tx.Desired(ctx, device, p.row.Model)
-	if err == nil && row.Code != "" {
+	switch {
+	case errors.Is(err, ErrNotFound):
+		f.Message, err = "it "+fullText, nil
+	case row.Code != "":
 		f.Message = row.Code + ": " + row.Message
 	}
 	return f, err

@@ -105,6 +105,10 @@ func (c *change) join(ctx context.Context, tx store.Tx, id string) error {
 		if !selected {
 			continue
 		}
+		if d.full(model) {
+			c.r.log.Warn("device does not join rollouts of a model: it "+fullText, "device", id, "model", model)
+			continue
+		}
 		if err := c.save(ctx, tx, d, next, changed); err != nil {
 			return err
 		}

@@ -185,6 +185,9 @@ func (r *Rollouts) Start(ctx context.Context, ref string, target Target) (Starte
 			return err
 		}
 		err = c.each(ctx, tx, ids, func(d device) error {
+			if err := d.room(row.Model); err != nil {
+				return err
+			}
 			next, changed := d.start(row)
 			if changed {
 				out.Changed++

@@ -227,12 +227,18 @@ func (a *acre) planTo(ref, to string, p plan.Plan) Staged {
 	if _, err := a.StartPlan(ann(a.t), d); err != nil {
 		a.t.Fatal(err)
 	}
-	return a.staged()
+	model, _, _ := strings.Cut(ref, ":")
+	return a.stagedOf(model)
 }
 
 func (a *acre) staged() Staged {
 	a.t.Helper()
-	s, err := a.Staged(a.t.Context(), "m")
+	return a.stagedOf("m")
+}
+
+func (a *acre) stagedOf(model string) Staged {
+	a.t.Helper()
+	s, err := a.Staged(a.t.Context(), model)
 	if err != nil {
 		a.t.Fatal(err)
 	}
