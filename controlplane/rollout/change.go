@@ -148,6 +148,9 @@ func (c *change) putWant(ctx context.Context, tx store.Tx, d device, decided str
 			if err != nil {
 				return err
 			}
+			if d.has(model, row.Digest) && (model == decided || row.Offer == store.FromCache) {
+				update = store.FromCache
+			}
 			if update != row.Offer || model == decided {
 				row.Offer = update
 				if err := tx.PutDesired(ctx, row); err != nil {

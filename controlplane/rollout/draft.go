@@ -348,8 +348,7 @@ func (d Draft) Staged() bool { return len(d.Plan.Stages) > 0 }
 
 // fetches returns the bytes that a device downloads to run v.
 func (c *change) fetches(ctx context.Context, tx store.Tx, d device, v registry.Version) (int64, error) {
-	have := d.have.Models[v.Name]
-	if have.Active == v.Digest || have.Previous == v.Digest || have.Candidate == v.Digest {
+	if d.has(v.Name, v.Digest) {
 		return 0, nil
 	}
 	refs, _, err := c.offer(ctx, tx, d, store.Desired{Device: d.id, Model: v.Name, Digest: v.Digest})

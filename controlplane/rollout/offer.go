@@ -74,7 +74,7 @@ func (c *change) offer(ctx context.Context, tx store.Tx, d device, row store.Des
 		return nil, "", err
 	}
 	have := d.have.Models[row.Model]
-	cached := have.Active == row.Digest || have.Previous == row.Digest || have.Candidate == row.Digest
+	cached := d.has(row.Model, row.Digest)
 	for _, ref := range all {
 		switch {
 		case ref.Base == nil:
@@ -86,8 +86,15 @@ func (c *change) offer(ctx context.Context, tx store.Tx, d device, row store.Des
 	return refs, update, nil
 }
 
+// has reports whether d told that it has a version, whose transfer it does not need.
+func (d device) has(model string, digest protocol.Digest) bool {
+	have := d.have.Models[model]
+	return have.Active == digest || have.Previous == digest || have.Candidate == digest
+}
+
 // offered is the version that a row's want names, NAME:vN or "" if it is not here,
-// and the kind and size of the smallest transfer of it that the want names.
+// and the kind and size of the smallest transfer of it that the want names, or
+// store.FromCache and 0.
 type offered struct {
 	ref, kind string
 	bytes     int64
@@ -100,6 +107,10 @@ func offerOf(ctx context.Context, tx store.Tx, row store.Desired) (o offered, er
 		o = offered{registry.Ref(v.Name, v.Number), protocol.KindFull, v.Bytes}
 	case !errors.Is(err, ErrNotFound):
 		return o, err
+	}
+	if row.Offer == store.FromCache {
+		o.kind, o.bytes = store.FromCache, 0
+		return o, nil
 	}
 	if row.Offer != "" {
 		t, err := tx.Transfer(ctx, row.Offer)

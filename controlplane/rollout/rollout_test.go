@@ -979,6 +979,9 @@ func TestStartOffersUpdatesFromWhatDevicesHave(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if d := s.Devices[0]; d.Transfer != "cache" || d.Bytes != 0 {
+		t.Errorf("d1 fetches %d bytes, %s, and has the version", d.Bytes, d.Transfer)
+	}
 	if d := s.Devices[1]; d.Transfer != protocol.KindFull || d.Bytes != int64(full.Bytes) {
 		t.Errorf("d2 fetches %d bytes, %s, want all %d", d.Bytes, d.Transfer, full.Bytes)
 	}
@@ -986,6 +989,7 @@ func TestStartOffersUpdatesFromWhatDevicesHave(t *testing.T) {
 
 func TestStatusSaysWhatADeviceFetches(t *testing.T) {
 	r := newRig(t, "d1")
+	strange := protocol.Digest{0xee}
 	v := r.retrained()
 	r.start("m:v1", "all")
 	r.report("d1", protocol.Have{}, protocol.ModelHave{Active: v[0]})
@@ -999,6 +1003,31 @@ func TestStatusSaysWhatADeviceFetches(t *testing.T) {
 	if d := s.Devices[0]; d.Transfer != protocol.KindDelta || d.Bytes != int64(ref.Size) {
 		t.Errorf("d1 fetches %d bytes, %s, its want says %+v", d.Bytes, d.Transfer, ref)
 	}
+	after := func(what string, want string) {
+		t.Helper()
+		if s, err = r.Status(t.Context(), "m", Query{}); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Devices[0].Transfer; got != want {
+			t.Errorf("%s, d1 gets it by %s, want %s", what, got, want)
+		}
+	}
+	r.report("d1", protocol.Have{}, protocol.ModelHave{Active: v[1], Previous: v[0]})
+	after("once it runs v2", protocol.KindDelta)
+	r.rollback("all")
+	after("back to v1", "cache")
+	r.report("d1", protocol.Have{}, protocol.ModelHave{Active: v[0], Previous: v[1]})
+	r.start("m:v2", "all")
+	after("v2 again", "cache")
+	r.start("m:v3", "all")
+	after("v3", protocol.KindDelta)
+	r.rollback("all")
+	r.report("d1", protocol.Have{Epoch: 9, Rev: 9}, protocol.ModelHave{Active: v[0], Previous: v[1]}) // asks for a newer want
+	after("told anew of v2", "cache")
+	r.report("d1", protocol.Have{}, protocol.ModelHave{Active: strange})
+	r.start("m:v3", "all")
+	r.report("d1", protocol.Have{Epoch: 99, Rev: 9}, protocol.ModelHave{Active: v[2], Previous: strange})
+	after("told anew of what it fetched", protocol.KindFull)
 }
 
 // TestBasesAreBounded: updates are made from the versions that most devices run.

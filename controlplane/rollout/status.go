@@ -33,7 +33,8 @@ type DeviceStatus struct {
 	Message string          `json:"message,omitempty"` // why it failed
 	Online  bool            `json:"online"`
 	// Transfer and Bytes are the kind and size of the smallest transfer that its
-	// want offers: full, or an update from a version it has.
+	// want offers: full, or an update from a version it has; cache and 0 where it
+	// had the version as it was told to run it.
 	Transfer string    `json:"transfer"`
 	Bytes    int64     `json:"bytes"`
 	Since    time.Time `json:"since"` // of the state

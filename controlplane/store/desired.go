@@ -18,8 +18,12 @@ type Desired struct {
 	State         string
 	Code, Message string // why it failed
 	Changed       time.Time
-	Offer         string // hash of the update that the want offers, "" for none
+	Offer         string // hash of the update that the want offers, "" for none, or FromCache
 }
+
+// FromCache is the Offer of a row whose device had the version when it was decided,
+// and fetches nothing.
+const FromCache = "cache"
 
 const desiredColumns = `device, model, digest, previous, rollout, epoch, rev, state, code, message, changed, offer`
 
