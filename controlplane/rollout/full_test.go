@@ -58,6 +58,9 @@ func TestADeviceFullOfModels(t *testing.T) {
 	}
 	a.minutes(2)
 	faults := a.faults(s.Rollout.ID, 10)
+	if s = a.stagedOf("other"); !s.Settled() || s.Stages[1].Counts[Failed] != 1 {
+		t.Errorf("once it is stopped counts are %v", s.Stages[1].Counts)
+	}
 	if len(faults) != 1 || faults[0].Device != full || faults[0].Check != plan.CheckUpdates || faults[0].Message != "it has 32 models, and a device holds no more" {
 		t.Errorf("faults are %+v", faults)
 	}

@@ -206,6 +206,8 @@ func memberState(m store.Member, p planned, row store.Desired) string {
 		switch {
 		case !p.state.Back && m.Lost != "":
 			return Failed
+		case row.Model == "": // it was never told to run anything
+			return m.State
 		case row.Digest == p.row.Digest: // it has nothing to go back to, or something newer chose that
 			return row.State
 		case row.State == Active:
