@@ -59,14 +59,18 @@ which commands on the same --dir reach it.`,
 
 // checkListeners refuses addresses from flags that the file could not hold.
 func checkListeners(cfg config.Server) error {
-	for _, l := range []struct{ flag, addr string }{{"--broker-listen", cfg.Broker.Listen}, {"--http-listen", cfg.HTTP.Listen}} {
-		host, _, err := net.SplitHostPort(l.addr)
+	usual := config.DefaultServer()
+	for _, l := range []struct{ flag, addr, usual, elsewhere string }{
+		{"--broker-listen", cfg.Broker.Listen, usual.Broker.Listen, "let devices elsewhere use a broker with TLS, broker.url in the file"},
+		{"--http-listen", cfg.HTTP.Listen, usual.HTTP.Listen, "let a proxy with TLS on this machine pass on what comes from others"},
+	} {
+		host, port, err := net.SplitHostPort(l.addr)
 		switch {
 		case l.addr == "" && (l.flag == "--http-listen" || cfg.Broker.URL != ""):
 		case err != nil:
-			return usagef("%s %q is not an address; write host:port, such as 127.0.0.1:0", l.flag, l.addr)
+			return usagef("%s %q is not an address; write host:port, such as %s", l.flag, l.addr, l.usual)
 		case !config.Loopback(host):
-			return usagef("%s %q is reachable from other machines, and this listener has no TLS; use a loopback address such as 127.0.0.1:0", l.flag, l.addr)
+			return usagef("%s %q is reachable from other machines, and this listener has no TLS; write %s, and %s", l.flag, l.addr, net.JoinHostPort("127.0.0.1", port), l.elsewhere)
 		}
 	}
 	return nil
@@ -128,7 +132,7 @@ func (a *app) listen(cfg config.Server, handlers *api.API, token string) ([]list
 	if cfg.HTTP.Listen != "" {
 		ln, err := net.Listen("tcp", cfg.HTTP.Listen)
 		if err != nil {
-			return nil, fmt.Errorf("HTTP API: %w; another program has the port: choose one with http.listen in %s or --http-listen", err, a.configFile())
+			return nil, fmt.Errorf("HTTP API: %w; if another program has the port, choose one with http.listen in %s or --http-listen", err, a.configFile())
 		}
 		all = append(all, listener{ln, handlers.Authenticated(token)})
 	}
