@@ -33,8 +33,8 @@ const (
 	inFlight  = 64
 )
 
-// outbox is what remains to be published. All of it is in the store too, but for
-// devices that were removed: it only says where to look.
+// outbox is what remains to be published. All of it is in the store too: it only
+// says where to look.
 type outbox struct {
 	wake     chan struct{} // capacity 1
 	flushing chan struct{} // capacity 1: held by the one Flush under way
@@ -135,15 +135,18 @@ func (r *Rollouts) Republish() {
 	r.outbox.signal()
 }
 
-// Flush publishes what is to be published now: for each want the transfers
-// that it names, unless the broker has them, then the want. What it did not
-// get to stays for the next Flush.
+// Flush clears the topics of removed devices, and publishes what is to be published
+// now: for each want the transfers that it names, unless the broker has them, then
+// the want. What it did not get to stays for the next Flush.
 func (r *Rollouts) Flush(ctx context.Context) error {
 	release, err := r.flushing(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
+	if err := r.clearRemoved(ctx); err != nil { // before the id is published again
+		return err
+	}
 	devices, err := r.take(ctx)
 	if err != nil {
 		return err
@@ -182,7 +185,7 @@ func (r *Rollouts) take(ctx context.Context) ([]string, error) {
 	err := r.store.View(ctx, func(tx store.Tx) error {
 		const most = 10_000_000
 		wanted, err := tx.WantedDevices(ctx, "", most)
-		devices = append(devices, wanted...) // those that were removed are no longer among them
+		devices = append(devices, wanted...)
 		return err
 	})
 	if err != nil {
@@ -195,25 +198,16 @@ func (r *Rollouts) take(ctx context.Context) ([]string, error) {
 	return slices.Compact(devices), err
 }
 
-// publishWants publishes what is wanted of devices, and clears the topics of those
-// that were removed. The order among devices does not matter; each is there once.
+// publishWants publishes what is wanted of devices, of those that have a want. The
+// order among devices does not matter; each is there once.
 func (r *Rollouts) publishWants(ctx context.Context, devices []string) error {
 	var rows []store.Want
-	var removed []string
 	err := r.store.View(ctx, func(tx store.Tx) (err error) {
-		if rows, err = tx.Wants(ctx, devices); err != nil || len(rows) == len(devices) {
-			return err
-		}
-		removed, err = tx.Missing(ctx, devices)
+		rows, err = tx.Wants(ctx, devices)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("read wants: %w", err)
-	}
-	for _, id := range removed {
-		if err := r.clearDevice(ctx, id); err != nil {
-			return fmt.Errorf("clear topics of %s: %w", id, err)
-		}
 	}
 	rows = slices.DeleteFunc(rows, func(w store.Want) bool { return w.Envelope == nil })
 	g, sending := errgroup.WithContext(ctx)

@@ -33,8 +33,31 @@ func (r *Rollouts) Remove(ctx context.Context, device string) error {
 	if err != nil {
 		return fmt.Errorf("remove device %s: %w", device, err)
 	}
-	r.publish([]string{device})
+	r.outbox.signal()
 	return nil
+}
+
+// clearRemoved clears the topics of the devices that were removed.
+func (r *Rollouts) clearRemoved(ctx context.Context) error {
+	for {
+		var devices []string
+		err := r.store.View(ctx, func(tx store.Tx) (err error) {
+			devices, err = tx.Uncleared(ctx, flushPage)
+			return err
+		})
+		if err != nil || len(devices) == 0 {
+			return err
+		}
+		for _, id := range devices {
+			if err := r.clearDevice(ctx, id); err != nil {
+				return fmt.Errorf("clear topics of %s: %w", id, err)
+			}
+		}
+		err = r.store.Update(ctx, func(tx store.Tx) error { return tx.SetCleared(ctx, devices) })
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // clearDevice removes what the broker keeps of a device that is no more.

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"testing"
 
@@ -48,6 +49,76 @@ func TestRemoveForgetsADevice(t *testing.T) {
 	r.add("d1", nil) // the id can be given again
 	if s, err := r.Status(t.Context(), "m", Query{}); err != nil || s.Total != 2 {
 		t.Errorf("status %+v, %v; want two devices", s, err)
+	}
+}
+
+// TestRemovedDeviceIsClearedAfterARestart: the process died after the removal, or
+// while it cleared the topics.
+func TestRemovedDeviceIsClearedAfterARestart(t *testing.T) {
+	r := newRig(t, "d1", "d2", "d3")
+	r.versions(1)
+	r.start("m:v1", "all")
+	r.flush()
+	<-r.outbox.wake // of the start
+	for _, id := range []string{"d1", "d3"} {
+		if err := r.Remove(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(r.outbox.wake) == 0 {
+		t.Error("a removal does not wake Run")
+	}
+	f := r.Rollouts.fleet
+	gone := errors.New("connection lost")
+	r.broker.on = func(topic string) {
+		if topic == protocol.WantTopic(f, "d3") {
+			r.broker.fail = gone
+		}
+	}
+	if err := r.Flush(t.Context()); !errors.Is(err, gone) {
+		t.Fatalf("Flush = %v, want %v", err, gone)
+	}
+	held := r.broker
+	held.on, held.fail = nil, nil
+	if err := r.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again := openRig(t, r.dir)
+	held.topics()
+	again.broker, again.Rollouts.pub = held, held
+	again.Republish() // what it does when it is connected
+	again.flush()
+	if held.retained[protocol.WantTopic(f, "d1")] != nil || held.retained[protocol.WantTopic(f, "d3")] != nil || held.retained[protocol.WantTopic(f, "d2")] == nil {
+		t.Errorf("wants of devices that were removed are retained, or that of another is not: %q", slices.Sorted(maps.Keys(held.retained)))
+	}
+	held.topics()
+	again.Republish()
+	again.flush()
+	if again := held.topics(); slices.Contains(again, protocol.WantTopic(f, "d1")) {
+		t.Error("what was cleared is cleared at every connection")
+	}
+}
+
+// TestIDGivenAgainIsClearedFirst: what the new device shall run is not taken away, and
+// nothing of the old one is left.
+func TestIDGivenAgainIsClearedFirst(t *testing.T) {
+	r := newRig(t, "d1")
+	v := r.versions(1)
+	r.start("m:v1", "all")
+	r.flush()
+	have := protocol.HaveTopic(r.Rollouts.fleet, "d1")
+	r.broker.retained[have] = []byte{1}
+	if err := r.Remove(t.Context(), "d1"); err != nil {
+		t.Fatal(err)
+	}
+	r.add("d1", nil)
+	r.flush()
+	b := r.broker.retained[protocol.WantTopic(r.Rollouts.fleet, "d1")]
+	if b == nil || r.open(b).Models["m"].Active.Digest != v[0] {
+		t.Error("the want of the new device is not retained")
+	}
+	if r.broker.retained[have] != nil {
+		t.Error("the report of the old device is retained")
 	}
 }
 

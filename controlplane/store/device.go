@@ -149,15 +149,6 @@ func (t Tx) DeviceIDs(ctx context.Context, w Where, after string, limit int) ([]
 		append(append([]any{after}, args...), limit)...)
 }
 
-// Missing returns those of the given ids that no device has.
-func (t Tx) Missing(ctx context.Context, ids []string) ([]string, error) {
-	list, err := json.Marshal(ids)
-	if err != nil {
-		return nil, err
-	}
-	return collect(ctx, t.tx, scanString, `SELECT value FROM json_each(?) WHERE value NOT IN (SELECT id FROM devices)`, string(list))
-}
-
 // Selects reports whether w selects a device.
 func (t Tx) Selects(ctx context.Context, w Where, device string) (selected bool, err error) {
 	where, args := w.sql()
