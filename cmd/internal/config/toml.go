@@ -141,9 +141,9 @@ func (r *reader) header(key []part, h how) error {
 	case !named.IsValid():
 		r.pass(name, at)
 	case named.Kind() == reflect.Slice:
-		return r.errorf(at, "a table where an array of tables is expected; begin each with [[%s]]", key[len(key)-1].name)
+		return r.errorf(at, "%s: a table where an array of tables is expected; begin each with [[%s]]", strings.TrimSuffix(name, "."), key[len(key)-1].name)
 	default:
-		return r.errorf(at, "a table where %s is expected", wanted(named))
+		return r.errorf(at, "%s: a table where %s is expected", strings.TrimSuffix(name, "."), wanted(named))
 	}
 	return nil
 }
@@ -205,7 +205,7 @@ func (r *reader) value(name string, v reflect.Value, n *unstable.Node) error {
 	if n.Kind == unstable.InlineTable {
 		t := table(v)
 		if v.IsValid() && !t.IsValid() {
-			return r.mistake(n, v)
+			return r.mistake(name, n, v)
 		}
 		return r.inline(name+".", t, n)
 	}
@@ -213,11 +213,11 @@ func (r *reader) value(name string, v reflect.Value, n *unstable.Node) error {
 		return nil
 	}
 	if t, ok := v.Addr().Interface().(*time.Time); ok {
-		return r.time(t, n)
+		return r.time(name, t, n)
 	}
 	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
 		if n.Kind != unstable.String {
-			return r.mistake(n, v)
+			return r.mistake(name, n, v)
 		}
 		if err := u.UnmarshalText(n.Data); err != nil {
 			return r.errorf(r.at(n), "%s", err)
@@ -232,7 +232,7 @@ func (r *reader) value(name string, v reflect.Value, n *unstable.Node) error {
 		return r.array(name, v, n)
 	}
 	if !scalar(v, n) {
-		return r.mistake(n, v)
+		return r.mistake(name, n, v)
 	}
 	return nil
 }
@@ -250,12 +250,12 @@ func (r *reader) inline(name string, v reflect.Value, n *unstable.Node) error {
 // array reads an array of inline tables.
 func (r *reader) array(name string, v reflect.Value, n *unstable.Node) error {
 	if n.Kind != unstable.Array {
-		return r.mistake(n, v)
+		return r.mistake(name, n, v)
 	}
 	i := 0
 	for it := n.Children(); it.Next(); i++ {
 		if it.Node().Kind != unstable.InlineTable {
-			return r.mistake(it.Node(), v)
+			return r.mistake(name, it.Node(), v)
 		}
 		if err := r.inline(fmt.Sprintf("%s[%d].", name, i), extend(v), it.Node()); err != nil {
 			return err
@@ -301,9 +301,9 @@ func scalar(v reflect.Value, n *unstable.Node) bool {
 }
 
 // time reads n, a time with its zone, in quotes or without.
-func (r *reader) time(t *time.Time, n *unstable.Node) error {
+func (r *reader) time(name string, t *time.Time, n *unstable.Node) error {
 	if n.Kind != unstable.String && n.Kind != unstable.DateTime {
-		return r.errorf(r.at(n), "%s where a time is expected; write it as 2026-12-01T01:00:00Z", n.Kind)
+		return r.errorf(r.at(n), "%s: %s where a time is expected; write it as 2026-12-01T01:00:00Z", name, n.Kind)
 	}
 	at, err := time.Parse(time.RFC3339, string(n.Data))
 	if err != nil {
@@ -313,10 +313,10 @@ func (r *reader) time(t *time.Time, n *unstable.Node) error {
 	return nil
 }
 
-// mistake says that n is not what v takes. It does not repeat n, which may be a
-// secret.
-func (r *reader) mistake(n *unstable.Node, v reflect.Value) error {
-	return r.errorf(r.at(n), "%s where %s is expected", n.Kind, wanted(v))
+// mistake says that n is not what v, of that name, takes. It does not repeat n, which
+// may be a secret.
+func (r *reader) mistake(name string, n *unstable.Node, v reflect.Value) error {
+	return r.errorf(r.at(n), "%s: %s where %s is expected", name, n.Kind, wanted(v))
 }
 
 // wanted says what v takes.

@@ -71,8 +71,8 @@ func TestTimes(t *testing.T) {
 		{`start = 2026-12-01T01:00:00Z`, ""},
 		{`start = 2026-12-01T02:00:00+01:00`, ""},
 		{`start = "tomorrow"`, `x:1:9: "tomorrow" is no time; write it as 2026-12-01T01:00:00Z`},
-		{`start = 2026-12-01`, `x:1:9: LocalDate where a time is expected; write it as 2026-12-01T01:00:00Z`},
-		{`start = 7`, `x:1:9: Integer where a time is expected; write it as 2026-12-01T01:00:00Z`},
+		{`start = 2026-12-01`, `x:1:9: start: LocalDate where a time is expected; write it as 2026-12-01T01:00:00Z`},
+		{`start = 7`, `x:1:9: start: Integer where a time is expected; write it as 2026-12-01T01:00:00Z`},
 	} {
 		var v struct {
 			Start time.Time `toml:"start"`
