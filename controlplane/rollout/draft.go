@@ -180,11 +180,16 @@ func (d *Draft) judged() bool {
 	return slices.ContainsFunc(d.Plan.Stages, func(s plan.Stage) bool { return s.Quality == plan.Paired })
 }
 
-// warn says what the quality check will not be able to do, on so many devices.
+// warn says which stages add nobody, and what the quality check will not be able to
+// do, on so many devices.
 func (d *Draft) warn(devices, comparable int, fed bool) {
 	judged := d.judged()
 	var small []string
 	for i, size := range d.Plan.Sizes(devices) {
+		// The stages of a plan that has a name of ours are meant for larger fleets too.
+		if own := d.Plan.Stages[i].Devices.Of(devices); own < size && !slices.Contains(PlanNames, d.Plan.Name) {
+			d.Warnings = append(d.Warnings, fmt.Sprintf("stage %d, %q, adds no device: of %d it is %d, and the stage before has %d already", i+1, d.Plan.Stages[i].Name, devices, own, size))
+		}
 		if d.Plan.Stages[i].Quality == plan.Paired && size < quality.MinJudged {
 			small = append(small, d.Plan.Stages[i].Name)
 		}

@@ -185,9 +185,14 @@ func TestDraftSaysWhatItsPlanCannotDo(t *testing.T) {
 	says := func(warnings []string, text string) bool {
 		return slices.ContainsFunc(warnings, func(w string) bool { return strings.HasPrefix(w, text) })
 	}
+	mixed := canary(60, 40)
+	mixed.Name = "ours"
+	if w := draft(&mixed); !says(w, `stage 2, "10 %", adds no device: of 60 it is 6, and the stage before has 40 already`) {
+		t.Errorf("stages of 40 and of 10 %%: %q", w)
+	}
 	enough, small, grouped := canary(60, 40), canary(60, 10), canary(60, 40)
 	grouped.Group = "site"
-	if w := draft(&enough); says(w, few) || says(w, group) {
+	if w := draft(&enough); says(w, few) || says(w, group) || says(w, "stage") {
 		t.Errorf("of a plan that can be judged: %q", w)
 	}
 	if w := draft(&small); !says(w, few+"canary, 10 %:") {
