@@ -64,7 +64,7 @@ func (r *Rollouts) Compare(ctx context.Context, model string) (out Comparison, e
 		if err != nil {
 			return err
 		}
-		counts, err := tx.VersionCounts(ctx, s.Rollout.ID, model, 0, plan.All)
+		counts, err := tx.VersionCounts(ctx, s.Rollout.ID, model, plan.All)
 		if err != nil {
 			return err
 		}

@@ -114,7 +114,7 @@ func (c *change) health(ctx context.Context, tx store.Tx, p planned, f *plan.Fac
 	if checks.MaxLatency == nil && checks.MaxErrorRate == nil {
 		return nil
 	}
-	counts, err := tx.VersionCounts(ctx, p.row.ID, p.row.Model, 0, below)
+	counts, err := tx.VersionCounts(ctx, p.row.ID, p.row.Model, below)
 	if err != nil {
 		return err
 	}

@@ -127,10 +127,10 @@ func (t Tx) SumUsage(ctx context.Context, q UsageQuery) ([]UsageRow, error) {
 	return collect(ctx, t.tx, scan, query+` LIMIT ?`, append(args, q.Limit)...)
 }
 
-// VersionCounts returns how the versions of a model did on the devices of a plan
-// from and below: of each device and version one for each start of the agent that is
+// VersionCounts returns how the versions of a model did on the first devices of
+// a plan, below so many: of each device and version one for each start of the agent that is
 // open, and one for all that are closed.
-func (t Tx) VersionCounts(ctx context.Context, rollout int64, model string, from, below int) ([]DeviceVersion, error) {
+func (t Tx) VersionCounts(ctx context.Context, rollout int64, model string, below int) ([]DeviceVersion, error) {
 	return collect(ctx, t.tx, func(row scanner) (v DeviceVersion, err error) {
 		var version, latency []byte
 		if err := row.Scan(&v.Device, &v.Group, &version, &v.Answered, &v.Failed, &latency); err != nil {
@@ -140,7 +140,7 @@ func (t Tx) VersionCounts(ctx context.Context, rollout int64, model string, from
 		v.Model = model
 		return v, json.Unmarshal(latency, &v.Latency)
 	}, `SELECT m.device, m.grp, v.version, v.answered, v.failed, v.latency FROM members m JOIN version_counts v ON v.device = m.device
-		WHERE m.rollout = ? AND m.n >= ? AND m.n < ? AND m.role <> '' AND v.model = ?`, rollout, from, below, model)
+		WHERE m.rollout = ? AND m.n < ? AND m.role <> '' AND v.model = ?`, rollout, below, model)
 }
 
 // A DeviceVersion is how a version did on a device in some starts of its agent.
