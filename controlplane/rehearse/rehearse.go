@@ -189,7 +189,7 @@ func (r *rehearsal) facts() plan.Facts {
 		f.Elsewhere = &share
 	}
 	fresh := r.state.Heard(r.plan, r.at)
-	var slow latencies
+	var told []plan.Counted
 	for i := range r.fleet[:min(max(r.state.Reach, r.state.Judged), len(r.fleet))] {
 		d := &r.fleet[i]
 		judged := r.state.Judge != 0 && i < r.state.Judged
@@ -200,8 +200,8 @@ func (r *rehearsal) facts() plan.Facts {
 			if q.Lost == "" && d.heard.Before(d.told) {
 				f.Early++
 			}
-			if q.Pairs > 0 {
-				slow.add(d.Latency(r.at))
+			if q.Pairs > 0 && r.plan.Stages[r.state.Stage].Checks.MaxLatency != nil {
+				told = append(told, timed(d, r.at))
 			}
 		}
 		if i < r.state.Reach {
@@ -210,7 +210,7 @@ func (r *rehearsal) facts() plan.Facts {
 		}
 	}
 	r.differences(fresh, &f)
-	f.Health.Latency = slow.p99()
+	f.Health.Latency = plan.Slower(told)
 	if f.Active+len(f.Judged) > 0 { // as well as before, on inputs as in training
 		f.Health.ErrorRate = new(float64)
 		if r.state.Ran >= plan.Duration(time.Hour) { // by when all have told their inputs
@@ -247,23 +247,18 @@ func (r *rehearsal) count(d *seat, judged bool, f *plan.Facts) {
 	}
 }
 
-// latencies count how long predictions take of the devices that are judged.
-type latencies [protocol.LatencyBuckets]uint64
-
-func (l *latencies) add(ratio float64) {
-	l[protocol.LatencyBucket(uint64(ratio*float64(scenario.Took.Microseconds())))]++
+// timed is what a judged device counts of its latency.
+func timed(d *seat, at time.Time) plan.Counted {
+	took := float64(scenario.Took.Microseconds())
+	return plan.Counted{Device: d.ID, Before: once(took), Latency: once(took * d.Latency(at))}
 }
 
-// p99 is that of the version, as a multiple of that of the version in place; nil if
-// nobody told.
-func (l *latencies) p99() *float64 {
-	p99 := protocol.LatencyQuantile(l[:], 0.99)
-	if p99 == 0 {
-		return nil
-	}
-	before := protocol.LatencyBound(protocol.LatencyBucket(uint64(scenario.Took.Microseconds())))
-	ratio := float64(p99) / float64(before)
-	return &ratio
+// once counts a prediction that took us microseconds.
+func once(us float64) []uint64 {
+	bucket := protocol.LatencyBucket(uint64(us))
+	counts := make([]uint64, bucket+1)
+	counts[bucket] = 1
+	return counts
 }
 
 // WriteTimeline writes what happened, a line each: when, where the plan stands since,

@@ -79,7 +79,7 @@ func (c *change) drifted(ctx context.Context, tx store.Tx, p planned, limit floa
 			worst = append(worst, plan.Fault{Device: in.Device, Check: plan.CheckDrift, Figure: own, Bound: limit, Message: feature})
 		}
 	}
-	f.Health.Worst = append(f.Health.Worst, sorted(worst)...)
+	f.Health.Worst = append(f.Health.Worst, plan.WorstFirst(worst)...)
 	return nil
 }
 

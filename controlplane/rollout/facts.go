@@ -118,28 +118,35 @@ func (c *change) health(ctx context.Context, tx store.Tx, p planned, f *plan.Fac
 	if err != nil {
 		return err
 	}
-	candidate := [8]byte(p.row.Digest[:8])
-	var a, b protocol.VersionCount // in place, candidate
-	for _, n := range counts {
-		into := &a
-		if n.Version == candidate {
-			into = &b
-		}
-		addCounts(into, n.VersionCount)
-	}
-	h.Latency, h.ErrorRate = latencyRatio(a, b), errorRate(b)
-	h.Worst = append(h.Worst, slower(counts, candidate, checks, *h)...)
+	devices := counted(counts, [8]byte(p.row.Digest[:8]))
+	h.Latency, h.ErrorRate = plan.Slower(devices), plan.ErrorRate(devices)
+	h.Worst = append(h.Worst, h.Beyond(devices, checks)...)
 	return nil
 }
 
-// errorRate is the share of predictions that failed; nil if there were none.
-func errorRate(n protocol.VersionCount) *float64 {
-	all := n.Answered + n.Failed
-	if all == 0 {
-		return nil
+// counted sums up the starts of each device, in the order of the first of them. What is
+// not of the candidate is of the version in place.
+func counted(counts []store.DeviceVersion, candidate [8]byte) []plan.Counted {
+	type sides struct{ a, b protocol.VersionCount }
+	byDevice, order := map[string]*sides{}, []string{}
+	for _, n := range counts {
+		d := byDevice[n.Device]
+		if d == nil {
+			d = &sides{}
+			byDevice[n.Device], order = d, append(order, n.Device)
+		}
+		if n.Version == candidate {
+			addCounts(&d.b, n.VersionCount)
+		} else {
+			addCounts(&d.a, n.VersionCount)
+		}
 	}
-	rate := float64(n.Failed) / float64(all)
-	return &rate
+	out := make([]plan.Counted, len(order))
+	for i, id := range order {
+		d := byDevice[id]
+		out[i] = plan.Counted{Device: id, Before: d.a.Latency, Latency: d.b.Latency, Answered: d.b.Answered, Failed: d.b.Failed}
+	}
+	return out
 }
 
 func addCounts(into *protocol.VersionCount, n protocol.VersionCount) {
@@ -151,17 +158,6 @@ func addCounts(into *protocol.VersionCount, n protocol.VersionCount) {
 	for i, k := range n.Latency {
 		into.Latency[i] += k
 	}
-}
-
-// latencyRatio is the p99 of b as a multiple of that of a; nil if one of them
-// predicted nothing while it was judged.
-func latencyRatio(a, b protocol.VersionCount) *float64 {
-	x, y := protocol.LatencyQuantile(a.Latency, 0.99), protocol.LatencyQuantile(b.Latency, 0.99)
-	if x == 0 || y == 0 {
-		return nil
-	}
-	ratio := float64(y) / float64(x)
-	return &ratio
 }
 
 func (c *change) countActive(ctx context.Context, tx store.Tx, p planned, f *plan.Facts) error {

@@ -253,44 +253,54 @@ func TestLatencyAndErrorRateStop(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		checks plan.Checks
-		slow   uint64 // µs of the candidate; that in place takes 100
+		bad    int    // devices of the 30 that it shows on
+		slow   uint64 // µs of the candidate there; that in place takes 100
 		failed uint64 // of 100
+		often  uint64 // as many times as elsewhere
 		text   string // "": it goes on
-		named  int
-		figure float64 // of each of them
+		figure float64
 	}{
-		{"as fast", plan.Checks{MaxLatency: limit(1.5)}, 100, 0, "", 0, 0},
-		{"slower", plan.Checks{MaxLatency: limit(1.5)}, 400, 0, "latency p99: 4, limit 1.5", 2, 4},
-		{"fails", plan.Checks{MaxErrorRate: limit(0.01)}, 100, 5, "error rate: 5 %, limit 1 %", 2, 0.05},
-		{"fails seldom", plan.Checks{MaxErrorRate: limit(0.1)}, 100, 5, "", 0, 0},
-		{"restarts", plan.Checks{MaxRestarted: limit(0)}, 100, 0, "restarts: 50 %, limit 0 %", 1, plan.Crashes},
+		{"as fast", plan.Checks{MaxLatency: limit(1.5)}, 0, 100, 0, 1, "", 0},
+		{"slower", plan.Checks{MaxLatency: limit(1.5)}, 30, 400, 0, 1, "latency p99: 4, limit 1.5", 4},
+		{"slower on some", plan.Checks{MaxLatency: limit(1.5)}, 3, 400, 0, 1, "latency p99: 4, limit 1.5", 4},
+		{"slower on one", plan.Checks{MaxLatency: limit(1.5)}, 1, 1e6, 0, 1e9, "", 0},
+		{"slower but on one", plan.Checks{MaxLatency: limit(1.5)}, 29, 400, 0, 1, "latency p99: 4, limit 1.5", 4},
+		{"fails", plan.Checks{MaxErrorRate: limit(0.01)}, 30, 100, 5, 1, "error rate: 5 %, limit 1 %", 0.05},
+		{"fails seldom", plan.Checks{MaxErrorRate: limit(0.1)}, 30, 100, 5, 1, "", 0},
+		{"fails on one", plan.Checks{MaxErrorRate: limit(0.01)}, 1, 100, 100, 1e9, "", 0},
+		{"fails but on one", plan.Checks{MaxErrorRate: limit(0.01)}, 29, 100, 5, 1, "error rate: 4.83 %, limit 1 %", 0.05},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			a := newAcre(t, 10)
-			p := healthOnly(2)
+			a := newAcre(t, 60)
+			p := canary(60, 30)
 			p.Stages[0].Checks = tt.checks
 			a.plan(p)
 			a.minutes(1)
-			restarts := tt.checks.MaxRestarted != nil
+			bad := tt.bad
 			for _, d := range a.devices {
 				if d.have.Active != a.v[1] {
 					continue
 				}
+				us, failed, n := uint64(100), uint64(0), uint64(1)
+				if bad > 0 {
+					us, failed, n = tt.slow, tt.failed, tt.often
+				} else if tt.bad == 29 {
+					n = 1e9 // the one that knows nothing of it
+				}
+				bad--
 				count := func(v protocol.Digest, us, failed uint64) protocol.VersionCount {
-					c := protocol.VersionCount{Model: "m", Version: [8]byte(v[:8]), Answered: 100 - failed, Failed: failed, Latency: make([]uint64, protocol.LatencyBucket(us)+1)}
-					c.Latency[len(c.Latency)-1] = 100
+					c := protocol.VersionCount{Model: "m", Version: [8]byte(v[:8]), Answered: n * (100 - failed), Failed: n * failed}
+					if c.Answered > 0 {
+						c.Latency = make([]uint64, protocol.LatencyBucket(us)+1)
+						c.Latency[len(c.Latency)-1] = c.Answered
+					}
 					return c
 				}
-				u := protocol.Usage{Format: 1, Boot: 1, Seq: 1, T: a.at.UnixMilli(), Versions: []protocol.VersionCount{count(a.v[0], 100, 0), count(a.v[1], tt.slow, tt.failed)}}
+				u := protocol.Usage{Format: 1, Boot: 1, Seq: 1, T: a.at.UnixMilli(), Versions: []protocol.VersionCount{count(a.v[0], 100, 0), count(a.v[1], us, failed)}}
 				a.handle(d.id, protocol.TopicUsage, encode(t, u))
-				if restarts {
-					b := protocol.Birth{Format: 1, Boot: plan.Crashes, T: a.at.UnixMilli()}
-					a.handle(d.id, protocol.TopicBirth, encode(t, b))
-					restarts = false
-				}
 			}
 			if tt.text == "" {
-				a.until(plan.Done, 1, 10)
+				a.until(plan.Running, 1, 40)
 				return
 			}
 			s := a.until(plan.Stopped, 0, 5)
@@ -303,13 +313,34 @@ func TestLatencyAndErrorRateStop(t *testing.T) {
 					t.Errorf("at fault is %+v, want %v of %s", f, tt.figure, check)
 				}
 			}
-			if want := len(s.State.Worst); want != s.State.WorstN || want != tt.named || len(a.faults(s.Rollout.ID, 100)) != want {
-				t.Errorf("%d at fault, want %d", s.State.WorstN, tt.named)
+			if s.State.WorstN != tt.bad || len(s.State.Worst) != tt.bad || len(a.faults(s.Rollout.ID, 100)) != tt.bad {
+				t.Errorf("%d at fault, want %d", s.State.WorstN, tt.bad)
 			}
 			a.minutes(1)
-			a.wantRunning(0, 0, 2)
+			a.wantRunning(0, 0, 30)
 		})
 	}
+}
+
+func TestRestartsStop(t *testing.T) {
+	a := newAcre(t, 10)
+	p := healthOnly(2)
+	none := 0.0
+	p.Stages[0].Checks.MaxRestarted = &none
+	a.plan(p)
+	a.minutes(1)
+	i := slices.IndexFunc(a.devices, func(d *fake) bool { return d.have.Active == a.v[1] })
+	b := protocol.Birth{Format: 1, Boot: plan.Crashes, T: a.at.UnixMilli()}
+	a.handle(a.devices[i].id, protocol.TopicBirth, encode(t, b))
+	s := a.until(plan.Stopped, 0, 5)
+	if want := "restarts: 50 %, limit 0 %"; !strings.Contains(s.Text, want) {
+		t.Errorf("text is %q, want one with %q", s.Text, want)
+	}
+	if w := s.State.Worst; len(w) != 1 || w[0].Device != a.devices[i].id || w[0].Check != plan.CheckRestarts || w[0].Figure != plan.Crashes {
+		t.Errorf("at fault is %+v, want %s alone", w, a.devices[i].id)
+	}
+	a.minutes(1)
+	a.wantRunning(0, 0, 2)
 }
 
 // TestDevicesWithoutAVersionToCompareAreNotJudged: they get the version, and

@@ -1,7 +1,6 @@
 package rollout
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -10,7 +9,6 @@ import (
 	"github.com/sandpiper-edge/sandpiper/controlplane/plan"
 	"github.com/sandpiper-edge/sandpiper/controlplane/quality"
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
-	"github.com/sandpiper-edge/sandpiper/protocol"
 )
 
 // blame stores the devices that a step of p names. Those that failed by themselves
@@ -130,50 +128,6 @@ func (c *change) restarted(ctx context.Context, tx store.Tx, p planned, h *plan.
 	for _, m := range rows {
 		h.Worst = append(h.Worst, plan.Fault{Device: m.Device, Check: plan.CheckRestarts, Figure: float64(m.Starts), Bound: plan.Crashes - 1})
 	}
-	sorted(h.Worst)
+	plan.WorstFirst(h.Worst)
 	return err
-}
-
-// A counted is what a device counted of the version in place and of the candidate.
-type counted struct{ a, b protocol.VersionCount }
-
-// slower are the devices on which the candidate itself is above the limits of p99
-// and of the share of predictions that fail, of those that all together are beyond.
-func slower(counts []store.DeviceVersion, candidate [8]byte, checks plan.Checks, h plan.Health) (out []plan.Fault) {
-	byDevice := map[string]*counted{}
-	for _, n := range counts {
-		d := byDevice[n.Device]
-		if d == nil {
-			d = &counted{}
-			byDevice[n.Device] = d
-		}
-		if n.Version == candidate {
-			addCounts(&d.b, n.VersionCount)
-		} else {
-			addCounts(&d.a, n.VersionCount)
-		}
-	}
-	beyond := func(check string, all, limit *float64, of func(*counted) *float64) {
-		if limit == nil || all == nil || *all <= *limit {
-			return
-		}
-		var worst []plan.Fault
-		for id, d := range byDevice {
-			if x := of(d); x != nil && *x > *limit {
-				worst = append(worst, plan.Fault{Device: id, Check: check, Figure: *x, Bound: *limit})
-			}
-		}
-		out = append(out, sorted(worst)...)
-	}
-	beyond(plan.CheckLatency, h.Latency, checks.MaxLatency, func(d *counted) *float64 { return latencyRatio(d.a, d.b) })
-	beyond(plan.CheckErrors, h.ErrorRate, checks.MaxErrorRate, func(d *counted) *float64 { return errorRate(d.b) })
-	return out
-}
-
-// sorted puts the worst first.
-func sorted(faults []plan.Fault) []plan.Fault {
-	slices.SortFunc(faults, func(a, b plan.Fault) int {
-		return cmp.Or(cmp.Compare(b.Figure, a.Figure), cmp.Compare(a.Device, b.Device))
-	})
-	return faults
 }
