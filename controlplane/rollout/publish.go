@@ -213,7 +213,12 @@ func (r *Rollouts) publishWants(ctx context.Context, devices []string) error {
 	g, sending := errgroup.WithContext(ctx)
 	g.SetLimit(inFlight)
 	for _, row := range rows {
-		if err := r.announceAll(sending, row); err != nil {
+		hashes, err := named(row.Envelope)
+		if err != nil { // the device could not read it either, and the others wait for theirs
+			r.log.Error("stored want cannot be read, and is not published; the next change of what the device shall run replaces it", "device", row.Device, "err", err)
+			continue
+		}
+		if err := r.announceAll(sending, hashes); err != nil {
 			g.Go(func() error { return err })
 			break
 		}
@@ -230,11 +235,7 @@ func (r *Rollouts) publishWants(ctx context.Context, devices []string) error {
 // announceAll publishes the transfers that a want names, unless the broker has them.
 // One that is lost stops no want: a device that has the version needs no transfer of
 // it, and the others are told of theirs.
-func (r *Rollouts) announceAll(ctx context.Context, w store.Want) error {
-	hashes, err := named(w.Envelope)
-	if err != nil {
-		return fmt.Errorf("stored want of %s: %w", w.Device, err)
-	}
+func (r *Rollouts) announceAll(ctx context.Context, hashes []string) error {
 	for _, hash := range hashes {
 		if err := r.announce(ctx, hash); err != nil && !lost(err) {
 			return fmt.Errorf("publish transfer %s: %w", hash, err)

@@ -119,3 +119,22 @@ func TestDamagedUpdateGivesWayToTheFullVersion(t *testing.T) {
 		}
 	}
 }
+
+// TestUnreadableWantHoldsUpNoOther device's.
+func TestUnreadableWantHoldsUpNoOther(t *testing.T) {
+	r := newRig(t, "d1", "d2", "d3")
+	r.versions(1)
+	r.start("m:v1", "all")
+	err := r.store.Update(t.Context(), func(tx store.Tx) error {
+		return tx.PutWant(t.Context(), store.Want{Device: "d2", Rev: 1, Envelope: []byte("none")})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.flush()
+	for id, want := range map[string]bool{"d1": true, "d2": false, "d3": true} {
+		if _, is := r.broker.retained[protocol.WantTopic(registrytest.Fleet, id)]; is != want {
+			t.Errorf("the want of %s is published: %t", id, is)
+		}
+	}
+}
