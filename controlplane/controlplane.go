@@ -368,7 +368,7 @@ func (c *ControlPlane) Run(ctx context.Context) error {
 		return err
 	}
 	// Presence is the broker's to tell, and it has not yet.
-	if err := c.Rollout.SetAllOffline(ctx); err != nil {
+	if err := c.forgetPresence(ctx); err != nil {
 		return err
 	}
 	// From the outside in: the session says goodbye while the broker still
@@ -462,8 +462,33 @@ func (c *ControlPlane) connected(ctx context.Context) error {
 // lost forgets who is online when the broker cannot be heard: devices may leave now
 // without anybody telling, and one that restarts may have lost what it retained.
 func (c *ControlPlane) lost(ctx context.Context) {
-	if err := c.Rollout.SetAllOffline(ctx); err != nil && ctx.Err() == nil {
+	if err := c.forgetPresence(ctx); err != nil && ctx.Err() == nil {
 		c.log.Error("presence of devices is not known, and was not forgotten", "err", err)
+	}
+}
+
+// forgetPresence waits for a store that is full or locked: a device that left would
+// be taken for online for ever.
+func (c *ControlPlane) forgetPresence(ctx context.Context) error {
+	return whenWritable(ctx, c.Rollout.SetAllOffline, func(err error) {
+		c.log.Warn("presence of devices waits for the store", "err", err)
+	})
+}
+
+// whenWritable does what writes to the store, again and again while that is full or
+// locked; waits is told of it each time.
+func whenWritable(ctx context.Context, do func(context.Context) error, waits func(error)) error {
+	for {
+		err := do(ctx)
+		if err == nil || ctx.Err() != nil || !errors.Is(err, store.ErrBusy) && !errors.Is(err, store.ErrFull) {
+			return err
+		}
+		waits(err)
+		select {
+		case <-time.After(storeRetry):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }
 

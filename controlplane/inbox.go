@@ -2,14 +2,12 @@ package controlplane
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/broker"
 	"github.com/sandpiper-edge/sandpiper/controlplane/rollout"
-	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 )
 
@@ -139,25 +137,16 @@ func (b *inbox) run(ctx context.Context, r *rollout.Rollouts, log *slog.Logger) 
 // locked. If it fails for another reason, one report may be why: each is tried
 // alone, and dropped if it fails.
 func storeReports(ctx context.Context, r *rollout.Rollouts, log *slog.Logger, batch []rollout.Report) {
-	for ctx.Err() == nil {
-		err := r.Handle(ctx, batch...)
-		switch {
-		case err == nil || ctx.Err() != nil:
-			return
-		case errors.Is(err, store.ErrBusy) || errors.Is(err, store.ErrFull):
-			log.Error("reports wait for the store", "reports", len(batch), "err", err)
-			select {
-			case <-time.After(storeRetry):
-			case <-ctx.Done():
-			}
-		case len(batch) == 1:
-			log.Error("report dropped", "device", batch[0].Device, "kind", batch[0].Kind.String(), "err", err)
-			return
-		default:
-			for i := range batch {
-				storeReports(ctx, r, log, batch[i:i+1])
-			}
-			return
+	err := whenWritable(ctx, func(ctx context.Context) error { return r.Handle(ctx, batch...) }, func(err error) {
+		log.Error("reports wait for the store", "reports", len(batch), "err", err)
+	})
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case len(batch) == 1:
+		log.Error("report dropped", "device", batch[0].Device, "kind", batch[0].Kind.String(), "err", err)
+	default:
+		for i := range batch {
+			storeReports(ctx, r, log, batch[i:i+1])
 		}
 	}
 }

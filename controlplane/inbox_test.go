@@ -1,11 +1,17 @@
 package controlplane
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/rollout"
+	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 )
 
@@ -73,5 +79,44 @@ func TestInboxKeepsTheLatestState(t *testing.T) {
 	}
 	if batch := b.take(); len(batch) != 1 || string(batch[0].Payload) != "last" {
 		t.Errorf("took %v, want the last report alone", batch)
+	}
+}
+
+// TestWhenWritable: it waits for a store that is full or locked, for no other reason,
+// and no longer than it may.
+func TestWhenWritable(t *testing.T) {
+	other := errors.New("another reason")
+	for _, c := range []struct {
+		name  string
+		fails []error // one after the other, then nothing fails
+		want  error
+		waits int
+	}{
+		{"at once", nil, nil, 0},
+		{"locked", []error{fmt.Errorf("presence: %w", store.ErrBusy)}, nil, 1},
+		{"full, then locked", []error{store.ErrFull, store.ErrBusy, store.ErrBusy}, nil, 3},
+		{"damaged", []error{store.ErrCorrupt}, store.ErrCorrupt, 0},
+		{"locked, and then another reason", []error{store.ErrBusy, other}, other, 1},
+		{"locked for ever", make([]error, 100), context.DeadlineExceeded, 10},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), 9*storeRetry+time.Millisecond)
+				defer cancel()
+				n, waits := 0, 0
+				err := whenWritable(ctx, func(context.Context) error {
+					if n++; n > len(c.fails) {
+						return nil
+					}
+					if c.fails[n-1] == nil {
+						return store.ErrBusy
+					}
+					return c.fails[n-1]
+				}, func(error) { waits++ })
+				if !errors.Is(err, c.want) || waits != c.waits {
+					t.Errorf("%v after %d waits, want %v after %d", err, waits, c.want, c.waits)
+				}
+			})
+		})
 	}
 }
