@@ -387,6 +387,10 @@ func TestPausedDeadline(t *testing.T) {
 	if s.Phase != Running {
 		t.Errorf("%s (%s) before the deadline", s.Phase, s.Reason)
 	}
+	s.Verdict = nil // which has a text of its own
+	if text, want := s.Text(p, "v8", ""), "RUNNING, canary: 31h59m, and its deadline is after 32h."; text != want {
+		t.Errorf("text is %q, want %q", text, want)
+	}
 	if ticks(1); s.Phase != Stopped {
 		t.Errorf("%s (%s) at the deadline", s.Phase, s.Reason)
 	}

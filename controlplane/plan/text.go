@@ -39,7 +39,7 @@ func (s State) Text(p Plan, candidate, outcome string) string {
 		}
 		return s.Verdict.Text(s.words(p, s.Stage, candidate, outcome))
 	case s.Phase == Running:
-		return fmt.Sprintf("RUNNING, %s: %s.", p.Stages[s.Stage].Name, minutes(s.Ran))
+		return fmt.Sprintf("RUNNING, %s: %s, and its deadline is after %s.", p.Stages[s.Stage].Name, minutes(s.Ran), minutes(s.Deadline(p)))
 	}
 	text := strings.ToUpper(string(s.Phase))
 	if s.Reason != "" {
