@@ -288,6 +288,9 @@ func (s Stage) check(p Plan, i int) (key, text string) {
 		return "m_pass", "a margin is above 1; 1.05 is 5 % worse"
 	}
 	c := s.Checks
+	if c.MaxLatency != nil && s.Quality == Off {
+		return "checks.max_latency", fmt.Sprintf("devices count latency only while they are judged, so with quality %s there is none to limit; use %s or %s, or leave the limit out", Off, Paired, Guard)
+	}
 	switch {
 	case c.MaxDrift == nil:
 	case s.Shadow:
