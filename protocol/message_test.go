@@ -249,8 +249,9 @@ func TestEncodersRefuseWhatDecodersWould(t *testing.T) {
 		{"version counts", &Usage{Format: 1, Versions: make([]VersionCount, MaxVersionCounts+1)}, ErrTooLarge},
 		{"version of no model", &Usage{Format: 1, Versions: []VersionCount{{}}}, ErrID},
 		{"version with a long histogram", &Usage{Format: 1, Versions: []VersionCount{{Model: "m", Latency: make([]uint64, LatencyBuckets+1)}}}, ErrTooLarge},
-		{"version with zeros", &Usage{Format: 1, Versions: []VersionCount{{Model: "m", Latency: []uint64{1, 0}}}}, ErrInvalid},
+		{"version with zeros", &Usage{Format: 1, Versions: []VersionCount{{Model: "m", Answered: 1, Latency: []uint64{1, 0}}}}, ErrInvalid},
 		{"version with a large count", &Usage{Format: 1, Versions: []VersionCount{{Model: "m", Latency: []uint64{1 << 53}}}}, ErrInvalid},
+		{"version timed more often than it answered", &Usage{Format: 1, Versions: []VersionCount{{Model: "m", Answered: 2, Failed: 9, Latency: []uint64{1, 0, 2}}}}, ErrInvalid},
 		{"version with a negative sum", &Usage{Format: 1, Versions: []VersionCount{{Model: "m", Sum: -1}}}, ErrInvalid},
 		{"version with an infinite sum", &Usage{Format: 1, Versions: []VersionCount{{Model: "m", Square: math.Inf(1)}}}, ErrInvalid},
 		{"version more often naive than compared", &Usage{Format: 1, Versions: []VersionCount{{Model: "m", N: 1, NaiveN: 2}}}, ErrInvalid},
@@ -304,7 +305,7 @@ func TestUsageFitsAPayload(t *testing.T) {
 	}
 	buckets := make([]uint64, LatencyBuckets)
 	for i := range buckets {
-		buckets[i] = MaxInteger
+		buckets[i] = MaxInteger / LatencyBuckets // as long on the wire
 	}
 	for n := range MaxVersionCounts {
 		u.Versions = append(u.Versions, VersionCount{Model: id(n), Answered: MaxInteger, Refused: MaxInteger, Failed: MaxInteger, Latency: buckets,

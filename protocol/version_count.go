@@ -25,7 +25,8 @@ type VersionCount struct {
 	Failed   uint64  `cbor:"failed,omitempty"`  // outputs that are missing or not finite
 	// Latency counts predictions made while the version was judged, by the time
 	// they took in the kernel: element i those of LatencyBucket i, without
-	// zeros at the end. Elements add up over starts and devices.
+	// zeros at the end, all together at most Answered. Elements add up over
+	// starts and devices.
 	Latency []uint64 `cbor:"lat,omitempty"`
 
 	N      uint64  `cbor:"n,omitempty"`  // outputs compared with their truth
@@ -81,10 +82,15 @@ func (c *VersionCount) check() error {
 		checkLen("lat", len(c.Latency), LatencyBuckets)); err != nil {
 		return err
 	}
+	var timed uint64 // below 2^60
 	for _, n := range c.Latency {
 		if err := checkUint("lat", n); err != nil {
 			return err
 		}
+		timed += n
+	}
+	if timed > c.Answered {
+		return fmt.Errorf("%w: lat has %d predictions of %d answered", ErrInvalid, timed, c.Answered)
 	}
 	if n := len(c.Latency); n > 0 && c.Latency[n-1] == 0 {
 		return fmt.Errorf("%w: lat ends with a zero", ErrInvalid)

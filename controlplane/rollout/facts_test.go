@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"slices"
 	"strings"
@@ -319,6 +320,53 @@ func TestLatencyAndErrorRateStop(t *testing.T) {
 			a.minutes(1)
 			a.wantRunning(0, 0, 30)
 		})
+	}
+}
+
+func TestCountsThatCannotBeAreRefused(t *testing.T) {
+	a := newAcre(t, 1)
+	var log bytes.Buffer
+	a.Rollouts.log = slog.New(slog.NewTextHandler(&log, nil))
+	var d store.Device
+	err := a.store.View(t.Context(), func(tx store.Tx) (err error) {
+		d, err = tx.Device(t.Context(), a.devices[0].id)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const day = 86_400 * maxServed
+	for i, tt := range []struct {
+		after            time.Duration // since it was added
+		answered, failed uint64
+		ok               bool
+	}{
+		{0, day, 0, true},
+		{0, day, 1, false},
+		{0, 1, day, false},
+		{24 * time.Hour, 2 * day, 0, true},
+		{24 * time.Hour, day, day + 1, false},
+		{-24 * time.Hour, day, 0, true}, // the clock was set back
+		{-24 * time.Hour, day, 1, false},
+	} {
+		log.Reset()
+		a.at = d.Created.Add(tt.after)
+		u := protocol.Usage{Format: 1, Boot: uint64(i + 1), Seq: 1, T: a.at.UnixMilli(),
+			Counts:   []protocol.UsageCount{{Model: "m", User: fmt.Sprint("u", i), Answered: 1}},
+			Versions: []protocol.VersionCount{{Model: "m", Version: [8]byte{1}, Answered: tt.answered, Failed: tt.failed}}}
+		a.handle(d.ID, protocol.TopicUsage, encode(t, u))
+		var rows []store.UsageRow
+		err := a.store.View(t.Context(), func(tx store.Tx) (err error) {
+			rows, err = tx.SumUsage(t.Context(), store.UsageQuery{User: fmt.Sprint("u", i), Limit: 1})
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := strings.Contains(log.String(), "report dropped") && strings.Contains(log.String(), "version 0100000000000000 of m predicted")
+		if (len(rows) == 1) != tt.ok || said == tt.ok {
+			t.Errorf("%d and %d after %s: stored %v, want %v; the log: %s", tt.answered, tt.failed, tt.after, len(rows) == 1, tt.ok, &log)
+		}
 	}
 }
 

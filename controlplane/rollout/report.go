@@ -218,6 +218,9 @@ func (c *change) usage(ctx context.Context, tx store.Tx, rep Report) (ack []byte
 	if err := u.UnmarshalBinary(rep.Payload); err != nil {
 		return nil, &badReport{err}
 	}
+	if err := c.served(ctx, tx, rep.Device, u); err != nil {
+		return nil, err
+	}
 	if err := tx.PutUsage(ctx, rep.Device, u, c.at); err != nil {
 		return nil, err
 	}
@@ -227,6 +230,34 @@ func (c *change) usage(ctx context.Context, tx store.Tx, rep Report) (ack []byte
 		}
 	}
 	return protocol.Ack{Boot: u.Boot, Seq: u.Seq, Usage: true}.AppendBinary(nil)
+}
+
+const (
+	// maxServed is how many predictions of a version a device is believed a second:
+	// ten times what the smallest models take.
+	maxServed = 1e7
+	// servedBefore is how long a device may have predicted before it was added, or
+	// this clock have gone wrong since.
+	servedBefore = 24 * time.Hour
+)
+
+// served refuses more predictions than a device can have made since it was added.
+func (c *change) served(ctx context.Context, tx store.Tx, device string, u protocol.Usage) error {
+	for _, v := range u.Versions {
+		n := float64(v.Answered) + float64(v.Failed)
+		if n <= maxServed*servedBefore.Seconds() {
+			continue
+		}
+		d, err := tx.Device(ctx, device)
+		if err != nil {
+			return err
+		}
+		since := max(c.at.Sub(d.Created), 0)
+		if most := maxServed * (since + servedBefore).Seconds(); n > most {
+			return &badReport{fmt.Errorf("version %x of %s predicted %.3g times since a start, and a device added %s ago at most %.3g times", v.Version, v.Model, n, since.Round(time.Second), most)}
+		}
+	}
+	return nil
 }
 
 func (c *change) log(was, is store.Desired) {
