@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sandpiper-edge/sandpiper/controlplane/api"
@@ -80,6 +82,29 @@ func TestThroughRestarts(t *testing.T) {
 	if err := a.throughRestarts(ctx, time.Hour, follow(away)); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v once somebody leaves", err)
 	}
+}
+
+// TestWatchWritesWhatIsNew: one that is connected again is told a state that it may
+// have written.
+func TestWatchWritesWhatIsNew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		connections := 0
+		server := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			state := `{"total":1,"counts":{"active":0}}`
+			if connections++; connections == 3 {
+				state = `{"total":1,"counts":{"active":1}}`
+			}
+			fmt.Fprintf(w, "event: status\ndata: %s\n\n", state)
+		})
+		var written, said strings.Builder
+		a := &app{stdout: &written, stderr: &said}
+		if err := a.watchRollout(t.Context(), api.NewLocalClient(server), "m"); err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(written.String(), "\n"); connections != 3 || n != 2 {
+			t.Errorf("%d lines over %d connections, want 2 over 3:\n%s", n, connections, &written)
+		}
+	})
 }
 
 func TestChange(t *testing.T) {

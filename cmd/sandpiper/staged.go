@@ -198,6 +198,7 @@ func drawChecks(g *grid, s plan.State) {
 func (a *app) watchRollout(ctx context.Context, c *api.Client, model string) error {
 	live := isTerminal(a.stdout)
 	var last *rollout.Staged
+	var written []byte
 	show := func(s rollout.Status) (bool, error) {
 		last = nil
 		for i := range s.Rollouts {
@@ -214,7 +215,11 @@ func (a *app) watchRollout(ctx context.Context, c *api.Client, model string) err
 		if err != nil {
 			return false, err
 		}
-		return !done, a.write(append(b, '\n'))
+		if bytes.Equal(b, written) { // what a server that was restarted begins with
+			return !done, nil
+		}
+		written = b
+		return !done, a.write(slices.Concat(b, []byte("\n")))
 	}
 	err := a.throughRestarts(ctx, askAgain, func(answered func()) error {
 		return c.WatchRollout(ctx, model, func(s rollout.Status) (bool, error) {
