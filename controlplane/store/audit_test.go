@@ -34,31 +34,33 @@ func TestOneChangedByteOfTheRecordIsFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, column := range []string{"received", "at", "who", "action", "device", "model", "number", "digest", "rollout", "detail", "hash"} {
-		var old any
-		if err := s.w.QueryRow(`SELECT ` + column + ` FROM audit WHERE seq = 7`).Scan(&old); err != nil {
-			t.Fatal(err)
-		}
-		changed := old
-		switch v := old.(type) {
-		case int64:
-			changed = v ^ 1
-		case string:
-			changed = string(append([]byte{v[0] ^ 1}, v[1:]...))
-		case []byte:
-			changed = append([]byte{v[0] ^ 1}, v[1:]...)
-		}
-		for _, value := range []any{changed, old} {
-			if _, err := s.w.Exec(`UPDATE audit SET `+column+` = ? WHERE seq = 7`, value); err != nil {
+		t.Run(column, func(t *testing.T) {
+			var old any
+			if err := s.w.QueryRow(`SELECT ` + column + ` FROM audit WHERE seq = 7`).Scan(&old); err != nil {
 				t.Fatal(err)
 			}
-			_, err := s.VerifyAudit(t.Context(), audit.Head{})
-			if broken := errors.Is(err, audit.ErrBroken); broken != (fmt.Sprint(value) != fmt.Sprint(old)) {
-				t.Errorf("%s is %v: verify = %v", column, value, err)
+			changed := old
+			switch v := old.(type) {
+			case int64:
+				changed = v ^ 1
+			case string:
+				changed = string(append([]byte{v[0] ^ 1}, v[1:]...))
+			case []byte:
+				changed = append([]byte{v[0] ^ 1}, v[1:]...)
 			}
-			_, err = s.VerifyNewest(t.Context(), 14) // from entry 7 on
-			if broken := errors.Is(err, audit.ErrBroken); broken != (fmt.Sprint(value) != fmt.Sprint(old)) {
-				t.Errorf("%s is %v: verify the newest = %v", column, value, err)
+			for _, value := range []any{changed, old} {
+				if _, err := s.w.Exec(`UPDATE audit SET `+column+` = ? WHERE seq = 7`, value); err != nil {
+					t.Fatal(err)
+				}
+				_, err := s.VerifyAudit(t.Context(), audit.Head{})
+				if broken := errors.Is(err, audit.ErrBroken); broken != (fmt.Sprint(value) != fmt.Sprint(old)) {
+					t.Errorf("%s is %v: verify = %v", column, value, err)
+				}
+				_, err = s.VerifyNewest(t.Context(), 14) // from entry 7 on
+				if broken := errors.Is(err, audit.ErrBroken); broken != (fmt.Sprint(value) != fmt.Sprint(old)) {
+					t.Errorf("%s is %v: verify the newest = %v", column, value, err)
+				}
 			}
-		}
+		})
 	}
 }
