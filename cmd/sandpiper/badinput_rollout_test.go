@@ -35,7 +35,7 @@ func badRollouts() []badRow {
 		{"rollout/by a plan/selects no device", start("--to", "arch=mips", "--stage", "1", "--no-quality"), "exit 3", []string{"arch=mips selects no devices; "}},
 		{"rollout/no plan of that name", start("--to", "all", "--plan", "shadow-fist"), "exit 2", []string{`"shadow-fist" has no stages and is none of shadow-first,`, `did you mean "shadow-first"?`}},
 		{"rollout/stage of nobody", start("--to", "all", "--stage", "0"), "exit 2", []string{`--stage: "0" is no number of devices; write 100 or 10%`}},
-		{"rollout/stages that shrink", start("--to", "all", "--stage", "10%", "--stage", "5%"), "exit 2", []string{`stage 2, "5 %": devices: 5 %, and the stage before has 10 % already; stages grow`}},
+		{"rollout/stages that shrink", start("--to", "all", "--stage", "10%", "--stage", "5%"), "exit 2", []string{`stage 2, "5 %": devices: 5 %, and stage 1 has 10 % already; stages grow`}},
 		{"rollout/one stage where several are listed", file("[stage]\ndevices = \"1\"\n"), "exit 2", []string{"plan.toml:1:2: stage: a table where an array of tables is expected; begin each with [[stage]]"}},
 		{"rehearse/fleet of nobody", func(w *badWorld) answer {
 			return w.cli("rollout", "rehearse", "--scenario", w.write("nobody.toml", []byte("seed = 1\ndevices = 0\n")))

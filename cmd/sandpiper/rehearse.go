@@ -91,9 +91,12 @@ func readScenario(file string) (s scenario.Scenario, err error) {
 	if err != nil {
 		return s, err
 	}
-	for key, zero := range map[string]bool{"devices": s.Devices == 0, "ratio": s.Ratio == 0, "sample": s.Sample == 0, "until": s.Until == 0} {
-		if zero {
-			return s, mistake(key, "must be above 0; leave it out for the default")
+	for _, v := range []struct {
+		key  string
+		zero bool
+	}{{"devices", s.Devices == 0}, {"ratio", s.Ratio == 0}, {"sample", s.Sample == 0}, {"until", s.Until == 0}} {
+		if v.zero {
+			return s, mistake(v.key, "must be above 0; leave it out for the default")
 		}
 	}
 	if s.Errors == "" {

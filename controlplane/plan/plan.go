@@ -317,16 +317,13 @@ func (s Stage) check(p Plan, i int) (key, text string) {
 // number and a percentage compare depends on the target: see Sizes.
 func (s Stage) after(others []Stage) (key, text string) {
 	for i, o := range others {
-		if o.Name == s.Name {
+		fewer := s.Devices.Count > 0 && s.Devices.Count < o.Devices.Count || s.Devices.Percent > 0 && s.Devices.Percent < o.Devices.Percent
+		switch {
+		case o.Name == s.Name:
 			return "name", fmt.Sprintf("stage %d has that name too; reports tell stages apart by theirs", i+1)
+		case fewer && !o.Shadow:
+			return "devices", fmt.Sprintf("%s, and stage %d has %s already; stages grow", s.Devices.Label(), i+1, o.Devices.Label())
 		}
-	}
-	if len(others) == 0 || others[len(others)-1].Shadow {
-		return "", ""
-	}
-	o := others[len(others)-1]
-	if o.Devices.Count > 0 && s.Devices.Count > 0 && s.Devices.Count < o.Devices.Count || s.Devices.Percent > 0 && s.Devices.Percent < o.Devices.Percent {
-		return "devices", fmt.Sprintf("%s, and the stage before has %s already; stages grow", s.Devices.Label(), o.Devices.Label())
 	}
 	return "", ""
 }

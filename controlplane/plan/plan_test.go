@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -143,9 +144,12 @@ func TestBadPlans(t *testing.T) {
 		"on_inconclusive":              func(p *Plan) { p.OnInconclusive = "panic" },
 		"seed: 9007199254740992":       func(p *Plan) { p.Seed = 1 << 53 },
 		"bytes_per_second: -1 is belo": func(p *Plan) { p.BytesPerSecond = -1 },
-		`stage 3, "canary": name: stage 2 has that name too`:                                       func(p *Plan) { p.Stages[2].Name = "canary" },
-		`stage 3, "10 devices": devices: 10 devices, and the stage before has 100 devices already`: func(p *Plan) { p.Stages[2].Devices = Amount{Count: 10} },
-		`stage 3, "10 %": devices: 10 %, and the stage before has 20 % already`:                    func(p *Plan) { p.Stages[1].Devices = Amount{Percent: 20} },
+		`stage 3, "canary": name: stage 2 has that name too`:                              func(p *Plan) { p.Stages[2].Name = "canary" },
+		`stage 3, "10 devices": devices: 10 devices, and stage 2 has 100 devices already`: func(p *Plan) { p.Stages[2].Devices = Amount{Count: 10} },
+		`stage 3, "10 %": devices: 10 %, and stage 2 has 20 % already`:                    func(p *Plan) { p.Stages[1].Devices = Amount{Percent: 20} },
+		`stage 4, "5 devices": devices: 5 devices, and stage 2 has 100 devices already`: func(p *Plan) {
+			p.Stages = slices.Insert(p.Stages, 3, Stage{Devices: Amount{Count: 5}})
+		},
 	} {
 		p := ShadowFirst(10000)
 		change(&p)

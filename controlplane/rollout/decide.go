@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+
 	"github.com/sandpiper-edge/sandpiper/controlplane/store"
 	"github.com/sandpiper-edge/sandpiper/protocol"
 )

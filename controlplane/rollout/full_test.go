@@ -11,8 +11,8 @@ import (
 	"github.com/sandpiper-edge/sandpiper/protocol"
 )
 
-// fill gives a device of an acre, which has m, as many models as it can have, and
-// one fewer if spare.
+// fill gives a device of an acre, which has m, as many models as it can have, or one
+// fewer if spare.
 func (a *acre) fill(device string, spare bool) {
 	a.t.Helper()
 	for i := range protocol.MaxModels - 1 {

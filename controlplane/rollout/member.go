@@ -89,9 +89,9 @@ func (c *change) ofMembers(ctx context.Context, tx store.Tx, members []store.Mem
 func (c *change) tell(ctx context.Context, tx store.Tx, p planned, m store.Member, d device) error {
 	role := p.state.Role(m.N, m.Lost != "")
 	row, has := d.rows[p.row.Model]
-	newer := has && row.Rollout > p.row.ID                  // another rollout has chosen since
-	if role.Version == plan.Active && d.full(p.row.Model) { // since the start, of other rollouts
-		m.State = Failed
+	newer := has && row.Rollout > p.row.ID // another rollout has chosen since
+	if role.Version == plan.Active && d.full(p.row.Model) {
+		m.State = Failed // other rollouts have filled it since the start
 		return tx.SetMember(ctx, m)
 	}
 	next, changed := row, false
