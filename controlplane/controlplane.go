@@ -368,7 +368,11 @@ func (c *ControlPlane) Run(ctx context.Context) error {
 		return err
 	}
 	// Presence is the broker's to tell, and it has not yet.
-	if err := c.forgetPresence(ctx); err != nil {
+	err = c.forgetPresence(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	// From the outside in: the session says goodbye while the broker still

@@ -517,6 +517,16 @@ func TestFromRolloutToPredictionOverTheBroker(t *testing.T) {
 	}
 }
 
+// TestRunThatIsEndedAtOnce, as one that waits for its store may be, has not failed.
+func TestRunThatIsEndedAtOnce(t *testing.T) {
+	c := open(t, Config{Dir: initDir(t)})
+	ctx, end := context.WithCancel(t.Context())
+	end()
+	if err := c.Run(ctx); err != nil {
+		t.Errorf("Run = %v", err)
+	}
+}
+
 func TestRunReportsAnAddressInUse(t *testing.T) {
 	first := open(t, Config{Dir: initDir(t)})
 	if err := first.Listen(); err != nil {

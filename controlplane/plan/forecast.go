@@ -93,5 +93,5 @@ func (p Plan) Spread(bytes int64) time.Duration {
 	if p.BytesPerSecond <= 0 {
 		return 0
 	}
-	return time.Duration(float64(bytes) / float64(p.BytesPerSecond) * float64(time.Second))
+	return time.Duration(min(float64(bytes)/float64(p.BytesPerSecond)*float64(time.Second), 1<<62)) // 146 years
 }

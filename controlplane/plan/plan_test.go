@@ -227,6 +227,10 @@ func TestForecast(t *testing.T) {
 	if err := p.CheckSpread(f); !errors.Is(err, ErrPlan) || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
+	f.Stages[2].Bytes, p.BytesPerSecond = math.MaxInt64, 1 // more seconds than a time.Duration has nanoseconds
+	if err := p.CheckSpread(f); !errors.Is(err, ErrPlan) {
+		t.Errorf("downloads of %d bytes are taken: %v", f.Stages[2].Bytes, err)
+	}
 }
 
 // fleet is the facts about n judged devices whose errors are so much higher.
